@@ -1,0 +1,39 @@
+"""The one family of errors. A message says what was wrong, the value got, what is accepted and what to do."""
+
+from __future__ import annotations
+
+
+class TuneshiftError(Exception):
+    """Base of every error that tuneshift raises on purpose."""
+
+
+class UsageError(TuneshiftError, ValueError):
+    """The user's input is at fault: a path, an option, a file's contents. pytest exits with 4."""
+
+
+class PairError(UsageError):
+    """A pair or checkpoint reference is missing, unknown or malformed."""
+
+
+class PromptError(UsageError):
+    """A prompt set is malformed; the message names file and line."""
+
+
+class ExpectationError(UsageError):
+    """An expectations file is malformed, stale or names an unknown finding."""
+
+
+class CheckpointError(TuneshiftError):
+    """A checkpoint cannot be loaded or its weights cannot be used."""
+
+
+class MeasureError(TuneshiftError):
+    """A measure could not be taken from a checkpoint that loaded."""
+
+
+class StoreError(TuneshiftError):
+    """Evidence cannot be read from or written to the store."""
+
+
+class RecordError(TuneshiftError):
+    """A run record is unreadable, foreign or of a version that this code does not know."""

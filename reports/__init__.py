@@ -1,0 +1,1 @@
+"""Data: templates of the HTML report."""

@@ -1,0 +1,1 @@
+"""What a user runs: one module per family of findings, test functions and ``Finding`` constants only."""
