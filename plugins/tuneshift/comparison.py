@@ -1,0 +1,337 @@
+"""What a test of a finding works with: item-aligned views on a pair's evidence, and the claim that it decides."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+
+from .errors import TuneshiftError
+from .judge import judge
+from .measures.density import Attribution, importance_levels
+from .prompts import followed
+from .recording import brief, claim_record, plain
+from .records import (
+    NOTHING,
+    Arm,
+    EvidenceItem,
+    Expectation,
+    Finding,
+    Json,
+    ModelPair,
+    Outcome,
+    Prompt,
+    Statistic,
+    Verdict,
+)
+from .statistics import paired_difference, two_sample_difference
+from .tokens import token_mask
+from .verifiers import verify
+
+Score = Callable[[Attribution], float | None]
+Items = Callable[[str, str], Mapping[str, EvidenceItem] | None]
+"""(role, need) -> evidence items by prompt id; None where a recorded checkpoint has no such evidence."""
+
+
+class NotApplicable(TuneshiftError):
+    """The finding says nothing about this pair and prompt set; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lens:
+    """A choice of how importance is read; the deciding one has the defaults.
+
+    ``user_turn``: density normalised over the user's text instead of all prompt tokens. ``contrast``: the other kind of
+    response (shared where own decides). ``release_epsilon``: the release's absolute constant in the levels.
+    """
+
+    name: str = "decides"
+    user_turn: bool = False
+    contrast: bool = False
+    release_epsilon: bool = False
+
+
+LENSES = (
+    Lens(name="{own}, over the user turn", user_turn=True),
+    Lens(name="{contrast}, over all prompt tokens", contrast=True),
+    Lens(name="{contrast}, over the user turn", contrast=True, user_turn=True),
+    Lens(name="{own}, over all prompt tokens, the release's epsilon", release_epsilon=True),
+)
+"""Names are filled in with the run's kind of response and the other kind."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """A pair's evidence on one group of prompts, read through one lens.
+
+    ``level`` is the coverage that intervals must have here, ``seed`` the seed for whatever is resampled.
+    """
+
+    pair: ModelPair
+    prompts: tuple[Prompt, ...]
+    items: Items
+    level: float
+    seed: int
+    lens: Lens = field(default_factory=Lens)
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Why prompts were left out, counted over the scores that were asked for."""
+    _attributions: dict[str, dict[str, Attribution]] = field(default_factory=dict)
+
+    def attributions(self, role: str) -> dict[str, Attribution]:
+        """The role's attributions by prompt id, in prompt order. Raises NotApplicable where none were recorded."""
+        if role not in self._attributions:
+            self._attributions[role] = self._read(role)
+        return self._attributions[role]
+
+    def _read(self, role: str) -> dict[str, Attribution]:
+        found = self.items(role, "attribution.contrast" if self.lens.contrast else "attribution")
+        if found is None:
+            raise NotApplicable("the recorded evidence has attributions for one kind of response only")
+        result = {}
+        for prompt in self.prompts:
+            item = found[prompt.id]
+            if item.left_out:
+                self.left_out[f"{role}: {item.left_out}"] += 1
+            else:
+                result[prompt.id] = self._attribution(prompt, item)
+        return result
+
+    def _attribution(self, prompt: Prompt, item: EvidenceItem) -> Attribution:
+        if "importance" in item.arrays:
+            levels = importance_levels(item.arrays["importance"], release_epsilon=self.lens.release_epsilon)
+        elif self.lens.release_epsilon:
+            raise NotApplicable("recorded levels already hold the release's epsilon")
+        else:
+            levels = item.arrays["levels"]
+        offsets = item.arrays["offsets"]
+        user = offsets[:, 0] >= 0
+        return Attribution(
+            id=prompt.id,
+            levels=levels,
+            instruction=token_mask(prompt.prompt, offsets, prompt.instruction_spans),
+            user=user,
+            scope=user if self.lens.user_turn else np.ones_like(user),
+            tokens=tuple(item.values["tokens"]),
+            response_tokens=tuple(item.values["response_tokens"]),
+            response=item.values.get("response") or "",
+            ended=item.values.get("ended"),
+        )
+
+    def paired(self, score: Score, *, undefined: str) -> tuple[Arm, Arm, tuple[str, ...]]:
+        """Base arm, tuned arm and clusters, over the prompts that have a score on both sides.
+
+        ``undefined`` says, for the report, when the score has no value.
+        """
+        base, tuned = self.attributions("base"), self.attributions("tuned")
+        clusters = {p.id: p.cluster or p.id for p in self.prompts}
+        rows: list[tuple[str, float, float]] = []
+        for i in (p.id for p in self.prompts if p.id in base and p.id in tuned):
+            low, high = score(base[i]), score(tuned[i])
+            if low is None or high is None:
+                self.left_out[undefined] += 1
+            else:
+                rows.append((i, low, high))
+        ids = tuple(row[0] for row in rows)
+        arms = [Arm(label=label, ids=ids, values=np.array([row[k] for row in rows], dtype=np.float64))
+                for k, label in ((1, "base"), (2, "tuned"))]  # fmt: skip
+        return arms[0], arms[1], tuple(clusters[i] for i in ids)
+
+    def followed_arms(self, score: Score, *, min_tokens: int) -> tuple[Arm, Arm, dict[str, str]]:
+        """Scores of the tuned model's prompts that it did not follow and that it followed, and each id's cluster.
+
+        Labels come from the pair's ratings, else from the prompts' verifiers. Raises NotApplicable without labels.
+        """
+        tuned = self.attributions("tuned")
+        followed_by_id = self._followed()
+        sides: dict[bool, list[tuple[str, float]]] = {False: [], True: []}
+        for prompt in (p for p in self.prompts if p.id in tuned):
+            label, value = followed_by_id[prompt.id], score(tuned[prompt.id])
+            if label is None:
+                self.left_out["without a rating or a verifier"] += 1
+            elif self._own_length(tuned[prompt.id]) < min_tokens:
+                self.left_out[f"response under {min_tokens} tokens"] += 1
+            elif value is not None:
+                sides[label].append((prompt.id, value))
+        low, high = (
+            Arm(label=name, ids=tuple(i for i, _ in rows), values=np.array([x for _, x in rows], dtype=np.float64))
+            for name, rows in (("not followed", sides[False]), ("followed", sides[True]))
+        )
+        return low, high, {p.id: p.cluster or p.id for p in self.prompts}
+
+    def _followed(self) -> dict[str, bool | None]:
+        """Per prompt, whether the tuned model's own response follows it: its rating, else its verifier's word."""
+        if self.pair.ratings is not None:
+            labels = {p.id: followed(p, self.pair.ratings) for p in self.prompts}
+        else:
+            own = self.items("tuned", "generation")
+            labels = {p.id: _verified(p, own[p.id]) if own else None for p in self.prompts}
+        if all(label is None for label in labels.values()):
+            raise NotApplicable(
+                "no prompt has a rating or a verifier; set `ratings` in the pair file or `verify` in the prompt set"
+            )
+        return labels
+
+    def _own_length(self, attribution: Attribution) -> int:
+        own = self.items("tuned", "generation")
+        return len(own[attribution.id].arrays["response_ids"]) if own else attribution.response_length
+
+
+def _verified(prompt: Prompt, own: EvidenceItem) -> bool | None:
+    if prompt.verify is None or own.left_out:
+        return None
+    return verify(prompt.verify, own.values["response"], ended=own.values["ended"]).correct
+
+
+Quantity = Callable[[View], Statistic]
+"""What a claim is decided by: a statistic of a view."""
+
+
+def paired(score: Score, *, undefined: str) -> Quantity:
+    """Paired difference of a per-prompt score, tuned minus base. ``undefined`` says when the score has no value."""
+
+    def quantity(view: View) -> Statistic:
+        base, tuned, clusters = view.paired(score, undefined=undefined)
+        return paired_difference(base, tuned, clusters=clusters, level=view.level)
+
+    return quantity
+
+
+def followed_or_not(score: Score, *, min_tokens: int) -> Quantity:
+    """Difference of a score's means within the tuned model: followed minus not followed prompts.
+
+    Prompts whose response has under ``min_tokens`` tokens are left out.
+    """
+
+    def quantity(view: View) -> Statistic:
+        low, high, clusters = view.followed_arms(score, min_tokens=min_tokens)
+        return two_sample_difference(low, high, clusters=clusters, level=view.level, seed=view.seed)
+
+    return quantity
+
+
+@dataclass(kw_only=True)
+class Claim:
+    """One finding on one pair, prompt set and group: what a test decides.
+
+    ``conclude`` takes the finished claim as plain JSON and lets the test pass, fail or skip.
+    """
+
+    finding: Finding
+    pair: ModelPair
+    prompts: tuple[Prompt, ...]
+    prompt_set: str
+    group: str
+    level: float
+    items: Items
+    expected: Expectation | None
+    responses: tuple[str, str]
+    """The deciding kind of response and the other kind, in words."""
+    conclude: Callable[[dict[str, Json]], None]
+
+    @property
+    def seed(self) -> int:
+        """Seed of this claim's resampling: fixed by its identity, so that it does not depend on the run's order."""
+        return zlib.crc32("|".join([self.finding.id, self.pair.name, self.prompt_set, self.group]).encode())
+
+    @cached_property
+    def view(self) -> View:
+        """The deciding view: density over all prompt tokens, the run's kind of response."""
+        return View(pair=self.pair, prompts=self.prompts, items=self.items, level=self.level, seed=self.seed)
+
+    def decide(
+        self,
+        quantity: Quantity,
+        *,
+        secondary: Mapping[str, Quantity] = NOTHING,
+        strips: Score | None = None,
+    ) -> None:
+        """Judge the finding by a quantity of the deciding view and conclude the test.
+
+        Beside the verdict go the same quantity through the other lenses (sensitivity), further quantities of the
+        deciding
+        view, and token strips for a few prompts chosen by the paired ``strips`` score.
+        """
+        try:
+            statistic: Statistic | None = quantity(self.view)
+        except NotApplicable as error:
+            statistic, verdict = None, Verdict(outcome=Outcome.NOT_APPLICABLE, reason=str(error))
+        else:
+            assert statistic is not None
+            verdict = judge(self.finding, statistic)
+        left_out = Counter(self.view.left_out)
+        applicable = statistic is not None
+        self.conclude(
+            claim_record(
+                self.finding,
+                statistic,
+                verdict,
+                pair=self.pair.name,
+                prompts=self.prompt_set,
+                group=self.group,
+                level=self.level,
+                expected=self.expected,
+                left_out=left_out,
+                sensitivity=[self._sensitivity(quantity, lens) for lens in LENSES] if applicable else [],
+                secondary=[brief(name, q(self.view)) for name, q in secondary.items()] if applicable else [],
+                examples=self._examples(strips) if applicable and strips is not None else [],
+            )
+        )
+
+    def _sensitivity(self, quantity: Quantity, lens: Lens) -> dict[str, Json]:
+        name = lens.name.format(own=self.responses[0], contrast=self.responses[1])
+        try:
+            statistic = quantity(replace(self.view, lens=lens, left_out=Counter(), _attributions={}))
+        except NotApplicable as error:
+            return {"name": name, "effect": None, "interval": [None, None], "p": None, "n": 0,
+                    "verdict": Outcome.NOT_APPLICABLE.value, "note": str(error)}  # fmt: skip
+        return brief(name, statistic, verdict=judge(self.finding, statistic).outcome, note="")
+
+    def _examples(self, score: Score) -> list[Json]:
+        base, tuned, _ = self.view.paired(score, undefined="")
+        sides = {"base": self.view.attributions("base"), "tuned": self.view.attributions("tuned")}
+        texts = {p.id: p.prompt for p in self.prompts}
+        return [
+            plain(
+                {
+                    "pair": self.pair.name,
+                    "prompt_set": self.prompt_set,
+                    "group": self.group,
+                    "id": i,
+                    "why": why,
+                    "prompt": texts[i],
+                    "models": [_strip(role, self.pair, sides[role][i], score) for role in ("base", "tuned")],
+                }
+            )
+            for i, why in _chosen(base, tuned, self.seed)
+        ]
+
+
+def _chosen(base: Arm, tuned: Arm, seed: int) -> list[tuple[str, str]]:
+    """Which prompts are shown, by a rule that no one can bend: the largest gain, the largest loss, two at random."""
+    if len(base.ids) == 0:
+        return []
+    gain = tuned.values - base.values
+    picks = [(int(np.argmax(gain)), "largest gain"), (int(np.argmin(gain)), "largest loss")]
+    random = np.random.default_rng(seed).permutation(len(gain))
+    picks += [(int(k), "drawn at random") for k in random]
+    first = dict(reversed([(base.ids[k], why) for k, why in picks]))
+    order = list(dict.fromkeys(base.ids[k] for k, _ in picks))
+    return [(i, first[i]) for i in order[:4]]
+
+
+def _strip(role: str, pair: ModelPair, attribution: Attribution, score: Score) -> dict[str, Json]:
+    ref = pair.checkpoint(role)
+    return {
+        "label": role,
+        "name": ref.name if ref else role,
+        "tokens": list(attribution.tokens),
+        "density": [round(float(x), 4) for x in attribution.density],
+        "instruction": attribution.instruction.tolist(),
+        "template": (~attribution.user).tolist(),
+        "response": attribution.response,
+        "score": score(attribution),
+    }

@@ -1,0 +1,174 @@
+"""What a run prints: header, plan, verdicts, and the files that it wrote."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from .engine import versions
+from .errors import TuneshiftError
+from .recording import make_record, write_record
+from .records import Finding, Json, ModelRef
+from .run import Run, Target
+
+if TYPE_CHECKING:
+    from .plan import Line
+
+MARKS = {
+    "reproduced": ("✔", "green"),
+    "contradicted": ("✘", "red"),
+    "inconclusive": ("?", "yellow"),
+    "not_applicable": ("–", "cyan"),
+}
+
+
+class Terminal(Protocol):
+    """What is needed of pytest's terminal reporter."""
+
+    def write_line(self, line: str, **markup: bool) -> None:
+        """One line."""
+
+    def write_sep(self, sep: str, title: str | None = None, **markup: bool) -> None:
+        """A titled rule."""
+
+
+def header_lines(run: Run) -> list[str]:
+    """Pairs, settings and store, for pytest's header."""
+    settings = run.options.settings
+    lines = [f"tuneshift: pair {pair.name}: {_shown(pair.base)} -> {_shown(pair.tuned)}" for pair in run.pairs]
+    if any(pair.base.evidence is None or pair.tuned.evidence is None for pair in run.pairs):
+        from .checkpoints import resolve_device
+
+        lines.append(
+            f"tuneshift: device {resolve_device(settings.device)}, dtype {settings.dtype}, response {settings.response}"
+        )
+    return [*lines, f"tuneshift: store {run.options.store}"]
+
+
+def _shown(ref: ModelRef) -> str:
+    return f"{ref.name} (recorded evidence)" if ref.evidence is not None else ref.name
+
+
+def write_plan(terminal: Terminal, run: Run, wanted: Sequence[tuple[Finding, Target]]) -> None:
+    """The tasks in running order with item counts, and the claims they serve."""
+    lines = run.plan(wanted)
+    terminal.write_sep("=", "tuneshift plan")
+    if not wanted:
+        terminal.write_line("No test of a finding was selected.")
+        return
+    terminal.write_line(
+        f"{len(wanted)} claims on {len(run.pairs)} pair(s), level {1 - run.options.alpha / len(wanted):.4g} each"
+    )
+    for line in lines:
+        terminal.write_line(_plan_line(line))
+    recorded = {ref for p in run.pairs for ref in (p.base, p.tuned) if ref.evidence is not None}
+    for ref in sorted(recorded, key=lambda r: r.name):
+        terminal.write_line(f"  {ref.name}: recorded in {ref.evidence}, nothing to measure")
+    left = sum(line.progress.total - line.progress.stored for line in lines)
+    terminal.write_line(
+        f"{left} of {sum(line.progress.total for line in lines)} items to measure; store {run.options.store}"
+    )
+
+
+def _plan_line(line: Line) -> str:
+    task, progress = line.task, line.progress
+    of = f" to {task.params['response']} response" if "response" in task.params else ""
+    return (
+        f"  {task.ref.name}: {task.measure.name}{of}, {task.prompts.name}, "
+        f"{progress.stored}/{progress.total} stored, {task.key.digest[:12]}"
+    )
+
+
+def number(value: Json, signed: bool = False) -> str:
+    """Three significant digits; a dash where there is no number."""
+    if value is None:
+        return "–"
+    return f"{value:+.3g}" if signed else f"{value:.3g}"
+
+
+def effect_text(claim: Mapping[str, Json]) -> str:
+    """``+0.19 [+0.08, +0.3]``."""
+    if claim["effect"] is None:
+        return "–"
+    low, high = claim["interval"]
+    return f"{number(claim['effect'], True)} [{number(low, True)}, {number(high, True)}]"
+
+
+def explain(claim: Mapping[str, Json]) -> str:
+    """A verdict in a few lines: what was claimed, found, and what that means."""
+    where = f"pair {claim['pair']}, {claim['prompts']}" + ("" if claim["group"] == "all" else f", {claim['group']}")
+    lines = [
+        f"{claim['finding']} is {claim['verdict']} on {where}.",
+        f"  claim:  {claim['claim']}",
+        f"  found:  {effect_text(claim)} {claim['unit']} (n = {claim['n']}, {100 * claim['level']:.4g} % interval, p "
+        f"= {number(claim['p'])})",
+        f"  reason: {claim['reason']}",
+    ]
+    if claim["n_needed"]:
+        lines.append(f"  about {claim['n_needed']} items would decide it")
+    return "\n".join(lines)
+
+
+def write_summary(terminal: Terminal, claims: Sequence[Mapping[str, Json]], written: Iterable[str]) -> None:
+    """The table of verdicts, one line a claim, and where the files lie."""
+    terminal.write_sep("=", "tuneshift verdicts")
+    head = ("finding", "on", "n", "base", "tuned", "effect [interval]", "verdict")
+    ordered = sorted(claims, key=lambda c: (c["pair"], c["finding"], c["prompts"], c["group"]))
+    rows = [head, *(_row(claim) for claim in ordered)]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
+    for index, row in enumerate(rows):
+        text = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        colour = {"bold": True} if index == 0 else {MARKS[ordered[index - 1]["verdict"]][1]: True}
+        terminal.write_line(text, **colour)
+    for line in written:
+        terminal.write_line(line)
+
+
+def _row(claim: Mapping[str, Json]) -> tuple[str, ...]:
+    mark, _ = MARKS[claim["verdict"]]
+    verdict = f"{mark} {claim['verdict'].replace('_', ' ')}"
+    if claim["expected"]:
+        verdict += " (as declared)" if claim["expected"]["verdict"] == claim["verdict"] else " (declared otherwise)"
+    on = claim["pair"] if claim["group"] == "all" else f"{claim['pair']}, {claim['group']}"
+    arms = [number(arm["mean"]) for arm in claim["arms"]] or ["–", "–"]
+    return (claim["finding"], on, str(claim["n"]), arms[0], arms[-1], effect_text(claim), verdict)
+
+
+def write_results(
+    run: Run, claims: Sequence[Mapping[str, Json]], out: Path, started: float, exit_code: int
+) -> list[str]:
+    """Write run.json and report.html; lines that say where they lie, or why they could not be written."""
+    from .report import write_report
+
+    record = make_record(_run_fields(run, claims, started, exit_code), run.describe(), claims)
+    try:
+        record_path = write_record(record, out / "run.json")
+        report_path = write_report(record, out / "report.html")
+    except (TuneshiftError, OSError) as error:
+        return [f"tuneshift: {error}"]
+    return [f"record: {record_path}", f"report: {report_path}"]
+
+
+def _run_fields(run: Run, claims: Sequence[Mapping[str, Json]], started: float, exit_code: int) -> dict[str, Json]:
+    finished = time.time()
+    settings = run.options.settings
+    return {
+        "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
+        "finished": datetime.fromtimestamp(finished, UTC).isoformat(timespec="seconds"),
+        "duration_s": round(finished - started, 2),
+        "versions": versions(),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "host": {"platform": platform.platform(), "cpus": os.cpu_count(), "device": settings.device},
+        "exit_code": exit_code,
+        "alpha": run.options.alpha,
+        "confirmatory_claims": len(claims),
+        "response": settings.response,
+        "store": str(run.options.store),
+    }

@@ -1,0 +1,199 @@
+"""Where measuring happens: store hit, or load -> measure -> store -> free, one checkpoint at a time."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+from .errors import MeasureError, TuneshiftError
+from .measures.catalogue import Take
+from .plan import Settings, Step, Task, steps
+from .records import Evidence, EvidenceItem, Json, ModelRef
+from .store import DamagedEvidence, EvidenceWarning, Store
+
+if TYPE_CHECKING:
+    from .checkpoints import Checkpoint
+
+
+class Bar(Protocol):
+    """What a progress bar must do; tqdm's does."""
+
+    def update(self, n: int) -> object:
+        """Move on by n prompts."""
+
+
+Bars = Callable[[str, int, int], AbstractContextManager[Bar]]
+"""(label, prompts in all, prompts already done) -> a progress bar for as long as the measuring goes on."""
+
+
+class SilentBar:
+    """The bar of CI logs and xdist workers: none."""
+
+    def update(self, n: int) -> None:
+        """Show nothing."""
+
+
+@contextmanager
+def silent_bars(label: str, total: int, done: int) -> Iterator[Bar]:
+    """No progress bar."""
+    yield SilentBar()
+
+
+def bars_on(stream: TextIO) -> Bars:
+    """Progress bars on a terminal stream, with rate and remaining time; none where it is no terminal or CI is set."""
+
+    @contextmanager
+    def bar(label: str, total: int, done: int) -> Iterator[Bar]:
+        from tqdm import tqdm
+
+        quiet = bool(os.environ.get("CI")) or not stream.isatty()
+        with tqdm(
+            total=total,
+            initial=done,
+            desc=label,
+            unit="prompt",
+            file=stream,
+            disable=quiet,
+            dynamic_ncols=True,
+            leave=False,
+        ) as shown:
+            yield shown
+
+    return bar
+
+
+@dataclass(kw_only=True)
+class Engine:
+    """Evidence on demand: from memory, from the store, or measured.
+
+    A failure belongs to one checkpoint and measure: it is kept, raised again for whoever asks for that evidence, and
+    the
+    rest goes on.
+    """
+
+    store: Store
+    settings: Settings
+    bars: Bars = silent_bars
+    _read: dict[str, Evidence] = field(default_factory=dict)
+    _failures: dict[str, TuneshiftError] = field(default_factory=dict)
+
+    def evidence(self, task: Task) -> Evidence:
+        """Complete evidence of a task. Raises the TuneshiftError that kept it from being measured."""
+        digest = task.key.digest
+        if digest not in self._read:
+            self.complete([task])
+            if digest in self._failures:
+                raise self._failures[digest]
+            self._read[digest] = self.store.read(task.key)
+        return self._read[digest]
+
+    def complete(self, tasks: Iterable[Task]) -> None:
+        """Measure what is missing of the tasks and of what they rest on. Failures are kept, not raised."""
+        wanted = [t for t in tasks if t.key.digest not in self._failures]
+        for step in steps(wanted):
+            missing = [t for t in step.tasks if not self._whole(t)]
+            if missing:
+                self._measure(Step(ref=step.ref, tasks=tuple(missing)))
+
+    def _whole(self, task: Task) -> bool:
+        """Whether the store holds it, every checksum right. A damaged chunk is set aside here and measured again."""
+        digest = task.key.digest
+        if digest in self._read:
+            return True
+        if not self.store.status(task.key, task.ids).complete:
+            return False
+        try:
+            self._read[digest] = self.store.read(task.key)
+        except DamagedEvidence as error:
+            # The store has set the file aside; the session that follows measures that chunk again.
+            warnings.warn(str(error), EvidenceWarning, stacklevel=2)
+            return False
+        return True
+
+    def _measure(self, step: Step) -> None:
+        with ExitStack() as stack:
+            loaded = _Loader(ref=step.ref, settings=self.settings, stack=stack)
+            for task in step.tasks:
+                try:
+                    self._fill(task, loaded)
+                except TuneshiftError as error:
+                    self._failures[task.key.digest] = error
+
+    def _fill(self, task: Task, loaded: _Loader) -> None:
+        inputs = self._inputs(task)
+        prompts = {p.id: p for p in task.prompts.prompts}
+        with self.store.session(task.key, task.ids, loaded.provenance(), chunk_size=task.measure.chunk) as session:
+            missing = session.missing
+            if not missing:
+                return
+            take = loaded.prepare(task)
+            left = sum(len(ids) for _, ids in missing)
+            label = f"{task.measure.name} {task.ref.name}"
+            with self.bars(label, len(task.ids), len(task.ids) - left) as bar:
+                for number, ids in missing:
+                    items = []
+                    for item in take([prompts[i] for i in ids], [inputs.get(i) for i in ids]):
+                        items.append(item)
+                        bar.update(1)
+                    session.write(number, items)
+
+    def _inputs(self, task: Task) -> dict[str, EvidenceItem]:
+        if task.rests_on is None:
+            return {}
+        return {item.id: item for item in self.evidence(task.rests_on).items}
+
+
+@dataclass(kw_only=True)
+class _Loader:
+    """Loads a checkpoint when the first task needs it; the stack frees it."""
+
+    ref: ModelRef
+    settings: Settings
+    stack: ExitStack
+    checkpoint: Checkpoint | None = None
+    started: float = field(default_factory=time.time)
+
+    def prepare(self, task: Task) -> Take:
+        """What takes the task's measure, on the loaded checkpoint."""
+        if self.checkpoint is None:
+            from .checkpoints import load
+
+            self.checkpoint = self.stack.enter_context(
+                load(self.ref, dtype=self.ref.dtype or self.settings.dtype, device=self.settings.device)
+            )
+        try:
+            return task.measure.prepare(self.checkpoint, task.params)
+        except (RuntimeError, ValueError) as error:
+            raise MeasureError(f"{task.measure.name} of {self.ref.name}: {error}") from error
+
+    def provenance(self) -> dict[str, Json]:
+        """Where and with what the evidence was made."""
+        return provenance(self.settings, self.ref)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes: tuneshift, python, torch, transformers, numpy, scipy."""
+    from importlib.metadata import version
+
+    names = ("tuneshift", "torch", "transformers", "numpy", "scipy")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def provenance(settings: Settings, ref: ModelRef) -> dict[str, Json]:
+    """Versions, machine, device and dtype behind a piece of evidence."""
+    return {
+        "versions": versions(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "checkpoint": ref.name,
+        "dtype": ref.dtype or settings.dtype,
+        "device": settings.device,
+        "argv0": os.path.basename(sys.argv[0]) if sys.argv else "",
+        "pid": os.getpid(),
+    }

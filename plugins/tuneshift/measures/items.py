@@ -1,0 +1,124 @@
+"""From a checkpoint and prompts to evidence items: what each measure stores of a prompt, and what it leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..checkpoints import Checkpoint
+from ..records import EvidenceItem, Json, Prompt
+from ..tokens import EncodedPrompt, display_tokens, encode
+from .attribution import choose_backend, importance
+from .catalogue import Take
+from .generation import greedy_responses
+
+Ids = npt.NDArray[np.int64]
+
+
+def generation(checkpoint: Checkpoint, params: Mapping[str, Json]) -> Take:
+    """Greedy responses as evidence: ``response_ids`` [response], ``response`` (text), ``ended`` (by the end token)."""
+    limit = int(params["max_new_tokens"])
+
+    def take(prompts: Sequence[Prompt], inputs: Sequence[EvidenceItem | None]) -> Iterator[EvidenceItem]:
+        encoded = [encode(p.prompt, checkpoint.tokenizer, params["chat_template"]) for p in prompts]
+        fitting = [i for i, e in enumerate(encoded) if len(e.ids) + 1 <= checkpoint.context_length]
+        responses = greedy_responses(
+            checkpoint, [encoded[i].ids for i in fitting], max_new_tokens=limit, batch_size=None
+        )
+        found = dict(zip(fitting, responses, strict=True))
+        for i, prompt in enumerate(prompts):
+            if i not in found:
+                yield EvidenceItem(id=prompt.id, left_out=_too_long(checkpoint))
+                continue
+            response = found[i]
+            yield EvidenceItem(
+                id=prompt.id,
+                arrays={"response_ids": response.ids},
+                values={"response": response.text, "ended": response.ended},
+            )
+
+    return take
+
+
+def attribution(checkpoint: Checkpoint, params: Mapping[str, Json]) -> Take:
+    """Input-output attribution as evidence, for the response that ``params["response"]`` names.
+
+    Arrays: ``importance`` float32 [prompt, response]; ``offsets`` int32 [prompt, 2], characters of the user's text, -1
+    for
+    tokens of the chat template. Values: ``tokens``, ``response_tokens`` (display strings), ``response``, ``ended``.
+    """
+    backend = choose_backend(checkpoint.model)
+
+    def take(prompts: Sequence[Prompt], inputs: Sequence[EvidenceItem | None]) -> Iterator[EvidenceItem]:
+        for prompt, given in zip(prompts, inputs, strict=True):
+            encoded = encode(prompt.prompt, checkpoint.tokenizer, params["chat_template"])
+            ids, reason = _response(checkpoint, params, prompt, given)
+            if ids is None:
+                yield EvidenceItem(id=prompt.id, left_out=reason)
+            elif len(encoded.ids) + len(ids) > checkpoint.context_length:
+                yield EvidenceItem(id=prompt.id, left_out=_too_long(checkpoint))
+            else:
+                values = dict(given.values) if given is not None else {"response": prompt.reference, "ended": None}
+                scores = _importance(checkpoint, backend, encoded, ids)
+                yield _attribution_item(checkpoint, prompt, encoded, ids, scores, values)
+
+    return take
+
+
+def _importance(checkpoint: Checkpoint, backend: object, encoded: EncodedPrompt, ids: Ids) -> npt.NDArray[np.float32]:
+    if len(ids) == 0:
+        return np.zeros((len(encoded.ids), 0), dtype=np.float32)
+    scores = importance(checkpoint.model, torch.from_numpy(encoded.ids), torch.from_numpy(ids), backend=backend)
+    return scores.float().cpu().numpy()
+
+
+def _attribution_item(
+    checkpoint: Checkpoint,
+    prompt: Prompt,
+    encoded: EncodedPrompt,
+    ids: Ids,
+    scores: npt.NDArray[np.float32],
+    values: Mapping[str, Json],
+) -> EvidenceItem:
+    return EvidenceItem(
+        id=prompt.id,
+        arrays={"importance": scores, "offsets": encoded.offsets.astype(np.int32)},
+        values={
+            "tokens": list(encoded.tokens),
+            "response_tokens": display_tokens(ids, checkpoint.tokenizer),
+            "response": values["response"],
+            "ended": values["ended"],
+        },
+    )
+
+
+def _response(
+    checkpoint: Checkpoint, params: Mapping[str, Json], prompt: Prompt, given: EvidenceItem | None
+) -> tuple[Ids | None, str]:
+    """Token ids of the response to attribute, or the reason why there is none."""
+    if params["response"] == "reference":
+        return _reference_ids(checkpoint, params, prompt)
+    if given is None:
+        return None, "no response was generated for it"
+    if given.left_out:
+        return None, given.left_out
+    ids = np.asarray(given.arrays["response_ids"], dtype=np.int64)
+    if len(ids) and ids.max() >= checkpoint.model.get_input_embeddings().weight.shape[0]:
+        return None, "the tuned model's response uses tokens that this model does not have"
+    return ids, ""
+
+
+def _reference_ids(checkpoint: Checkpoint, params: Mapping[str, Json], prompt: Prompt) -> tuple[Ids | None, str]:
+    if not prompt.reference:
+        return None, "it has no reference response"
+    # Without a chat template the response continues the prompt's line: words there begin with a space.
+    glue = " " if params["chat_template"] is None and not prompt.prompt[-1:].isspace() else ""
+    ids = checkpoint.tokenizer(glue + prompt.reference, add_special_tokens=False)["input_ids"]
+    return np.asarray(ids[: int(params["max_new_tokens"])], dtype=np.int64), ""
+
+
+def _too_long(checkpoint: Checkpoint) -> str:
+    return f"it does not fit the context of {checkpoint.context_length} tokens"

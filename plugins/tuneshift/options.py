@@ -1,0 +1,124 @@
+"""The command line of ``pytest suites``: what can be asked for, with help that explains."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .resources import data_folder
+
+if TYPE_CHECKING:
+    import pytest
+
+    from .run import Options
+
+STORE_VARIABLE = "TUNESHIFT_STORE"
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare the options on pytest's parser."""
+    group = parser.getgroup("tuneshift", "tuneshift: findings about instruction tuning on pairs of checkpoints")
+    add = group.addoption
+    add("--base", metavar="CHECKPOINT", help="Base checkpoint: a folder, a hub id or embedded:FAMILY/NAME.")
+    add(
+        "--tuned",
+        metavar="CHECKPOINT",
+        help="Tuned checkpoint of the same tokenizer. Without a pair: the embedded one.",
+    )
+    add(
+        "--pairs",
+        metavar="FILE",
+        help="TOML file of pairs ([pairs.NAME]); default: [tool.tuneshift.pairs] in pyproject.toml.",
+    )
+    add("--pair", action="append", default=[], metavar="NAME", help="Only this pair of the file; may be repeated.")
+    add("--shift-prompts", action="append", default=[], metavar="SET",
+        help="Prompt set (JSONL file or name of a shipped one) instead of the pair's; may be repeated.")  # fmt: skip
+    add("--shift-plan", action="store_true", help="Print what would be measured and what is stored; load no weights.")
+    add("--shift-out", default="tuneshift-results", metavar="DIR",
+        help="Where run.json and report.html go (default: %(default)s).")  # fmt: skip
+    add("--shift-store", metavar="DIR",
+        help=f"Evidence store (default: ${STORE_VARIABLE}, else the user's cache folder).")  # fmt: skip
+    add("--shift-dtype", default="float32", choices=("float32", "bfloat16", "float16", "float64"),
+        help="dtype of weights and forward passes (default: %(default)s; half moves 1 level in 5).")  # fmt: skip
+    add(
+        "--shift-device",
+        default="auto",
+        metavar="DEVICE",
+        help="cpu, cuda, cuda:1, mps or auto (default: %(default)s).",
+    )
+    add("--shift-response", default="own", choices=("own", "reference", "tuned"),
+        help="Whose response importance is attributed to: each model's own (the paper's protocol, default), the prompt "
+        "set's reference, or the tuned model's for both.")  # fmt: skip
+    add("--shift-max-new-tokens", default=300, type=int, metavar="N",
+        help="Longest response in tokens (default: %(default)s, the paper's).")  # fmt: skip
+    add("--shift-alpha", default=0.05, type=float, metavar="A",
+        help="Error rate that all claims of the run share (default: %(default)s).")  # fmt: skip
+    add("--shift-inconclusive", default="fail", choices=("fail", "skip", "pass"),
+        help="What an inconclusive verdict does to its test (default: %(default)s).")  # fmt: skip
+
+
+def asks_for_suites(config: pytest.Config) -> bool:
+    """Whether this run is about tuneshift's suites: a pair option was given, or an argument names them.
+
+    Any other pytest run of the environment must not notice that the plugin is there.
+    """
+    option = config.option
+    if option.base or option.tuned or option.pairs or option.pair or option.shift_plan:
+        return True
+    return any(_names_suites(str(arg), config.invocation_params.dir) for arg in config.args)
+
+
+def _names_suites(arg: str, folder: Path) -> bool:
+    name = arg.split("::")[0]
+    if name.startswith("tuneshift.suites"):
+        return True
+    suites = data_folder("suites").resolve()
+    path = (folder / name).resolve()
+    return path == suites or suites in path.parents
+
+
+def default_store() -> Path:
+    """Folder of the evidence store: ``$TUNESHIFT_STORE``, else below the user's cache folder."""
+    named = os.environ.get(STORE_VARIABLE)
+    if named:
+        return Path(named).expanduser()
+    return cache_folder() / "evidence"
+
+
+def cache_folder() -> Path:
+    """tuneshift's folder in the user's cache."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("tuneshift")
+
+
+def read_options(config: pytest.Config) -> Options:
+    """What was asked for, checked. Raises UsageError."""
+    from .errors import UsageError
+    from .plan import Settings
+    from .run import Options
+
+    option = config.option
+    if not 0 < option.shift_alpha < 1:
+        raise UsageError(f"--shift-alpha is {option.shift_alpha}; it is an error rate, between 0 and 1 (0.05).")
+    if option.shift_max_new_tokens < 1:
+        raise UsageError(f"--shift-max-new-tokens is {option.shift_max_new_tokens}; a response needs at least 1.")
+    store = Path(option.shift_store).expanduser() if option.shift_store else default_store()
+    return Options(
+        base=option.base,
+        tuned=option.tuned,
+        pairs_file=Path(option.pairs) if option.pairs else None,
+        pair_names=tuple(option.pair),
+        prompts=tuple(option.shift_prompts),
+        store=store,
+        settings=Settings(
+            response=option.shift_response,
+            max_new_tokens=option.shift_max_new_tokens,
+            dtype=option.shift_dtype,
+            device=option.shift_device,
+            memo=cache_folder() / "fingerprints.json",
+        ),
+        alpha=option.shift_alpha,
+        rootdir=Path(config.rootpath),
+    )

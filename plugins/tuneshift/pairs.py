@@ -1,0 +1,306 @@
+"""Options and TOML to model pairs. Every message names the file (or option) and the pair that it is about."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .errors import PairError
+from .prompts import names_a_file, options
+from .records import ModelPair, ModelRef, PromptSource
+from .resources import fixture
+
+SIBLINGS = ("response_tuned", "single_task_tuned")
+PAIR_KEYS = ("base", "tuned", *SIBLINGS, "prompts", "expectations", "ratings")
+CHECKPOINT_KEYS: Mapping[str, type] = {
+    "model": str,
+    "revision": str,
+    "adapter": str,
+    "dtype": str,
+    "device_map": str,
+    "trust_remote_code": bool,
+    "chat_template": str,
+    "evidence": str,
+}
+DTYPES = ("float64", "float32", "bfloat16", "float16")
+DEFAULT_PROMPTS = (PromptSource(path="general"),)
+EMBEDDED = "embedded:"
+PAIR_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".json", ".parquet")
+"""Suffixes that mark a file. Not every suffix does: Qwen/Qwen2.5-0.5B is a hub id."""
+
+
+def load_pairs(path: Path) -> dict[str, ModelPair]:
+    """The pairs of a TOML file, by name: ``[pairs.NAME]``, or ``[tool.tuneshift.pairs.NAME]`` in a pyproject.toml.
+
+    Relative paths start from the file's folder; ``~`` and environment variables are expanded. Raises PairError for an
+    unreadable file, unknown keys, wrong types, missing paths and a file without pairs.
+    """
+    pairs = _load(path)
+    if not pairs:
+        table = "tool.tuneshift.pairs" if path.name == "pyproject.toml" else "pairs"
+        raise PairError(f"{path}: no pairs in this file; declare one as [{table}.NAME] with 'base' and 'tuned'.")
+    return pairs
+
+
+def resolve_pairs(
+    *,
+    base: str | None,
+    tuned: str | None,
+    pairs_file: Path | None,
+    names: Sequence[str],
+    prompts: Sequence[str],
+    rootdir: Path,
+) -> tuple[ModelPair, ...]:
+    """The pairs that the options ask for, in the order asked.
+
+    ``base`` and ``tuned`` make one pair; ``pairs_file`` gives its pairs, or those of ``names``; without any of these,
+    ``[tool.tuneshift.pairs]`` of rootdir/pyproject.toml, else the shipped pairs. ``prompts`` replace every pair's own.
+    Raises PairError for options that contradict each other and for unknown names, which are listed.
+    """
+    if base is not None or tuned is not None:
+        pairs: tuple[ModelPair, ...] = (_option_pair(base, tuned, pairs_file, names),)
+    else:
+        path, known = _declared(pairs_file, rootdir)
+        for name in names:
+            if name not in known:
+                raise PairError(f"--pair {name}: {path} has no such pair; {options(name, known)}.")
+        pairs = tuple(known[name] for name in dict.fromkeys(names or known))
+    if prompts:
+        here = _Place(label="--prompts", folder=Path.cwd())
+        sources = tuple(_prompt_source(value, here) for value in prompts)
+        pairs = tuple(replace(pair, prompts=sources) for pair in pairs)
+    return pairs
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Where a value was written: the label that messages start with, and the folder of relative paths."""
+
+    label: str
+    folder: Path
+
+    def fail(self, message: str) -> NoReturn:
+        raise PairError(f"{self.label}: {message}.")
+
+    def at(self, key: str) -> _Place:
+        return replace(self, label=f"{self.label}, {key}")
+
+    def path(self, text: str) -> Path:
+        """``text`` as an absolute path, whether or not it exists."""
+        expanded = os.path.expanduser(os.path.expandvars(text))
+        unset = re.search(r"\$\{?(\w+)", expanded)
+        if unset:
+            self.fail(f"environment variable {unset[1]} in {text!r} is not set")
+        return Path(os.path.abspath(self.folder / expanded))
+
+    def existing(self, text: str, what: str) -> Path:
+        path = self.path(text)
+        if not path.exists():
+            self.fail(f"{what} {text!r} does not exist (looked at {path})")
+        return path
+
+    def typed(self, value: Any, kind: type) -> Any:
+        if not isinstance(value, kind):
+            self.fail(f"a {_toml_name(kind)} is wanted, got {_toml_name(type(value))} {value!r}")
+        if value == "":
+            self.fail("the string is empty")
+        return value
+
+    def table(self, value: Any, known: Sequence[str]) -> dict[str, Any]:
+        """A table all of whose keys are known."""
+        self.typed(value, dict)
+        for key in value:
+            if key not in known:
+                self.fail(f"unknown key {key!r}; {options(key, known)}")
+        return dict(value)
+
+
+def _toml_name(kind: type) -> str:
+    return {str: "string", bool: "boolean", dict: "table", list: "list", int: "integer"}.get(kind, kind.__name__)
+
+
+def _declared(pairs_file: Path | None, rootdir: Path) -> tuple[Path, dict[str, ModelPair]]:
+    if pairs_file is not None:
+        return pairs_file, load_pairs(pairs_file)
+    project = rootdir / "pyproject.toml"
+    pairs = _load(project) if project.is_file() else {}
+    if pairs:
+        return project, pairs
+    shipped = fixture("pairs.toml")
+    return shipped, load_pairs(shipped)
+
+
+def _load(path: Path) -> dict[str, ModelPair]:
+    try:
+        with path.open("rb") as file:
+            document = tomllib.load(file)
+    except FileNotFoundError as error:
+        raise PairError(f"pair file {path} does not exist.") from error
+    except OSError as error:
+        raise PairError(f"pair file {path} cannot be read ({error.strerror}).") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PairError(f"pair file {path} is not TOML: {error}.") from error
+    place = _Place(label=str(path), folder=path.absolute().parent)
+    if path.name == "pyproject.toml":
+        document = document.get("tool", {}).get("tuneshift", {})
+        place = replace(place, label=f"{path}, [tool.tuneshift]")
+    tables = place.table(document, ("pairs",)).get("pairs", {})
+    place.at("'pairs'").typed(tables, dict)
+    at_file = replace(place, label=str(path))
+    return {name: _pair(name, table, at_file.at(f"pair {name!r}")) for name, table in tables.items()}
+
+
+def _pair(name: str, value: Any, place: _Place) -> ModelPair:
+    if not PAIR_NAME.fullmatch(name):
+        place.fail("a pair's name has letters, digits, '.', '_' and '-' only, as it becomes part of test ids")
+    table = place.table(value, PAIR_KEYS)
+    for role in ("base", "tuned"):
+        if role not in table:
+            place.fail(f"{role!r} is missing; a pair names its base and its tuned checkpoint")
+    refs = {role: _checkpoint(table[role], place.at(role)) for role in ("base", "tuned", *SIBLINGS) if role in table}
+    sources = _prompts(table.get("prompts"), place.at("prompts"))
+    recorded = [role for role, ref in refs.items() if ref.evidence is not None]
+    if recorded and not sources:
+        place.fail(f"{recorded[0]!r} is recorded evidence; 'prompts' names the prompt set that it was recorded on")
+    expectations, ratings = table.get("expectations"), table.get("ratings")
+    at = place.at("expectations")
+    base, tuned = _distinct(refs.pop("base"), refs.pop("tuned"), table)
+    return ModelPair(
+        name=name,
+        base=base,
+        tuned=tuned,
+        siblings=refs,
+        prompts=sources or DEFAULT_PROMPTS,
+        expectations=None if expectations is None else at.existing(at.typed(expectations, str), "expectations file"),
+        ratings=None if ratings is None else place.at("ratings").typed(ratings, str),
+    )
+
+
+def _distinct(base: ModelRef, tuned: ModelRef, table: Mapping[str, Any]) -> tuple[ModelRef, ModelRef]:
+    """Both checkpoints, named as the user wrote them where their short names are the same."""
+    if base.name != tuned.name:
+        return base, tuned
+    written = [
+        value if isinstance(value, str) else value.get("adapter") or value.get("model") or value["evidence"]
+        for value in (table["base"], table["tuned"])
+    ]
+    return replace(base, name=written[0]), replace(tuned, name=written[1])
+
+
+def _checkpoint(value: Any, place: _Place) -> ModelRef:
+    if isinstance(value, str):
+        model = _weights(place.typed(value, str), place)
+        return ModelRef(name=_short_name(value, model), model=model)
+    table = place.table(value, tuple(CHECKPOINT_KEYS))
+    for key, item in table.items():
+        place.at(key).typed(item, CHECKPOINT_KEYS[key])
+    if ("model" in table) == ("evidence" in table):
+        got = "both" if "model" in table else "neither"
+        place.fail(f"a checkpoint has either 'model' or 'evidence', got {got}")
+    if "evidence" in table:
+        loading = [key for key in table if key != "evidence"]
+        if loading:
+            place.fail(f"{loading[0]!r} says how weights are loaded, but recorded evidence has none")
+        path = place.at("evidence").existing(table["evidence"], "recorded evidence")
+        return ModelRef(name=path.name.removesuffix(".parquet").removesuffix(".attributions"), evidence=path)
+    model = _weights(table["model"], place.at("model"))
+    if "revision" in table and Path(model).is_dir():
+        place.fail(f"'revision' picks a version of a hub id, but {table['model']!r} is a folder")
+    if table.get("dtype", "float32") not in DTYPES:
+        place.at("dtype").fail(f"{table['dtype']!r} is not a dtype; {options(table['dtype'], DTYPES)}")
+    adapter = _weights(table["adapter"], place.at("adapter")) if "adapter" in table else None
+    return ModelRef(
+        name=_short_name(table["model"], model) if adapter is None else _short_name(table["adapter"], adapter),
+        model=model,
+        revision=table.get("revision"),
+        adapter=adapter,
+        dtype=table.get("dtype"),
+        device_map=table.get("device_map"),
+        trust_remote_code=table.get("trust_remote_code", False),
+        chat_template=_chat_template(table.get("chat_template"), place.at("chat_template")),
+    )
+
+
+def _weights(text: str, place: _Place) -> str:
+    """A model or adapter: an existing folder's absolute path, or a hub id as it is."""
+    if text.startswith(EMBEDDED):
+        models = fixture("models")
+        known = {folder.parent.relative_to(models).as_posix(): folder.parent for folder in models.rglob("config.json")}
+        name = text.removeprefix(EMBEDDED)
+        if name not in known:
+            place.fail(f"no embedded model {name!r}; {options(name, known)}")
+        return str(known[name])
+    path = place.path(text)
+    if path.is_dir():
+        return str(path)
+    if path.is_file():
+        recorded = "; recorded evidence goes under 'evidence' in a pair file" if path.suffix == ".parquet" else ""
+        place.fail(f"{text!r} is a file; name the folder that holds the weights and config.json{recorded}")
+    if not HUB_ID.fullmatch(text) or text.endswith(WEIGHT_SUFFIXES):
+        place.fail(f"{text!r} is neither a folder (looked at {path}) nor a hub id of the form org/name")
+    return text
+
+
+def _chat_template(text: str | None, place: _Place) -> str | None:
+    if text is None or text == "none" or "{{" in text or "{%" in text:
+        return text
+    return str(place.existing(text, "neither 'none' nor a Jinja template, and as a file"))
+
+
+def _prompts(value: Any, place: _Place) -> tuple[PromptSource, ...]:
+    if value is None:
+        return ()
+    place.typed(value, list)
+    if not value:
+        place.fail("the list is empty; leave it out for the shipped set 'general'")
+    return tuple(_prompt_source(item, place) for item in value)
+
+
+def _prompt_source(value: Any, place: _Place) -> PromptSource:
+    if isinstance(value, str):
+        value = {"path": value}
+    table = place.table(value, ("path", "groups"))
+    if "path" not in table:
+        place.fail("a prompt set's table has a 'path' (a JSONL file or a shipped set)")
+    path = place.typed(table["path"], str)
+    groups = place.at("groups").typed(table.get("groups", {}), dict)
+    for name, pattern in groups.items():
+        place.at(f"groups, {name!r}").typed(pattern, str)
+    if names_a_file(path):
+        path = str(place.existing(path, "prompt set"))
+    return PromptSource(path=path, groups=groups)
+
+
+def _option_pair(base: str | None, tuned: str | None, pairs_file: Path | None, names: Sequence[str]) -> ModelPair:
+    if base is None or tuned is None:
+        given, other = ("--base", "--tuned") if tuned is None else ("--tuned", "--base")
+        raise PairError(f"{given} is given without {other}; a pair needs both.")
+    if pairs_file is not None or names:
+        other = "--pairs" if pairs_file is not None else "--pair"
+        raise PairError(f"{other} and --base/--tuned exclude each other: they name pairs in two ways.")
+    table = {"base": base, "tuned": tuned}
+    refs = {role: _checkpoint(text, _Place(label=f"--{role}", folder=Path.cwd())) for role, text in table.items()}
+    short = [ref.name.rpartition("/")[2] for ref in refs.values()]
+    if short[0] == short[1]:
+        short = ["-".join(_parts(text)[-2:]) for text in table.values()]
+    name = re.sub(r"[^\w.-]+", "-", "-".join(short), flags=re.ASCII).strip("-.") or "pair"
+    first, second = _distinct(refs["base"], refs["tuned"], table)
+    return ModelPair(name=name, base=first, tuned=second, prompts=DEFAULT_PROMPTS)
+
+
+def _parts(text: str) -> list[str]:
+    return [part for part in re.split(r"[/\\]", text.removeprefix(EMBEDDED)) if part not in ("", ".", "..", "~")]
+
+
+def _short_name(text: str, resolved: str) -> str:
+    """A checkpoint's name for people: an embedded name or hub id whole, a folder's last part."""
+    if text.startswith(EMBEDDED):
+        return text.removeprefix(EMBEDDED)
+    return text if text == resolved and HUB_ID.fullmatch(text) else Path(resolved).name

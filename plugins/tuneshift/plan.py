@@ -1,0 +1,223 @@
+"""What is to be measured: from the evidence that tests name to tasks per checkpoint, in an order that can be run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from .errors import MeasureError, PairError
+from .measures.catalogue import ATTRIBUTION, GENERATION, MEASURES, Measure
+from .records import EvidenceKey, Json, ModelPair, ModelRef, PromptSet
+from .store import Progress, Store
+
+ResponseMode = Literal["own", "reference", "tuned"]
+CONTRAST = ".contrast"
+"""A need named ``attribution.contrast`` is attribution to the other kind of response: shared where the run's own
+decides,
+own where a shared one does. It feeds the sensitivity shown beside a verdict, never the verdict."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How measures are taken, for the whole run.
+
+    ``response``: whose response importance is attributed to. ``dtype`` and ``device`` hold where a checkpoint names
+    none.
+    """
+
+    response: ResponseMode = "own"
+    max_new_tokens: int = 300
+    dtype: str = "float32"
+    device: str = "auto"
+    memo: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One measure of one checkpoint on one prompt set: a key of the store and how to fill it."""
+
+    ref: ModelRef
+    measure: Measure
+    params: Mapping[str, Json]
+    prompts: PromptSet
+    key: EvidenceKey
+    rests_on: Task | None = None
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The prompts' ids, in order."""
+        return tuple(p.id for p in self.prompts.prompts)
+
+
+@dataclass(kw_only=True)
+class Planner:
+    """Resolves needs to tasks. Fingerprints and templates are worked out once per checkpoint and kept."""
+
+    settings: Settings
+    _fingerprints: dict[ModelRef, str] = field(default_factory=dict)
+    _templates: dict[ModelRef, str | None] = field(default_factory=dict)
+
+    def fingerprint(self, ref: ModelRef) -> str:
+        """Fingerprint of weights and tokenizer, or of the recorded evidence; 64 hexadecimal digits."""
+        if ref not in self._fingerprints:
+            if ref.evidence is not None:
+                from .published import recorded_fingerprint
+
+                self._fingerprints[ref] = recorded_fingerprint(ref.evidence)
+            else:
+                from .weights import fingerprint
+
+                self._fingerprints[ref] = fingerprint(ref, memo=self.settings.memo)
+        return self._fingerprints[ref]
+
+    def template(self, pair: ModelPair, ref: ModelRef) -> str | None:
+        """Chat template that a checkpoint of the pair is asked with, as Jinja text; None for the plain prompt.
+
+        Both checkpoints are asked in one format, the tuned one's, unless the pair file sets ``chat_template`` on them:
+        a
+        paired difference needs the same prompt on both sides.
+        """
+        chosen = ref if ref.chat_template is not None else pair.tuned
+        if chosen.evidence is not None:
+            return None
+        if chosen not in self._templates:
+            from .tokens import resolve_chat_template
+            from .weights import load_tokenizer
+
+            self._templates[chosen] = resolve_chat_template(chosen, load_tokenizer(chosen))
+        return self._templates[chosen]
+
+    def task(self, pair: ModelPair, role: str, need: str, prompts: PromptSet) -> Task | None:
+        """The task behind a need, or None for recorded evidence, which is read and never measured."""
+        ref = pair.checkpoint(role)
+        if ref is None:
+            raise PairError(f"pair {pair.name} names no {role} checkpoint")
+        if ref.evidence is not None:
+            return None
+        name, contrast, _ = need.partition(CONTRAST)
+        if name not in MEASURES:
+            raise MeasureError(f"no measure is called {name!r}; known are {', '.join(MEASURES)}")
+        if name == GENERATION.name:
+            return self._generation(pair, ref, prompts)
+        return self._attribution(pair, ref, prompts, self._response_mode(prompts, contrast=bool(contrast)))
+
+    def _response_mode(self, prompts: PromptSet, *, contrast: bool) -> ResponseMode:
+        if not contrast:
+            return self.settings.response
+        if self.settings.response != "own":
+            return "own"
+        # The references are the same for every tuned checkpoint, so a base's evidence serves them all.
+        return "reference" if all(p.reference for p in prompts.prompts) else "tuned"
+
+    def _generation(self, pair: ModelPair, ref: ModelRef, prompts: PromptSet) -> Task:
+        params = {
+            "chat_template": self.template(pair, ref),
+            "decoding": "greedy",
+            "max_new_tokens": self.settings.max_new_tokens,
+        }
+        return self._make(ref, GENERATION, params, prompts, None)
+
+    def _attribution(self, pair: ModelPair, ref: ModelRef, prompts: PromptSet, mode: ResponseMode) -> Task:
+        author = pair.tuned if mode == "tuned" else ref
+        if mode == "tuned" and author.evidence is not None:
+            raise PairError(
+                f"pair {pair.name}: the tuned checkpoint is recorded evidence, its responses cannot be reused"
+            )
+        rests_on = None if mode == "reference" else self._generation(pair, author, prompts)
+        params: dict[str, Json] = {
+            "chat_template": self.template(pair, ref),
+            "max_new_tokens": self.settings.max_new_tokens,
+            # A shared response of the model itself is its own: the same evidence under the same key.
+            "response": "own" if rests_on is not None and author == ref else mode,
+        }
+        if rests_on is not None and author != ref:
+            params["author"] = rests_on.key.digest
+        return self._make(ref, ATTRIBUTION, params, prompts, rests_on)
+
+    def _make(
+        self, ref: ModelRef, measure: Measure, params: Mapping[str, Json], prompts: PromptSet, rests_on: Task | None
+    ) -> Task:
+        key = EvidenceKey(
+            measure=measure.name,
+            version=measure.version,
+            params=params,
+            checkpoint=self.fingerprint(ref),
+            dtype=ref.dtype or self.settings.dtype,
+            prompts=prompts.sha256,
+        )
+        return Task(ref=ref, measure=measure, params=params, prompts=prompts, key=key, rests_on=rests_on)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """Consecutive tasks of one checkpoint: it is loaded for the first and freed after the last."""
+
+    ref: ModelRef
+    tasks: tuple[Task, ...]
+
+
+def steps(tasks: Iterable[Task]) -> tuple[Step, ...]:
+    """Tasks and what they rest on, each once, as steps per checkpoint; as few loads as the dependencies allow.
+
+    A checkpoint whose remaining tasks can all run goes first; else one with any that can. Only a pair and its
+    reverse in one run, each on the other's responses, loads a checkpoint twice.
+    """
+    waiting = _closure(tasks)
+    done: set[str] = set()
+    result: list[Step] = []
+    while waiting:
+        by_ref: dict[ModelRef, list[Task]] = {}
+        for task in waiting.values():
+            by_ref.setdefault(task.ref, []).append(task)
+        runnable = {ref: _runnable(group, done) for ref, group in by_ref.items()}
+        whole = [ref for ref, group in by_ref.items() if len(runnable[ref]) == len(group)]
+        some = [ref for ref in by_ref if runnable[ref]]
+        if not some:
+            raise MeasureError("tasks rest on one another in a circle")
+        ref = (whole or some)[0]
+        result.append(Step(ref=ref, tasks=tuple(runnable[ref])))
+        for task in runnable[ref]:
+            done.add(task.key.digest)
+            del waiting[task.key.digest]
+    return tuple(result)
+
+
+def _closure(tasks: Iterable[Task]) -> dict[str, Task]:
+    found: dict[str, Task] = {}
+
+    def add(task: Task) -> None:
+        if task.rests_on is not None:
+            add(task.rests_on)
+        found.setdefault(task.key.digest, task)
+
+    for task in tasks:
+        add(task)
+    return found
+
+
+def _runnable(group: Sequence[Task], done: set[str]) -> list[Task]:
+    """Those of one checkpoint's tasks that can run now, one after the other."""
+    ready: list[Task] = []
+    finished = set(done)
+    for task in group:
+        if task.rests_on is None or task.rests_on.key.digest in finished:
+            ready.append(task)
+            finished.add(task.key.digest)
+    return ready
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line of ``--shift-plan``: a task and how much of it the store already holds."""
+
+    task: Task
+    progress: Progress
+
+
+def plan_lines(tasks: Iterable[Task], store: Store) -> tuple[Line, ...]:
+    """Every task in running order with its progress; reads the store's index only and loads no weights."""
+    return tuple(
+        Line(task=task, progress=store.status(task.key, task.ids)) for step in steps(tasks) for task in step.tasks
+    )

@@ -1,0 +1,275 @@
+"""The pytest plugin: thin hooks. The only module that imports pytest, and, being loaded in every pytest run of the
+user's
+environment, one that imports nothing heavy at its top."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .errors import TuneshiftError
+from .options import add_options, asks_for_suites, read_options
+
+if TYPE_CHECKING:
+    import execnet
+
+    from .comparison import Claim
+    from .records import Finding, Json
+    from .run import Run, Target
+
+RUN = pytest.StashKey["Run"]()
+CLAIMS = pytest.StashKey["list[dict[str, Json]]"]()
+STARTED = pytest.StashKey[float]()
+COUNT = pytest.StashKey[int]()
+PROBLEM = pytest.StashKey["TuneshiftError"]()
+CLAIM = pytest.StashKey["dict[str, Json]"]()
+WRITTEN = pytest.StashKey["list[str]"]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """tuneshift's options, in a group of their own."""
+    add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker and, where suites are asked for, find the user's mistakes before anything starts."""
+    config.addinivalue_line("markers", "finding(finding): the published finding that this test decides (tuneshift)")
+    config.stash[CLAIMS] = []
+    config.stash[STARTED] = time.time()
+    if not asks_for_suites(config) or _is_worker(config):
+        return
+    try:
+        _run(config).check()
+    except TuneshiftError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """``--shift-plan`` runs nothing, so it needs no workers."""
+    if config.option.shift_plan and hasattr(config.option, "numprocesses"):
+        config.option.numprocesses, config.option.dist, config.option.tx = None, "no", []
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Name pairs, device, dtype and store."""
+    if not asks_for_suites(config) or _is_worker(config):
+        return []
+    from .console import header_lines
+
+    return header_lines(_run(config))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test per finding, pair, prompt set and group."""
+    if "claim" not in metafunc.fixturenames or metafunc.definition.get_closest_marker("finding") is None:
+        return
+    try:
+        targets = _run(metafunc.config).targets
+    except TuneshiftError as error:
+        # Raised as a usage error once collection is over: from here it would be one more collection error.
+        metafunc.config.stash[PROBLEM] = error
+        return
+    metafunc.parametrize("claim", targets, ids=[t.id for t in targets], indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config) -> None:
+    """Stop on what was wrong with the pairs."""
+    if PROBLEM in config.stash:
+        raise pytest.UsageError(str(config.stash[PROBLEM]))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Count the claims that share the level."""
+    session.config.stash[COUNT] = len(_wanted(session))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Print the plan, or measure what is missing before the first test; xdist's workers measure when a test asks."""
+    config = session.config
+    wanted = _wanted(session)
+    if config.option.shift_plan:
+        from .console import write_plan
+
+        write_plan(_reporter(config), _run(config), wanted)
+        return True
+    if not wanted or config.option.collectonly or session.testsfailed or _is_worker(config):
+        return None
+    from .engine import bars_on
+
+    run = _run(config)
+    with _uncaptured(config):
+        run.engine.bars = bars_on(sys.stderr)
+        run.measure(wanted)
+    return None
+
+
+@pytest.fixture
+def claim(request: pytest.FixtureRequest) -> Claim:
+    """The finding of this test on one pair, prompt set and group; ``claim.decide(quantity)`` ends the test."""
+    config = request.config
+    run, node = _run(config), request.node
+    finding = _finding(node)
+    wanted = [(f, t) for f, t in _wanted(request.session) if t.pair is request.param.pair]
+    if _is_worker(config):
+        run.measure(wanted)
+
+    def conclude(record: dict[str, Json]) -> None:
+        from .recording import flat_properties
+
+        node.stash[CLAIM] = record
+        node.user_properties.extend(flat_properties(record))
+        _end_test(record, config.option.shift_inconclusive)
+
+    return run.claim(finding, request.param, claims=config.stash[COUNT], conclude=conclude)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """Send the claim along with the report: plain JSON, so that it crosses to xdist's controller."""
+    report = yield
+    if call.when == "call" and CLAIM in item.stash:
+        report.tuneshift_claim = item.stash[CLAIM]
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """A TuneshiftError is a message to the user: shown with finding and pair, without our stack."""
+    try:
+        return (yield)
+    except TuneshiftError as error:
+        if item.get_closest_marker("finding") is None:
+            raise
+        pytest.fail(f"{_finding(item).id} on {_target(item).id}: {error}", pytrace=False)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Collect claims in the process that reports, which under xdist is the controller."""
+    if not _is_worker(session.config):
+        session.config.pluginmanager.register(_Collector(session.config), "tuneshift-collector")
+
+
+class _Collector:
+    """Gathers claims from reports as they come in."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._claims = config.stash[CLAIMS]
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep the claim that a report carries."""
+        found = getattr(report, "tuneshift_claim", None)
+        if found is not None:
+            self._claims.append(found)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Write run.json and the report."""
+    config = session.config
+    if _is_worker(config) or not config.stash[CLAIMS]:
+        return
+    from .console import write_results
+
+    config.stash[WRITTEN] = write_results(
+        _run(config), config.stash[CLAIMS], Path(config.option.shift_out), config.stash[STARTED], int(exitstatus)
+    )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The table of verdicts and where the files lie."""
+    if config.stash.get(CLAIMS, []):
+        from .console import write_summary
+
+        write_summary(terminalreporter, config.stash[CLAIMS], config.stash.get(WRITTEN, []))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """tuneshift's scheduler where suites run; any other run keeps xdist's."""
+    if not asks_for_suites(config) or config.getvalue("dist") in ("each", "no"):
+        return None
+    from .scheduling import CheckpointScheduling
+
+    return CheckpointScheduling(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: Sequence[execnet.XSpec]) -> None:
+    """A GPU for each worker."""
+    if asks_for_suites(config):
+        from .scheduling import pin_devices, visible_devices
+
+        pin_devices(specs, visible_devices())
+
+
+def _run(config: pytest.Config) -> Run:
+    if RUN not in config.stash:
+        from .findings import finding_ids
+        from .run import Run
+
+        config.stash[RUN] = Run(options=read_options(config), known_findings=finding_ids)
+    return config.stash[RUN]
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
+def _reporter(config: pytest.Config) -> pytest.TerminalReporter:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    assert isinstance(reporter, pytest.TerminalReporter)
+    return reporter
+
+
+def _uncaptured(config: pytest.Config) -> Any:
+    return config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled()  # type: ignore[union-attr]
+
+
+def _finding(item: pytest.Item) -> Finding:
+    marker = item.get_closest_marker("finding")
+    assert marker is not None
+    found: Finding = marker.args[0]
+    return found
+
+
+def _target(item: pytest.Item) -> Target:
+    target: Target = item.callspec.params["claim"]  # type: ignore[attr-defined]
+    return target
+
+
+def _wanted(session: pytest.Session) -> list[tuple[Finding, Target]]:
+    return [
+        (_finding(item), _target(item))
+        for item in session.items
+        if item.get_closest_marker("finding") and "claim" in getattr(getattr(item, "callspec", None), "params", {})
+    ]
+
+
+def _end_test(record: dict[str, Json], inconclusive: str) -> None:
+    """Pass, fail, skip or xfail as the verdict and the declared expectation say."""
+    from .console import explain
+
+    verdict, expected = record["verdict"], record["expected"]
+    message = explain(record)
+    if expected and expected["verdict"] == verdict:
+        if verdict != "reproduced":
+            pytest.xfail(f"{verdict}, as declared: {expected['reason']}")
+    elif expected:
+        pytest.fail(
+            f"declared as {expected['verdict']} ({expected['reason']}), but it is {verdict}. "
+            f"If that is news, change the expectations file.\n{message}",
+            pytrace=False,
+        )
+    elif verdict == "not_applicable":
+        pytest.skip(record["reason"])
+    elif verdict == "contradicted" or (verdict == "inconclusive" and inconclusive == "fail"):
+        pytest.fail(message, pytrace=False)
+    elif verdict == "inconclusive" and inconclusive == "skip":
+        pytest.skip(message)

@@ -1,0 +1,223 @@
+"""One run: its pairs, prompt sets, settings, store and engine, and how a claim gets its evidence. Knows no pytest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from .comparison import Claim, Items
+from .engine import Engine
+from .errors import UsageError
+from .judge import expected_outcome, load_expectations
+from .pairs import resolve_pairs
+from .plan import Line, Planner, Settings, Task, plan_lines
+from .prompts import load_prompts
+from .records import EvidenceItem, Expectation, Finding, Json, ModelPair, ModelRef, Prompt, PromptSet
+from .store import Store
+
+RESPONSES: Mapping[str, str] = {
+    "own": "each model's own response",
+    "reference": "the reference as shared response",
+    "tuned": "the tuned model's response, shared",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the user asked for, as it came from the command line."""
+
+    base: str | None
+    tuned: str | None
+    pairs_file: Path | None
+    pair_names: tuple[str, ...]
+    prompts: tuple[str, ...]
+    store: Path
+    settings: Settings
+    alpha: float
+    rootdir: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What a finding's test is parametrised by: a pair, one of its prompt sets, and one group of that set."""
+
+    pair: ModelPair
+    prompts: PromptSet
+    group: str
+
+    @property
+    def id(self) -> str:
+        """``pair:NAME``, with prompt set and group where the pair has several, joined by commas."""
+        parts = [f"pair:{self.pair.name}"]
+        if len(self.pair.prompts) > 1:
+            parts.append(self.prompts.name)
+        if self.prompts.groups != ("all",):
+            parts.append(self.group)
+        return ",".join(parts)
+
+    @property
+    def members(self) -> tuple[Prompt, ...]:
+        """The group's prompts, in file order."""
+        return tuple(p for p in self.prompts.prompts if p.group == self.group)
+
+
+@dataclass(kw_only=True)
+class Run:
+    """State of one run in one process. ``known_findings`` gives every finding id that an expectation may name."""
+
+    options: Options
+    known_findings: Callable[[], Sequence[str]]
+    _recorded: dict[tuple[ModelRef, str], dict[str, EvidenceItem]] = field(default_factory=dict)
+
+    @cached_property
+    def pairs(self) -> tuple[ModelPair, ...]:
+        """The pairs of the run. Raises PairError."""
+        asked = self.options
+        return resolve_pairs(
+            base=asked.base,
+            tuned=asked.tuned,
+            pairs_file=asked.pairs_file,
+            names=asked.pair_names,
+            prompts=asked.prompts,
+            rootdir=asked.rootdir,
+        )
+
+    @cached_property
+    def targets(self) -> tuple[Target, ...]:
+        """Every pair, prompt set and group. Raises PairError and PromptError."""
+        found = []
+        for pair in self.pairs:
+            for source in pair.prompts:
+                prompts = load_prompts(source, pair=pair.name)
+                found += [Target(pair=pair, prompts=prompts, group=group) for group in prompts.groups]
+        return tuple(found)
+
+    @cached_property
+    def store(self) -> Store:
+        """The evidence store."""
+        return Store(self.options.store)
+
+    @cached_property
+    def planner(self) -> Planner:
+        """Needs to tasks."""
+        return Planner(settings=self.options.settings)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Tasks to evidence."""
+        return Engine(store=self.store, settings=self.options.settings)
+
+    @cached_property
+    def _expectations(self) -> dict[str, tuple[Expectation, ...]]:
+        return {
+            pair.name: load_expectations(pair.expectations, self.known_findings()) if pair.expectations else ()
+            for pair in self.pairs
+        }
+
+    def check(self) -> None:
+        """Look for everything that can be wrong before weights are loaded: files, formats, architectures, tokenizers,
+        prompt sets, expectations, the store. Raises the first TuneshiftError found."""
+        from .checkpoints import inspect, require_same_tokenizer
+
+        _ = self.targets, self._expectations
+        if self.options.store.exists() and not self.options.store.is_dir():
+            raise UsageError(f"The evidence store {self.options.store} is a file; --shift-store takes a folder.")
+        for pair in self.pairs:
+            live = [ref for ref in (pair.base, pair.tuned, *pair.siblings.values()) if ref.evidence is None]
+            for ref in live:
+                inspect(ref)
+            for ref in live:
+                if ref is not pair.base and pair.base.evidence is None:
+                    require_same_tokenizer(pair.base, ref)
+
+    def tasks(self, finding: Finding, target: Target) -> list[Task]:
+        """The tasks behind a finding's needs on a target; none for recorded evidence."""
+        made = (self.planner.task(target.pair, role, need, target.prompts) for role, need in finding.needs)
+        return [task for task in made if task is not None]
+
+    def plan(self, wanted: Iterable[tuple[Finding, Target]]) -> tuple[Line, ...]:
+        """Every task of the wanted claims in running order, with what is stored of it."""
+        return plan_lines([t for finding, target in wanted for t in self.tasks(finding, target)], self.store)
+
+    def measure(self, wanted: Iterable[tuple[Finding, Target]]) -> None:
+        """Measure what is missing for the wanted claims. Failures stay with the claims that need the evidence."""
+        self.engine.complete([t for finding, target in wanted for t in self.tasks(finding, target)])
+
+    def claim(
+        self, finding: Finding, target: Target, *, claims: int, conclude: Callable[[dict[str, Json]], None]
+    ) -> Claim:
+        """The claim of a finding on a target, at the level that ``claims`` confirmatory claims share."""
+        from .judge import shared_level
+
+        mode = self.options.settings.response
+        # The planner takes references as the shared response where every prompt has one.
+        shared = "reference" if all(p.reference for p in target.prompts.prompts) else "tuned"
+        other = shared if mode == "own" else "own"
+        return Claim(
+            finding=finding,
+            pair=target.pair,
+            prompts=target.members,
+            prompt_set=target.prompts.name,
+            group=target.group,
+            level=shared_level(self.options.alpha, claims),
+            items=self._items(target),
+            expected=expected_outcome(
+                self._expectations[target.pair.name], finding.id, target.prompts.name, target.group
+            ),
+            responses=(RESPONSES[mode], RESPONSES[other]),
+            conclude=conclude,
+        )
+
+    def _items(self, target: Target) -> Items:
+        def items(role: str, need: str) -> Mapping[str, EvidenceItem] | None:
+            ref = target.pair.checkpoint(role)
+            if ref is not None and ref.evidence is not None:
+                return self._recorded_items(ref, target.prompts) if need == "attribution" else None
+            task = self.planner.task(target.pair, role, need, target.prompts)
+            return None if task is None else {i.id: i for i in self.engine.evidence(task).items}
+
+        return items
+
+    def _recorded_items(self, ref: ModelRef, prompts: PromptSet) -> dict[str, EvidenceItem]:
+        from .published import read_recorded
+
+        if (ref, prompts.sha256) not in self._recorded:
+            assert ref.evidence is not None
+            self._recorded[ref, prompts.sha256] = {i.id: i for i in read_recorded(ref.evidence, prompts)}
+        return self._recorded[ref, prompts.sha256]
+
+    def describe(self) -> list[dict[str, Json]]:
+        """The run's pairs for the record: checkpoints with fingerprints, formats, prompt sets with counts."""
+        return [
+            {
+                "name": pair.name,
+                **{role: self._describe(pair, ref) for role, ref in _roles(pair).items()},
+                "prompts": [
+                    {"name": t.prompts.name, "n": len(t.prompts.prompts), "sha256": t.prompts.sha256}
+                    for t in {t.prompts.name: t for t in self.targets if t.pair is pair}.values()
+                ],
+            }
+            for pair in self.pairs
+        ]
+
+    def _describe(self, pair: ModelPair, ref: ModelRef) -> dict[str, Json]:
+        common = {"name": ref.name, "fingerprint": self.planner.fingerprint(ref)}
+        if ref.evidence is not None:
+            return {**common, "evidence": str(ref.evidence)}
+        from .checkpoints import inspect
+
+        return {
+            **common,
+            "model": ref.model,
+            "revision": ref.revision,
+            "adapter": ref.adapter,
+            "dtype": ref.dtype or self.options.settings.dtype,
+            "parameters": inspect(ref).parameters,
+            "chat_template": self.planner.template(pair, ref),
+        }
+
+
+def _roles(pair: ModelPair) -> dict[str, ModelRef]:
+    return {"base": pair.base, "tuned": pair.tuned, **pair.siblings}

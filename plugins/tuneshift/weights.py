@@ -1,0 +1,282 @@
+"""What a checkpoint is, without loading its weights: the fingerprint of its content, and its tokenizer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .checkpoint_files import headers, locate, locate_adapter, read_json, tokenizer_folder, weight_files
+from .errors import CheckpointError, PairError
+from .records import ModelRef, digest
+
+# Fields that say where a thing came from, how it is stored or how it is asked, and leave the computation alone. Fields
+# not named here count: the worst that an unknown one can do is to have a measure taken once more.
+_BOOKKEEPING = frozenset(
+    {
+        "_name_or_path",
+        "name_or_path",
+        "transformers_version",
+        "transformers.js_config",
+        "torch_dtype",
+        "dtype",
+        "architectures",
+        "use_cache",
+        "return_dict",
+        "output_attentions",
+        "output_hidden_states",
+        "attn_implementation",
+        "_attn_implementation_autoset",
+        "gradient_checkpointing",
+        "id2label",
+        "label2id",
+        "problem_type",
+        "finetuning_task",
+        "task_specific_params",
+        "unsloth_version",
+        "chat_template",
+        "model_max_length",
+        "padding_side",
+        "truncation_side",
+        "processor_class",
+        "tokenizer_file",
+        "is_local",
+        "backend",
+        "local_files_only",
+        "base_model_name_or_path",
+        "inference_mode",
+        "revision",
+        "auto_mapping",
+        "peft_version",
+        "use_auth_token",
+    }
+)
+_BAR_FROM = 2 * 2**30
+_CHUNK = 8 * 2**20
+# Text on which two tokenizers of one vocabulary are compared: case, numbers, spaces, lines, code, other scripts.
+_PROBE = "Name three colours, don't guess! 2,048 = 2**11\n\n  if x_1: return 'été'\t(日本語) Größe → 🙂"
+_SHOWN = 10
+
+
+def fingerprint(ref: ModelRef, *, memo: Path | None = None) -> str:
+    """SHA-256 over what a checkpoint computes, as 64 hexadecimal digits.
+
+    Hashed are the bytes, type, shape and name of every tensor; the configuration and the tokenizer without bookkeeping
+    fields; the end tokens of the generation configuration, because they decide where a response ends; a PEFT
+    adapter's tensors and configuration; and the folder's Python files where remote code is trusted (code that
+    ``auto_map`` takes from another repository is known by its name alone). Left out are paths, file
+    dates, how tensors are spread over files, the chat template (a parameter of each measure) and the loading dtype.
+
+    ``memo`` names a JSON file that remembers the hashes of a weight file by its path, size, modification time and
+    inode, so that 14 GB are not read anew in every run. The price: bytes changed in place with all four restored go
+    unnoticed. ``memo=None`` always reads. Raises as `locate` and `weight_files`.
+    """
+    folder, adapter = locate(ref), locate_adapter(ref)
+    files = weight_files(folder)
+    adapter_files = () if adapter is None else weight_files(adapter, "adapter_model")
+    hashes = _file_hashes((*files, *adapter_files), memo)
+    generation = folder / "generation_config.json"
+    code = sorted(folder.glob("*.py")) if ref.trust_remote_code else []
+    parts: dict[str, Any] = {
+        "tensors": sorted(entry for file in files for entry in hashes[file]),
+        "config": _computing(read_json(folder / "config.json")),
+        "end": read_json(generation).get("eos_token_id") if generation.is_file() else None,
+        "tokenizer": _tokenizer_content(tokenizer_folder(ref)),
+        "code": [[file.name, _sha256(file)] for file in code],
+    }
+    if adapter is not None:
+        parts["adapter"] = sorted(entry for file in adapter_files for entry in hashes[file])
+        parts["adapter_config"] = _computing(read_json(adapter / "adapter_config.json"))
+    return digest(parts)
+
+
+def load_tokenizer(ref: ModelRef) -> Any:
+    """The checkpoint's fast tokenizer (`transformers`), from the adapter's folder where that brings one.
+
+    Raises CheckpointError where it cannot be built or has no fast form, because instruction spans need its offsets.
+    """
+    from transformers import AutoTokenizer
+
+    folder = tokenizer_folder(ref)
+    try:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=ref.trust_remote_code
+            )
+    except Exception as error:  # whatever the folder's files make the tokenizer's code raise
+        raise CheckpointError(f"The tokenizer in {folder} cannot be loaded: {first_line(error)}") from error
+    if not tokenizer.is_fast:
+        raise CheckpointError(
+            f"The tokenizer in {folder} ({type(tokenizer).__name__}) has no fast form, which spans need for character "
+            "offsets. Convert it once: save a tokenizer.json made with the `tokenizers` library beside it."
+        )
+    return tokenizer
+
+
+def tokenizer_differences(a: Any, b: Any) -> list[str]:
+    """How tokenizer b departs from a, one line each, at most 10 per kind and then a count; empty for equal ones.
+
+    Compared are the strings of shared ids, ids that only one knows, and, where all that agrees, the ids of a probe text,
+    which brings merges and normalisation to light.
+    """
+    left = {index: token for token, index in a.get_vocab().items()}
+    right = {index: token for token, index in b.get_vocab().items()}
+    return [*_renamed(left, right), *_only("missing", left, right), *_only("extra", right, left), *_probed(a, b)]
+
+
+def require_same_tokenizer(base: ModelRef, tuned: ModelRef) -> None:
+    """Raises PairError naming the tokens where base and tuned split text into different ids.
+
+    Tokens that the tuned checkpoint adds beyond the base's vocabulary, as chat formats do, are allowed as long as every
+    id of the base means the same to both and plain text is split alike.
+    """
+    a, b = load_tokenizer(base), load_tokenizer(tuned)
+    left = {index: token for token, index in a.get_vocab().items()}
+    right = {index: token for token, index in b.get_vocab().items()}
+    found = [*_renamed(left, right), *_only("missing", left, right), *_probed(a, b)]
+    if found:
+        raise PairError(
+            f"Tokenizers of {base.name} and {tuned.name} differ: {'; '.join(found)}. Per-token measures of a pair need one "
+            "tokenizer; tokens added after the base's last are fine. Name checkpoints of one family, or give the tuned "
+            "one its base's tokenizer files."
+        )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps transformers' progress bars and warnings off the screen; what matters in them is raised as an error."""
+    import warnings
+
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def first_line(error: BaseException) -> str:
+    """Type and first line of an error's message, for a message of our own."""
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"
+
+
+def _renamed(left: Mapping[int, str], right: Mapping[int, str]) -> list[str]:
+    ids = sorted(i for i in left.keys() & right.keys() if left[i] != right[i])
+    return _shorten([f"id {i} is {left[i]!r} against {right[i]!r}" for i in ids], "other ids differ")
+
+
+def _only(word: str, one: Mapping[int, str], other: Mapping[int, str]) -> list[str]:
+    ids = sorted(one.keys() - other.keys())
+    return _shorten([f"id {i} {one[i]!r} is {word}" for i in ids], f"other ids are {word}")
+
+
+def _shorten(lines: list[str], rest: str) -> list[str]:
+    return lines if len(lines) <= _SHOWN else [*lines[:_SHOWN], f"{len(lines) - _SHOWN} {rest}"]
+
+
+def _probed(a: Any, b: Any) -> list[str]:
+    first, second = (t(_PROBE, add_special_tokens=False)["input_ids"] for t in (a, b))
+    if first == second:
+        return []
+    at = next((i for i, (x, y) in enumerate(zip(first, second, strict=False)) if x != y), min(len(first), len(second)))
+    shown = [" ".join(map(repr, t.convert_ids_to_tokens(ids[at : at + 3]))) for t, ids in ((a, first), (b, second))]
+    return [f"text is split differently, as {shown[0] or 'its end'} against {shown[1] or 'its end'}"]
+
+
+def _file_hashes(files: Sequence[Path], memo: Path | None) -> dict[Path, list[str]]:
+    from tqdm import tqdm
+
+    known = _remembered(memo)
+    stamps = {file: _stamp(file) for file in files}
+    hashes = {file: known[key][1] for file, (key, stamp) in stamps.items() if key in known and known[key][0] == stamp}
+    unread = [file for file in files if file not in hashes]
+    total = sum(file.stat().st_size for file in unread)
+    # None: silent where standard error is no terminal, as in CI logs.
+    with tqdm(
+        total=total, desc="fingerprint", unit="B", unit_scale=True, disable=None if total > _BAR_FROM else True
+    ) as bar:
+        for file in unread:
+            hashes[file] = list(_tensor_hashes(file, bar.update))
+    if memo is not None and unread:
+        _remember(memo, {stamps[file][0]: [stamps[file][1], hashes[file]] for file in unread})
+    return hashes
+
+
+def _tensor_hashes(file: Path, advance: Any) -> Iterator[str]:
+    buffer = bytearray(_CHUNK)
+    view = memoryview(buffer)
+    with file.open("rb", buffering=0) as stream:
+        for tensor in headers(file):
+            content, left = hashlib.sha256(), tensor.end - tensor.start
+            stream.seek(tensor.start)
+            while left:
+                count = stream.readinto(view[: min(left, _CHUNK)])
+                if not count:
+                    raise CheckpointError(f"{file} became shorter while it was read; is it still being written?")
+                content.update(view[:count])
+                left -= count
+                advance(count)
+            yield digest([tensor.name, tensor.dtype, list(tensor.shape), content.hexdigest()])
+
+
+def _stamp(file: Path) -> tuple[str, list[int]]:
+    real = file.resolve()
+    status = real.stat()
+    return str(real), [status.st_size, status.st_mtime_ns, status.st_ino]
+
+
+def _remembered(memo: Path | None) -> dict[str, Any]:
+    """The memo's entries; a missing, damaged or foreign memo costs time, not truth, and counts as empty."""
+    if memo is None:
+        return {}
+    try:
+        value = json.loads(memo.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    entries = value.items() if isinstance(value, dict) else ()
+    return {key: entry for key, entry in entries if isinstance(entry, list) and len(entry) == 2}
+
+
+def _remember(memo: Path, entries: Mapping[str, Any]) -> None:
+    """Merges entries into the memo at once, so that a reader sees the old or the new file."""
+    partial = memo.with_name(f"{memo.name}.{os.getpid()}")
+    try:
+        memo.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps({**_remembered(memo), **entries}), encoding="utf-8")
+        partial.replace(memo)
+    except OSError:
+        partial.unlink(missing_ok=True)
+
+
+def _computing(value: Any) -> Any:
+    """A configuration without its bookkeeping fields, at every depth."""
+    if isinstance(value, dict):
+        return {key: _computing(entry) for key, entry in value.items() if key not in _BOOKKEEPING}
+    return [_computing(entry) for entry in value] if isinstance(value, list) else value
+
+
+def _tokenizer_content(folder: Path) -> dict[str, Any]:
+    """What decides a tokenizer's ids: tokenizer.json, else the files that it is built from, and special tokens."""
+    fast = folder / "tokenizer.json"
+    slow = [folder / name for name in ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "merges.txt")]
+    names = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+    return {
+        "vocabulary": read_json(fast) if fast.is_file() else [[f.name, _sha256(f)] for f in slow if f.is_file()],
+        "special": {name: _computing(read_json(folder / name)) for name in names if (folder / name).is_file()},
+    }
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,102 @@
+"""Fixtures of tuneshift's own tests."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder ``../shared`` with published evidence; CI sets TUNESHIFT_REQUIRE_SHARED so that it cannot be
+    missed."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not (folder / "published").is_dir():
+        message = f"{folder}/published is not here: it holds the published evidence that this test reads"
+        if os.environ.get("TUNESHIFT_REQUIRE_SHARED"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Tiny models run faster on one thread, and two workers then do not fight over two cores."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+Maker = Callable[..., Path]
+
+TEMPLATE = "{% for m in messages %}<u>{{ m['content'] }}</u>{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
+
+
+@pytest.fixture(scope="session")
+def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Maker:
+    """Save a random Llama of hidden size 16 with a byte tokenizer: ``make_checkpoint(name, seed=...,
+    template=...)``."""
+
+    def make(name: str, *, seed: int = 0, template: str | None = None, extra_tokens: Sequence[str] = ()) -> Path:
+        import torch
+        from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+        from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        words = ["<end>", "<u>", "</u>", "<a>", *alphabet]
+        backend = Tokenizer(models.BPE(vocab={w: i for i, w in enumerate(words)}, merges=[]))
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        backend.decoder = decoders.ByteLevel()
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_object=backend, eos_token="<end>", pad_token="<end>", additional_special_tokens=words[1:4]
+        )
+        tokenizer.add_tokens(list(extra_tokens))
+        tokenizer.chat_template = template
+        torch.manual_seed(seed)
+        config = LlamaConfig(
+            vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+            num_key_value_heads=1, max_position_embeddings=96, eos_token_id=0, pad_token_id=0, bos_token_id=None,
+            initializer_range=0.4,
+        )  # fmt: skip
+        folder = tmp_path_factory.mktemp(name, numbered=True) / name
+        LlamaForCausalLM(config).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_base(make_checkpoint: Maker) -> Path:
+    """A random base checkpoint."""
+    return make_checkpoint("tiny-base", seed=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_tuned(make_checkpoint: Maker) -> Path:
+    """A random "tuned" checkpoint: other weights, same tokenizer."""
+    return make_checkpoint("tiny-tuned", seed=2)
+
+
+@pytest.fixture(scope="session")
+def tiny_prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve prompts of 30 to 50 bytes in six clusters, with references and verifiers."""
+    path = tmp_path_factory.mktemp("prompts") / "tiny.jsonl"
+    rows = []
+    for i, word in enumerate(("red", "blue", "green", "black", "white", "brown") * 2):
+        instruction = "Name the colour." if i < 6 else "Say the colour now."
+        text = f"{instruction} The box is {word}, and old."
+        rows.append(
+            {
+                "id": f"p{i:02}",
+                "prompt": text,
+                "instruction_spans": [[0, len(instruction)]],
+                "reference": word,
+                "cluster": word,
+                "verify": {"kind": "exact", "answers": [word]},
+            }
+        )
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path

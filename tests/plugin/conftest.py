@@ -1,0 +1,45 @@
+"""What every test of the plugin runs: the suites on a tiny random pair, with a store and an output folder of its
+own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuneshift.resources import data_folder
+
+SUITES = str(data_folder("suites"))
+Suites = Callable[..., pytest.RunResult]
+
+
+@pytest.fixture
+def suites(
+    pytester: pytest.Pytester, tiny_base: Path, tiny_tuned: Path, tiny_prompts: Path, warm_store: Path
+) -> Suites:
+    """``suites(*options)`` runs ``pytest suites`` on the tiny pair in this process; ``pair=()`` leaves the pair out."""
+
+    def run(*options: object, pair: tuple[object, ...] | None = None, store: Path = warm_store) -> pytest.RunResult:
+        chosen = ("--base", tiny_base, "--tuned", tiny_tuned) if pair is None else pair
+        prompts = ("--shift-prompts", tiny_prompts) if pair is None else ()
+        return pytester.runpytest(
+            SUITES, "-p", "no:cacheprovider", "--shift-store", store, "--shift-max-new-tokens", "12", "--color=no",
+            *chosen, *prompts, *options,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def warm_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store for all: the tiny pair is measured once."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture
+def record(pytester: pytest.Pytester) -> Callable[[], dict[str, Any]]:
+    """``record()`` reads the run record of the last run."""
+    return lambda: json.loads((pytester.path / "tuneshift-results" / "run.json").read_text())

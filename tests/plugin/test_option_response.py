@@ -1,0 +1,36 @@
+"""``--shift-response``: whose response importance is attributed to."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.mark.parametrize("mode", ["reference", "tuned"])
+def test_the_record_says_which_and_the_contrast_turns_round(suites, record, mode):
+    suites("-k", "density_rises", "--shift-response", mode)
+    made = record()
+    assert made["run"]["response"] == mode
+    names = [row["name"] for row in made["claims"][0]["sensitivity"]]
+    assert names[1] == "each model's own response, over all prompt tokens"
+
+
+def test_on_a_shared_response_both_models_are_read_on_the_same_text(suites, record):
+    suites("-k", "density_rises", "--shift-response", "tuned")
+    for example in record()["examples"]:
+        base, tuned = example["models"]
+        assert base["response"] == tuned["response"]
+
+
+def test_a_shared_reference_is_what_own_shows_as_sensitivity(suites, record):
+    suites("-k", "density_rises")
+    beside = record()["claims"][0]["sensitivity"][1]
+    suites("-k", "density_rises", "--shift-response", "reference")
+    decided = record()["claims"][0]
+    assert beside["name"] == "the reference as shared response, over all prompt tokens"
+    assert (beside["effect"], beside["interval"]) == (decided["effect"], decided["interval"])
+
+
+def test_an_unknown_mode_lists_the_known(suites):
+    result = suites("--shift-response", "mine")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*own*reference*tuned*"])

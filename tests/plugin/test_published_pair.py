@@ -1,0 +1,77 @@
+"""The published evidence of LLaMA-7B and Vicuna-7B, through the whole run: the tables come out, the findings
+reproduce."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tuneshift.resources import data_folder
+
+TABLES = {
+    # (finding, group): means and n of the two arms, effect; from the README beside the evidence
+    ("wu2023.instruction_density_rises", "self-instruct"): ((0.9400, 252), (1.1305, 252), 0.1905),
+    ("wu2023.instruction_density_rises", "mt-bench"): ((1.1742, 80), (1.3464, 80), 0.1723),
+    ("wu2023.density_marks_followed", "self-instruct"): ((0.8916, 44), (1.2288, 194), 1.2288 - 0.8916),
+    ("wu2023.density_marks_followed", "mt-bench"): ((0.9264, 19), (1.4624, 60), 1.4624 - 0.9264),
+}
+DEVIATIONS = {
+    ("wu2023.instruction_density_rises", "self-instruct"): (0.4837, 0.5463),
+    ("wu2023.instruction_density_rises", "mt-bench"): (0.5752, 0.5950),
+    ("wu2023.density_marks_followed", "self-instruct"): (0.4792, 0.5263),
+    ("wu2023.density_marks_followed", "mt-bench"): (0.5354, 0.5427),
+}
+
+
+@pytest.fixture(scope="module")
+def pair_file(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pair declared by its recorded evidence, as a user would."""
+    published = shared / "published" / "wu2023"
+    path = tmp_path_factory.mktemp("pairs") / "pairs.toml"
+    path.write_text(f"""
+[pairs.llama-vicuna]
+base = {{ evidence = "{published / "llama-7b.attributions.parquet"}" }}
+tuned = {{ evidence = "{published / "vicuna-7b.attributions.parquet"}" }}
+ratings = "vicuna_7b_rating"
+
+[[pairs.llama-vicuna.prompts]]
+path = "{published / "prompts.jsonl"}"
+groups = {{ self-instruct = "user_oriented_task_*", mt-bench = "mtbench_*" }}
+""")
+    return path
+
+
+@pytest.fixture
+def claims(pytester: pytest.Pytester, pair_file: Path) -> dict[tuple[str, str], dict]:
+    """Every claim of a run on the published pair, by finding and group."""
+    result = pytester.runpytest(
+        str(data_folder("suites")), "--pairs", pair_file, "--pair", "llama-vicuna", "-p", "no:cacheprovider"
+    )
+    result.stdout.fnmatch_lines(["*(recorded evidence) -> *(recorded evidence)*"])
+    record = json.loads((pytester.path / "tuneshift-results" / "run.json").read_text())
+    return {(c["finding"], c["group"]): c for c in record["claims"]}
+
+
+def test_the_published_tables_come_out_and_the_first_two_findings_reproduce(claims):
+    assert len(claims) == 8
+    for key, (low, high, effect) in TABLES.items():
+        claim = claims[key]
+        for arm, (mean, n), sd in zip(claim["arms"], (low, high), DEVIATIONS[key], strict=True):
+            assert arm["mean"] == pytest.approx(mean, abs=0.005)
+            assert arm["sd"] == pytest.approx(sd, abs=0.005)
+            assert arm["n"] == n
+        assert claim["effect"] == pytest.approx(effect, abs=0.005)
+    for finding in ("wu2023.instruction_density_rises", "wu2023.density_marks_followed"):
+        claim = claims[finding, "self-instruct"]
+        assert claim["verdict"] == "reproduced"
+        assert claim["level"] == pytest.approx(1 - 0.05 / 8)
+        assert claim["interval"][0] > claim["sesoi"]
+    # What the README gives beside the tables, Self-Instruct: the mean over response fifths, to its two digits.
+    share = claims["wu2023.instructions_stay_important", "self-instruct"]
+    assert share["base"]["mean"] == pytest.approx(0.452, abs=0.02)
+    assert share["tuned"]["mean"] == pytest.approx(0.54, abs=0.02)
+    # Nothing was recorded for a shared response, and the report must say so.
+    notes = {row["name"]: row["note"] for row in claim["sensitivity"]}
+    assert any("one kind of response" in note for note in notes.values())

@@ -1,0 +1,123 @@
+"""A run from end to end: verdicts, files, exit codes, and the same with workers."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+IDS = (
+    "wu2023.density_marks_followed",
+    "wu2023.instruction_density_rises",
+    "wu2023.instructions_stay_important",
+    "wu2023.prompt_middle_recovers",
+)
+
+
+def test_random_models_reproduce_nothing_and_every_claim_is_recorded(suites, record):
+    result = suites()
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        [
+            "tuneshift: pair tiny-base-tiny-tuned: *tiny-base -> *tiny-tuned",
+            "tuneshift: device cpu, dtype float32, response own",
+            "tuneshift: store *",
+            "*= tuneshift verdicts =*",
+            "finding * n * base * tuned * effect [[]interval[]] * verdict",
+            "record: tuneshift-results/run.json",
+            "report: tuneshift-results/report.html",
+        ]
+    )
+    made = record()
+    assert [c["finding"] for c in made["claims"]] == list(IDS)
+    assert all(c["verdict"] != "reproduced" for c in made["claims"])
+    density = made["claims"][1]
+    assert density["n"] == 12
+    assert density["clusters"] == 6
+    assert density["level"] == pytest.approx(1 - 0.05 / 4)
+    assert len(density["sensitivity"]) == 4
+    assert {e["why"] for e in made["examples"]} >= {"largest gain", "largest loss"}
+
+
+def test_a_checkpoint_against_itself_reproduces_nothing(suites, record, tiny_base, tiny_prompts):
+    suites(pair=("--base", tiny_base, "--tuned", tiny_base, "--shift-prompts", tiny_prompts))
+    density = record()["claims"][1]
+    assert density["effect"] == 0.0
+    assert [c["verdict"] for c in record()["claims"]].count("reproduced") == 0
+
+
+def test_two_workers_give_the_same_claims(suites, record, pytester):
+    suites()
+    alone = record()["claims"]
+    result = suites("-n", "2")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*= tuneshift verdicts =*"])
+    assert record()["claims"] == alone
+
+
+def test_a_second_run_with_a_warm_store_loads_no_weights(suites, monkeypatch):
+    suites()
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("weights were loaded")
+
+    monkeypatch.setattr("tuneshift.checkpoints.load", refuse)
+    suites().stdout.fnmatch_lines(["*= tuneshift verdicts =*"])
+
+
+def test_collect_only_names_the_pair_and_loads_no_model(suites, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("weights were loaded")
+
+    monkeypatch.setattr("tuneshift.checkpoints.load", refuse)
+    result = suites("--collect-only", "-q")
+    result.stdout.fnmatch_lines(["*::test_instruction_density_rises[[]pair:tiny-base-tiny-tuned]"])
+    assert result.ret == 0
+
+
+def test_junitxml_carries_the_claims(suites, pytester):
+    suites("--junitxml=junit.xml")
+    cases = ElementTree.parse(pytester.path / "junit.xml").iter("testcase")
+    found = {}
+    for case in cases:
+        properties = {p.get("name"): p.get("value") for p in case.iter("property")}
+        found[properties["tuneshift.finding"]] = properties
+    assert set(found) == set(IDS)
+    assert float(found["wu2023.instruction_density_rises"]["tuneshift.effect"]) != 0
+    assert "tuneshift.interval_low" in found["wu2023.instruction_density_rises"]
+
+
+def test_k_selects_by_pair_and_the_level_is_shared_by_what_runs(suites, record):
+    suites("-k", "density_rises and pair:tiny-base-tiny-tuned")
+    (claim,) = record()["claims"]
+    assert claim["level"] == pytest.approx(0.95)
+
+
+def test_nan_weights_fail_with_a_message_and_keep_the_other_checkpoints_evidence(
+    suites, make_checkpoint, tiny_base, tiny_prompts, tmp_path
+):
+    from safetensors.torch import load_file, save_file
+
+    broken = make_checkpoint("broken", seed=5)
+    weights = load_file(broken / "model.safetensors")
+    weights["model.layers.1.mlp.up_proj.weight"][0, 0] = float("nan")
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    result = suites(
+        pair=("--base", tiny_base, "--tuned", broken, "--shift-prompts", tiny_prompts), store=tmp_path / "s"
+    )
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        ["*wu2023.instruction_density_rises on pair:tiny-base-broken: *model.layers.1.mlp.up_proj.weight*"]
+    )
+    result.stdout.no_fnmatch_line("*Traceback*")
+    kept = [json.loads(p.read_text())["key"]["measure"] for p in (tmp_path / "s").rglob("key.json")]
+    assert kept.count("attribution") == 2  # the base's, for its own response and the reference
+
+
+def test_other_pytest_runs_do_not_notice_the_plugin(pytester):
+    pytester.makepyfile("def test_ok(): pass")
+    result = pytester.runpytest("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=1)
+    assert "tuneshift:" not in result.stdout.str()
+    assert not (pytester.path / "tuneshift-results").exists()

@@ -1,0 +1,36 @@
+"""xdist: one pair per worker, and a run that ends when a worker dies."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("xdist", reason="pytest-xdist is not installed")
+
+
+def test_a_run_whose_worker_is_killed_ends_and_judges_the_rest(suites, pytester, tiny_base, tiny_tuned, tiny_prompts):
+    pytester.makeconftest(
+        """
+        import os, signal
+        import pytest
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_runtest_call(item):
+            if "stay_important" in item.nodeid and not os.path.exists("died"):
+                open("died", "w").close()
+                os.kill(os.getpid(), signal.SIGKILL)
+        """
+    )
+    suites()  # a warm store, so that only scheduling is at work
+    pairs = pytester.path / "pairs.toml"
+    pairs.write_text(
+        "".join(
+            f'[pairs.{name}]\nbase = "{tiny_base}"\ntuned = "{tiny_tuned}"\nprompts = ["{tiny_prompts}"]\n'
+            for name in ("one", "two")
+        )
+    )
+    (pytester.path / "died").unlink(missing_ok=True)
+    result = suites("-n", "2", "-p", "conftest", pair=("--pairs", pairs))
+    text = result.stdout.str()
+    assert "crashed while running" in text
+    verdicts = [line for line in text.splitlines() if line.startswith("wu2023.")]
+    assert len([v for v in verdicts if "[" in v]) == 7  # all of both pairs but the one that killed its worker

@@ -1,0 +1,81 @@
+"""The ``tuneshift`` command."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tuneshift.cli import OK, PROBLEMS, USAGE, main
+from tuneshift.recording import make_record, write_record
+from tuneshift.records import EvidenceItem, EvidenceKey
+from tuneshift.store import Store
+
+KEY = EvidenceKey(measure="attribution", version=1, params={}, checkpoint="c" * 64, dtype="float32", prompts="p")
+
+
+@pytest.fixture
+def store(tmp_path):
+    root = tmp_path / "store"
+    with Store(root).session(KEY, ("a", "b"), {}, chunk_size=1) as session:
+        for number, ids in session.missing:
+            session.write(number, [EvidenceItem(id=i, arrays={"x": np.arange(3.0)}) for i in ids])
+    return root
+
+
+def test_ls_names_measure_items_and_checkpoint(store, capsys):
+    assert main(["evidence", "ls", "--store", str(store)]) == OK
+    out = capsys.readouterr().out
+    assert KEY.digest[:12] in out
+    assert "attribution" in out
+    assert "2 items" in out
+    assert "1 sets" in out
+
+
+def test_verify_is_quiet_about_a_sound_store_and_names_a_damaged_file(store, capsys):
+    assert main(["evidence", "verify", "--store", str(store)]) == OK
+    assert "every checksum is right" in capsys.readouterr().out
+    chunk = next(store.rglob("chunk-00000.safetensors"))
+    chunk.write_bytes(chunk.read_bytes()[:-1] + b"\x55")
+    assert main(["evidence", "verify", "--store", str(store)]) == PROBLEMS
+    out = capsys.readouterr().out
+    assert "chunk-00000" in out
+    assert "damaged" in out
+
+
+def test_prune_wants_to_know_what_and_removes_only_that(store, capsys):
+    assert main(["evidence", "prune", "--store", str(store)]) == USAGE
+    assert "--older-than" in capsys.readouterr().err
+    assert main(["evidence", "prune", "--store", str(store), "--incomplete"]) == OK
+    assert list(store.rglob("key.json"))
+    assert main(["evidence", "prune", "--store", str(store), "--older-than", "0", "--dry-run"]) == OK
+    assert "would free" in capsys.readouterr().out
+    assert list(store.rglob("key.json"))
+    assert main(["evidence", "prune", "--store", str(store), "--older-than", "0"]) == OK
+    assert not list(store.rglob("key.json"))
+
+
+def test_a_store_that_is_not_there_is_a_usage_error(tmp_path, capsys):
+    assert main(["evidence", "ls", "--store", str(tmp_path / "none")]) == USAGE
+    assert "no evidence store" in capsys.readouterr().err
+
+
+def test_report_renders_beside_the_record_or_where_told(tmp_path, capsys):
+    path = write_record(make_record({"alpha": 0.05, "command": "pytest suites"}, [], []), tmp_path / "run.json")
+    assert main(["report", str(path)]) == OK
+    assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
+    assert main(["report", str(path), "-o", str(tmp_path / "other.html")]) == OK
+    assert (tmp_path / "other.html").is_file()
+
+
+def test_report_of_something_else_says_so(tmp_path, capsys):
+    assert main(["report", str(tmp_path / "none.json")]) == PROBLEMS
+    assert "No run record" in capsys.readouterr().err
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    for word in ("evidence", "report", "embedded", "pytest suites"):
+        assert word in out

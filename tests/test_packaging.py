@@ -1,0 +1,96 @@
+"""The layout mapping: each mapped package is its folder, and a wheel or an sdist holds all that a run needs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MAPPED = {
+    "tuneshift": "plugins/tuneshift",
+    "tuneshift.suites": "suites",
+    "tuneshift.fixtures": "fixtures",
+    "tuneshift.reports": "reports",
+}
+NEEDED = (
+    "tuneshift/plugin.py",
+    "tuneshift/py.typed",
+    "tuneshift/suites/test_instruction_recognition.py",
+    "tuneshift/fixtures/pairs.toml",
+    "tuneshift/fixtures/prompts/general.jsonl",
+    "tuneshift/fixtures/prompts/micro-heldout.jsonl",
+    "tuneshift/fixtures/expectations/micro.toml",
+    "tuneshift/fixtures/models/micro/base/model.safetensors",
+    "tuneshift/fixtures/models/micro/instruct/chat_template.jinja",
+    "tuneshift/reports/templates/report.html.jinja",
+)
+
+
+@pytest.mark.parametrize(("package", "folder"), MAPPED.items())
+def test_a_mapped_package_resolves_to_its_folder(package, folder):
+    module = import_module(package)
+    here = Path(str(module.__file__)).parent
+    if "site-packages" not in here.parts:
+        assert here == ROOT / folder
+    assert (here / "__init__.py").is_file()
+
+
+def test_nothing_importable_lies_outside_the_package_but_tests_of_findings():
+    for folder in ("fixtures", "reports"):
+        assert [p.name for p in (ROOT / folder).rglob("*.py")] == ["__init__.py"]
+    suites = {p.name for p in (ROOT / "suites").rglob("*.py")}
+    assert all(name == "__init__.py" or name.startswith("test_") for name in suites)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Wheel (made from the sdist, as a release is) and sdist; setuptools comes from this environment."""
+    out = tmp_path_factory.mktemp("dist")
+    done = subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(ROOT)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out
+
+
+def test_the_wheel_holds_code_suites_data_and_entry_points(built):
+    (wheel,) = built.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert [n for n in NEEDED if n not in names] == []
+    (entries,) = (n for n in names if n.endswith("entry_points.txt"))
+    text = zipfile.ZipFile(wheel).read(entries).decode()
+    assert "[pytest11]\ntuneshift = tuneshift.plugin" in text
+    assert "tuneshift = tuneshift.cli:main" in text
+    assert not [n for n in names if n.startswith(("tests/", "benchmarks/")) or "../" in n]
+
+
+def test_the_sdist_holds_what_its_own_tests_need(built):
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {n.split("/", 1)[1] for n in archive.getnames() if "/" in n}
+    wanted = {"conftest.py", "constraints.txt", "Makefile", "LICENSE", "tests/conftest.py", "suites/__init__.py"}
+    assert wanted <= names
+
+
+def test_a_wheel_runs_the_suites_by_package_name(built, tmp_path):
+    """Unpacked beside nothing of the checkout, ``--pyargs tuneshift.suites`` finds suites, data and plugin."""
+    (wheel,) = built.glob("*.whl")
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    code = (
+        "import sys; sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in repr(f)]; "
+        f"sys.path.insert(0, {str(site)!r}); import tuneshift; print(tuneshift.__file__); import pytest; "
+        "sys.exit(pytest.main(['--pyargs', 'tuneshift.suites', '--collect-only', '-q', '-p', 'no:cacheprovider']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert str(site) in done.stdout
+    assert "test_instruction_density_rises[pair:micro]" in done.stdout

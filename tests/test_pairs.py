@@ -1,0 +1,304 @@
+"""pairs.py: options and TOML to pairs, and what a user reads when they are wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuneshift import pairs as module
+from tuneshift.errors import PairError
+from tuneshift.pairs import load_pairs, resolve_pairs
+from tuneshift.records import ModelPair, PromptSource
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("base", "tuned", "adapter", "recorded"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "set.jsonl").write_text("{}\n")
+    (tmp_path / "known.toml").write_text("")
+    (tmp_path / "chat.jinja").write_text("{{ messages }}")
+    (tmp_path / "recorded" / "llama-7b.attributions.parquet").write_bytes(b"")
+    return tmp_path
+
+
+@pytest.fixture
+def shipped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A shipped data folder with two embedded models and one pair, in place of tuneshift's own."""
+    data = folder / "data"
+    for name in ("micro/base", "micro/instruct"):
+        (data / "models" / name).mkdir(parents=True)
+        (data / "models" / name / "config.json").write_text("{}")
+    (data / "pairs.toml").write_text('[pairs.micro]\nbase = "embedded:micro/base"\ntuned = "embedded:micro/instruct"\n')
+    monkeypatch.setattr(module, "fixture", lambda relative: data / relative)
+    return data
+
+
+def read(folder: Path, text: str, name: str = "pairs.toml") -> dict[str, ModelPair]:
+    path = folder / name
+    path.write_text(text)
+    return load_pairs(path)
+
+
+def one(folder: Path, body: str) -> ModelPair:
+    return read(folder, f"[pairs.p]\n{body}")["p"]
+
+
+def message(folder: Path, body: str) -> str:
+    with pytest.raises(PairError) as error:
+        one(folder, body)
+    text = str(error.value)
+    assert text.startswith(f"{folder / 'pairs.toml'}, pair 'p'"), text
+    return text
+
+
+def resolve(rootdir: Path, **options: Any) -> tuple[ModelPair, ...]:
+    given: dict[str, Any] = {"base": None, "tuned": None, "pairs_file": None, "names": (), "prompts": ()}
+    return resolve_pairs(**{**given, **options}, rootdir=rootdir)
+
+
+def test_a_checkpoint_is_a_string_or_a_table(folder: Path) -> None:
+    pair = one(
+        folder,
+        """
+        base = "base"
+        tuned = { model = "org/Model-3.1-8B", revision = "v2", adapter = "./adapter", dtype = "bfloat16",
+                  device_map = "auto", trust_remote_code = true, chat_template = "chat.jinja" }
+        response_tuned = "org/other"
+        prompts = ["general", "set.jsonl", { path = "./set.jsonl", groups = { a = "a_*", b = "b_*" } }]
+        expectations = "known.toml"
+        ratings = "vicuna_7b_rating"
+        """.replace("\n                  ", " "),
+    )
+    assert pair.base.model == str(folder / "base")
+    assert (pair.base.name, pair.tuned.name) == ("base", "adapter")
+    assert pair.tuned.model == "org/Model-3.1-8B"
+    assert pair.tuned.adapter == str(folder / "adapter")
+    assert (pair.tuned.revision, pair.tuned.dtype, pair.tuned.device_map) == ("v2", "bfloat16", "auto")
+    assert pair.tuned.trust_remote_code
+    assert not pair.base.trust_remote_code
+    assert pair.tuned.chat_template == str(folder / "chat.jinja")
+    assert pair.checkpoint("response_tuned") is not None
+    assert pair.checkpoint("single_task_tuned") is None
+    assert [source.path for source in pair.prompts] == ["general", *[str(folder / "set.jsonl")] * 2]
+    assert pair.prompts[2].groups == {"a": "a_*", "b": "b_*"}
+    assert pair.expectations == folder / "known.toml"
+    assert pair.ratings == "vicuna_7b_rating"
+
+
+def test_recorded_evidence_has_no_model_and_needs_its_prompt_set(folder: Path) -> None:
+    file = "recorded/llama-7b.attributions.parquet"
+    pair = one(folder, f'base = {{evidence = "{file}"}}\ntuned = {{evidence = "recorded"}}\nprompts = ["set.jsonl"]')
+    assert (pair.base.evidence, pair.base.model) == (folder / file, None)
+    assert (pair.base.name, pair.tuned.name) == ("llama-7b", "recorded")
+    assert "recorded on" in message(folder, f'base = {{evidence = "{file}"}}\ntuned = "tuned"')
+
+
+def test_variables_and_home_are_expanded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEIGHTS", str(folder))
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.delenv("NOWHERE", raising=False)
+    pair = one(folder, 'base = "$WEIGHTS/base"\ntuned = "~/tuned"')
+    assert (pair.base.model, pair.tuned.model) == (str(folder / "base"), str(folder / "tuned"))
+    text = message(folder, 'base = "${NOWHERE}/base"\ntuned = "tuned"')
+    assert "base: environment variable NOWHERE in '${NOWHERE}/base' is not set" in text
+
+
+def test_paths_start_from_the_pair_file_and_not_from_the_working_folder(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert one(folder, 'base = "base"\ntuned = "./tuned"').tuned.model == str(folder / "tuned")
+
+
+def test_an_existing_folder_wins_over_a_hub_id(folder: Path) -> None:
+    (folder / "org" / "name").mkdir(parents=True)
+    pair = one(folder, 'base = "org/name"\ntuned = "org/Name-0.5B"')
+    assert (pair.base.model, pair.tuned.model) == (str(folder / "org/name"), "org/Name-0.5B")
+    assert (pair.base.name, pair.tuned.name) == ("name", "org/Name-0.5B")
+
+
+def test_equal_short_names_fall_back_to_what_was_written(folder: Path) -> None:
+    for name in ("a/model", "b/model"):
+        (folder / name).mkdir(parents=True)
+    pair = one(folder, 'base = "a/model"\ntuned = { model = "b/model" }')
+    assert (pair.base.name, pair.tuned.name) == ("a/model", "b/model")
+
+
+def test_a_pair_without_prompts_gets_the_shipped_set(folder: Path) -> None:
+    assert one(folder, 'base = "base"\ntuned = "tuned"').prompts == (PromptSource(path="general"),)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ('base = "base"', "'tuned' is missing"),
+        ('base = "base"\ntuned = "tuned"\nprompt = []', "unknown key 'prompt'; did you mean 'prompts'? known: base"),
+        (
+            'base = "base"\ntuned = { model = "tuned", revison = "x" }',
+            "unknown key 'revison'; did you mean 'revision'?",
+        ),
+        ('base = "base"\ntuned = { model = "tuned", revision = "x" }', "'tuned' is a folder"),
+        ('base = 3\ntuned = "tuned"', "base: a table is wanted, got integer 3"),
+        ('base = ""\ntuned = "tuned"', "base: the string is empty"),
+        ('base = { model = "base", trust_remote_code = "yes" }\ntuned = "tuned"', "a boolean is wanted, got string"),
+        ('base = { model = "base", dtype = "float31" }\ntuned = "tuned"', "did you mean 'float32'?"),
+        ('base = { model = "base", chat_template = "nome" }\ntuned = "tuned"', "'nome' does not exist"),
+        ('base = { revision = "x" }\ntuned = "tuned"', "either 'model' or 'evidence', got neither"),
+        ('base = { model = "base", evidence = "recorded" }\ntuned = "tuned"', "got both"),
+        ('base = { evidence = "recorded", dtype = "float32" }\ntuned = "tuned"', "recorded evidence has none"),
+        ('base = { evidence = "nowhere" }\ntuned = "tuned"', "recorded evidence 'nowhere' does not exist"),
+        ('base = "./bse"\ntuned = "tuned"', "'./bse' is neither a folder"),
+        ('base = "bse"\ntuned = "tuned"', "nor a hub id of the form org/name"),
+        ('base = "a/b/c"\ntuned = "tuned"', "'a/b/c' is neither a folder"),
+        ('base = "org/model.safetensors"\ntuned = "tuned"', "is neither a folder"),
+        ('base = "set.jsonl"\ntuned = "tuned"', "'set.jsonl' is a file; name the folder"),
+        ('base = "base"\ntuned = "tuned"\nprompts = "general"', "prompts: a list is wanted, got string 'general'"),
+        ('base = "base"\ntuned = "tuned"\nprompts = []', "the list is empty"),
+        ('base = "base"\ntuned = "tuned"\nprompts = [3]', "prompts: a table is wanted, got integer 3"),
+        ('base = "base"\ntuned = "tuned"\nprompts = ["no.jsonl"]', "prompt set 'no.jsonl' does not exist"),
+        ('base = "base"\ntuned = "tuned"\nprompts = [{ groups = {} }]', "has a 'path'"),
+        ('base = "base"\ntuned = "tuned"\nprompts = [{ path = "g", group = {} }]', "did you mean 'groups'?"),
+        ('base = "base"\ntuned = "tuned"\nprompts = [{ path = "g", groups = { a = 1 } }]', "groups, 'a': a string"),
+        ('base = "base"\ntuned = "tuned"\nexpectations = "no.toml"', "expectations file 'no.toml' does not exist"),
+        ('base = "base"\ntuned = "tuned"\nratings = 2', "ratings: a string is wanted, got integer 2"),
+    ],
+)
+def test_a_malformed_pair_is_named_with_what_is_accepted(folder: Path, body: str, expected: str) -> None:
+    assert expected in message(folder, body)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "no pairs in this file; declare one as [pairs.NAME]"),
+        ("[pairs]\n", "no pairs in this file"),
+        ("[pair.p]\n", "unknown key 'pair'; did you mean 'pairs'?"),
+        ("pairs = 1\n", "'pairs': a table is wanted, got integer 1"),
+        ("[pairs.p\n", "is not TOML"),
+        ('[pairs."a b"]\nbase = "base"\ntuned = "tuned"\n', "letters, digits"),
+    ],
+)
+def test_a_malformed_file_is_named(folder: Path, text: str, expected: str) -> None:
+    with pytest.raises(PairError) as error:
+        read(folder, text)
+    assert str(folder / "pairs.toml") in str(error.value)
+    assert expected in str(error.value)
+
+
+def test_a_file_that_is_not_there_is_named(folder: Path) -> None:
+    with pytest.raises(PairError, match=r"nowhere\.toml does not exist"):
+        load_pairs(folder / "nowhere.toml")
+
+
+def test_base_and_tuned_make_one_pair(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    (pair,) = resolve(folder, base="base", tuned="org/My Tuned".replace(" ", "."))
+    assert (pair.name, pair.base.model, pair.tuned.model) == ("base-My.Tuned", str(folder / "base"), "org/My.Tuned")
+    assert pair.prompts == (PromptSource(path="general"),)
+    (same,) = resolve(folder, base="org/x", tuned="other/x")
+    assert same.name == "org-x-other-x"
+    (folder / "b @ é").mkdir()
+    (odd,) = resolve(folder, base="base", tuned="./b @ é")
+    assert odd.name == "base-b"
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"base": "base"}, "--base is given without --tuned"),
+        ({"tuned": "tuned"}, "--tuned is given without --base"),
+        ({"base": "base", "tuned": "tuned", "pairs_file": Path("p.toml")}, "--pairs and --base/--tuned exclude"),
+        ({"base": "base", "tuned": "tuned", "names": ["x"]}, "--pair and --base/--tuned exclude"),
+        ({"base": "./nowhere", "tuned": "tuned"}, "--base: './nowhere' is neither a folder"),
+        ({"base": "", "tuned": "tuned"}, "--base: the string is empty"),
+        ({"base": "recorded/llama-7b.attributions.parquet", "tuned": "tuned"}, "goes under 'evidence' in a pair file"),
+        ({"base": "base", "tuned": "tuned", "prompts": ["no/set.jsonl"]}, "--prompts: prompt set 'no/set.jsonl' does"),
+    ],
+)
+def test_contradicting_options(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], expected: str
+) -> None:
+    monkeypatch.chdir(folder)
+    with pytest.raises(PairError) as error:
+        resolve(folder, **options)
+    assert expected in str(error.value)
+
+
+def test_names_choose_among_a_files_pairs(folder: Path) -> None:
+    path = folder / "pairs.toml"
+    path.write_text("".join(f'[pairs.{name}]\nbase = "base"\ntuned = "tuned"\n' for name in ("one", "two", "three")))
+    assert [pair.name for pair in resolve(folder, pairs_file=path)] == ["one", "two", "three"]
+    assert [pair.name for pair in resolve(folder, pairs_file=path, names=["two", "one", "two"])] == ["two", "one"]
+    with pytest.raises(PairError) as error:
+        resolve(folder, pairs_file=path, names=["thre"])
+    assert "has no such pair; did you mean 'three'? known: one, three, two" in str(error.value)
+
+
+def test_prompts_on_the_command_line_replace_every_pairs_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    path = folder / "pairs.toml"
+    path.write_text("".join(f'[pairs.{n}]\nbase="base"\ntuned="tuned"\nprompts=["x"]\n' for n in ("one", "two")))
+    for pair in resolve(folder, pairs_file=path, prompts=["./set.jsonl", "general"]):
+        assert [source.path for source in pair.prompts] == [str(folder / "set.jsonl"), "general"]
+
+
+def test_the_project_comes_before_the_shipped_pairs(folder: Path, shipped: Path) -> None:
+    assert [pair.name for pair in resolve(folder)] == ["micro"]
+    (folder / "pyproject.toml").write_text('[project]\nname = "x"\n[tool.other]\na = 1\n')
+    assert [pair.name for pair in resolve(folder)] == ["micro"]
+    (folder / "pyproject.toml").write_text('[tool.tuneshift.pairs.mine]\nbase = "base"\ntuned = "tuned"\n')
+    assert [pair.name for pair in resolve(folder)] == ["mine"]
+    (folder / "pyproject.toml").write_text('[tool.tuneshift.pair.mine]\nbase = "base"\ntuned = "tuned"\n')
+    with pytest.raises(PairError, match=r"\[tool\.tuneshift\]: unknown key 'pair'; did you mean 'pairs'"):
+        resolve(folder)
+
+
+def test_load_pairs_wants_pairs_even_in_a_pyproject(folder: Path) -> None:
+    with pytest.raises(PairError, match=r"declare one as \[tool\.tuneshift\.pairs\.NAME\]"):
+        read(folder, "[project]\n", name="pyproject.toml")
+
+
+def test_embedded_names_are_folders_and_unknown_ones_list_the_shipped(folder: Path, shipped: Path) -> None:
+    pair = one(folder, 'base = "embedded:micro/base"\ntuned = "embedded:micro/instruct"')
+    assert pair.base.model == str(shipped / "models/micro/base")
+    assert (pair.base.name, pair.tuned.name) == ("micro/base", "micro/instruct")
+    (options,) = resolve(folder, base="embedded:micro/base", tuned="embedded:micro/instruct")
+    assert options.name == "base-instruct"
+    for wrong in ("micro/instuct", "../models/micro/base"):
+        text = message(folder, f'base = "base"\ntuned = "embedded:{wrong}"')
+        assert f"no embedded model {wrong!r}; " in text
+        assert "known: micro/base, micro/instruct" in text
+
+
+def test_importing_pairs_imports_no_model_library() -> None:
+    code = "import sys, tuneshift.pairs; print({'torch', 'transformers', 'scipy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("set()\n", "")
+
+
+def test_the_shipped_pair_file_names_the_micro_pair(shipped: Path) -> None:
+    (shipped / "expectations").mkdir()
+    (shipped / "expectations" / "micro.toml").write_text("")
+    (shipped / "pairs.toml").write_text((Path(__file__).parents[1] / "fixtures" / "pairs.toml").read_text())
+    (pair,) = resolve(shipped)
+    assert (pair.name, pair.base.name, pair.tuned.name) == ("micro", "micro/base", "micro/instruct")
+    assert pair.prompts == (PromptSource(path="micro-heldout"),)
+    assert pair.expectations == shipped / "expectations" / "micro.toml"
+
+
+def test_the_documented_pair_file_is_read(folder: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "pairs.md").read_text(encoding="utf-8")
+    text = page.split("## The pair file\n")[1].split("In `pyproject.toml`")[0]
+    for name in ("checkpoints/base", "checkpoints/lora", "checkpoints/response-only", "prompts", "expectations"):
+        (folder / name).mkdir(parents=True)
+    for name in ("prompts/own.jsonl", "expectations/mine.toml", "recorded/prompts.jsonl"):
+        (folder / name).write_text("")
+    (folder / "recorded" / "vicuna-7b.attributions.parquet").write_text("")
+    pairs = read(folder, "\n".join(line.removeprefix("    ") for line in text.splitlines()))
+    assert list(pairs) == ["qwen", "mine", "llama-vicuna"]
+    assert pairs["llama-vicuna"].prompts[0].groups == {"self-instruct": "user_oriented_task_*", "mt-bench": "mtbench_*"}

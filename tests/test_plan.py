@@ -1,0 +1,133 @@
+"""From needs to tasks and steps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tuneshift.errors import MeasureError, PairError
+from tuneshift.plan import Planner, Settings, Task, plan_lines, steps
+from tuneshift.records import EvidenceItem, ModelPair, ModelRef, Prompt, PromptSet
+from tuneshift.store import Store
+
+PROMPTS = PromptSet(
+    name="set",
+    source="set.jsonl",
+    prompts=tuple(Prompt(id=i, prompt=f"Do {i}.", instruction_spans=((0, 4),), reference="yes") for i in "abc"),
+)
+
+
+class Offline(Planner):
+    """A planner that knows fingerprints and templates without files."""
+
+    def fingerprint(self, ref: ModelRef) -> str:
+        return f"fingerprint of {ref.model}"
+
+    def template(self, pair: ModelPair, ref: ModelRef) -> str | None:
+        return None
+
+
+def ref(name: str, **more) -> ModelRef:
+    return ModelRef(name=name, model=name, **more)
+
+
+def pair(base: str = "B", tuned: str = "T") -> ModelPair:
+    return ModelPair(name="p", base=ref(base), tuned=ref(tuned))
+
+
+def planner(**settings) -> Offline:
+    return Offline(settings=Settings(**settings))
+
+
+def tasks(planner: Planner, pair: ModelPair, prompts: PromptSet = PROMPTS) -> list[Task]:
+    needs = [(role, need) for role in ("base", "tuned") for need in ("attribution", "attribution.contrast")]
+    return [planner.task(pair, role, need, prompts) for role, need in needs]
+
+
+def named(steps_) -> list[tuple[str, list[str]]]:
+    return [(s.ref.name, [f"{t.measure.name}:{t.params.get('response', '')}" for t in s.tasks]) for s in steps_]
+
+
+def test_own_responses_are_generated_before_they_are_attributed_and_each_checkpoint_loads_once():
+    assert named(steps(tasks(planner(), pair()))) == [
+        ("B", ["generation:", "attribution:own", "attribution:reference"]),
+        ("T", ["generation:", "attribution:own", "attribution:reference"]),
+    ]
+
+
+def test_without_references_the_contrast_is_the_tuned_response():
+    bare = replace(PROMPTS, prompts=tuple(replace(p, reference=None) for p in PROMPTS.prompts))
+    made = named(steps(tasks(planner(), pair(), bare)))
+    assert made == [
+        ("T", ["generation:", "attribution:own"]),
+        ("B", ["generation:", "attribution:own", "attribution:tuned"]),
+    ]
+
+
+def test_the_tuned_models_own_response_is_the_shared_one_and_measured_once():
+    made = tasks(planner(response="tuned"), pair())
+    assert made[2].key.digest == made[3].key.digest  # tuned: deciding and contrast are the same evidence
+    assert made[0].key.digest != made[1].key.digest
+
+
+def test_a_pair_and_its_reverse_load_one_checkpoint_twice_and_no_more():
+    plan = planner(response="tuned")
+    both = [*tasks(plan, pair("B", "T")), *tasks(plan, pair("T", "B"))]
+    loads = [s.ref.name for s in steps(both)]
+    assert sorted(loads) in (["B", "B", "T"], ["B", "T", "T"])
+
+
+def test_a_base_that_two_tuned_checkpoints_share_is_measured_once():
+    plan = planner()
+    made = steps([*tasks(plan, pair("B", "T1")), *tasks(plan, pair("B", "T2"))])
+    assert [s.ref.name for s in made] == ["B", "T1", "T2"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"max_new_tokens": 5},
+        {"dtype": "bfloat16"},
+        {"response": "reference"},
+    ],
+)
+def test_what_changes_the_numbers_changes_the_key(change):
+    before = planner().task(pair(), "base", "attribution", PROMPTS)
+    after = planner(**change).task(pair(), "base", "attribution", PROMPTS)
+    assert before.key.digest != after.key.digest
+
+
+def test_spans_and_names_do_not_change_the_key_but_texts_do():
+    def key(prompts: PromptSet, name: str = "B") -> str:
+        return planner().task(pair(name), "base", "attribution", prompts).key.digest
+
+    renamed = replace(PROMPTS, name="other", source="/elsewhere")
+    respanned = replace(PROMPTS, prompts=tuple(replace(p, instruction_spans=((0, 2),)) for p in PROMPTS.prompts))
+    retold = replace(PROMPTS, prompts=tuple(replace(p, prompt=p.prompt + "!") for p in PROMPTS.prompts))
+    assert key(PROMPTS) == key(renamed) == key(respanned)
+    assert key(PROMPTS) != key(retold)
+    assert key(PROMPTS) != key(PROMPTS, name="C")
+
+
+def test_recorded_evidence_needs_no_task(tmp_path):
+    recorded = ModelPair(name="p", base=ModelRef(name="b", evidence=tmp_path), tuned=ref("T"))
+    assert planner().task(recorded, "base", "attribution", PROMPTS) is None
+
+
+def test_unknown_needs_and_roles_are_named():
+    with pytest.raises(MeasureError, match="'attribusion'; known are generation, attribution"):
+        planner().task(pair(), "base", "attribusion", PROMPTS)
+    with pytest.raises(PairError, match="names no response_tuned"):
+        planner().task(pair(), "response_tuned", "attribution", PROMPTS)
+
+
+def test_plan_lines_say_what_the_store_holds(tmp_path):
+    store = Store(tmp_path)
+    made = tasks(planner(), pair())
+    generation = made[0].rests_on
+    with store.session(generation.key, generation.ids, {}, chunk_size=2) as session:
+        number, ids = session.missing[0]
+        session.write(number, [EvidenceItem(id=i) for i in ids])
+    lines = plan_lines(made, store)
+    assert [(line.progress.stored, line.progress.total) for line in lines] == [(2, 3)] + [(0, 3)] * 5
