@@ -24,6 +24,8 @@ PROMPTS = tuple(
     for i in range(40)
 )
 OFFSETS = np.array([[-1, -1], [0, 4], [5, 8], [9, 10], [11, 12]], dtype=np.int32)
+HEEDED = [i // 2 % 2 == 1 for i in range(len(PROMPTS))]
+"""Whole clusters: the tuned model heeds the instruction more, and follows it."""
 PAIR = ModelPair(name="pair", base=ModelRef(name="b", model="b"), tuned=ModelRef(name="t", model="t"))
 FINDING = Finding(
     id="who2024.what",
@@ -40,10 +42,10 @@ FINDING = Finding(
 
 
 def importance(instruction: float, i: int, response: int = 6) -> np.ndarray:
-    """[prompt token, response token]: template 0.1, two instruction tokens, two context tokens, with a little noise."""
+    """[prompt token, response token]: template 0.1, two instruction tokens, two context tokens, with noise."""
     rng = np.random.default_rng(i)
     column = np.array([0.1, instruction, instruction, 0.9, 0.8])
-    return (column[:, None] + 0.02 * rng.random((5, response))).astype(np.float32)
+    return (column[:, None] + 0.5 * rng.random((5, response))).astype(np.float32)
 
 
 def items(shift: float = 0.6, left_out: tuple[str, ...] = (), own: int = 6):
@@ -54,9 +56,9 @@ def items(shift: float = 0.6, left_out: tuple[str, ...] = (), own: int = 6):
             return EvidenceItem(
                 id=prompt.id,
                 arrays={"response_ids": np.zeros(own, dtype=np.int64)},
-                values={"response": "yes" if i % 2 else "no", "ended": True},
+                values={"response": "yes" if HEEDED[i] else "no", "ended": True},
             )
-        level = 0.3 + (shift if role == "tuned" else 0.0) + (0.4 if role == "tuned" and i % 2 else 0.0)
+        level = 0.3 + (shift if role == "tuned" else 0.0) + (-0.5 if role == "tuned" and not HEEDED[i] else 0.0)
         return EvidenceItem(
             id=prompt.id,
             arrays={"importance": importance(level, i), "offsets": OFFSETS},
@@ -145,7 +147,7 @@ def test_ratings_come_before_verifiers():
     assert set(low.ids) == {p.id for p in PROMPTS if p.fields["rating"] == 1}
     assert set(high.ids) == {p.id for p in PROMPTS if p.fields["rating"] >= 2}
     low, high, _ = view().followed_arms(instruction_score, min_tokens=5)
-    assert set(high.ids) == {p.id for i, p in enumerate(PROMPTS) if i % 2}
+    assert set(high.ids) == {p.id for i, p in enumerate(PROMPTS) if HEEDED[i]}
 
 
 def test_short_responses_are_left_out_of_followed_against_not():
@@ -204,3 +206,36 @@ def test_an_expectation_is_recorded_with_its_reason():
 def test_seeds_differ_between_claims_and_not_between_runs(other):
     assert claim()[0].seed == claim()[0].seed
     assert claim()[0].seed != claim(**other)[0].seed
+
+
+NULL_PAIRS = 300
+
+
+def null_items(seed: int):
+    """Evidence of two models that differ by chance alone: each prompt has its own weight, shared by its cluster."""
+    rng = np.random.default_rng(seed)
+    cluster = np.repeat(rng.random(len(PROMPTS) // 2), 2)
+
+    def one(i: int, prompt: Prompt) -> EvidenceItem:
+        column = np.array([0.1, cluster[i], cluster[i], 0.6, 0.5])
+        cells = column[:, None] * rng.random((5, 6))
+        return EvidenceItem(
+            id=prompt.id,
+            arrays={"importance": cells.astype(np.float32), "offsets": OFFSETS},
+            values={"tokens": [""] * 5, "response_tokens": [""] * 6, "response": "", "ended": True},
+        )
+
+    made = {role: {p.id: one(i, p) for i, p in enumerate(PROMPTS)} for role in ("base", "tuned")}
+    return lambda role, need: made[role]
+
+
+def test_false_positives_over_null_pairs_keep_to_the_level():
+    """Through scores, pairing and clusters; the interval that excludes zero is the false alarm, sesoi or not."""
+    from scipy.stats import binom
+
+    alarms = 0
+    for seed in range(NULL_PAIRS):
+        low, high = SCORE(view(items=null_items(seed))).interval
+        alarms += low > 0 or high < 0
+    fewest, most = binom.interval(0.99, NULL_PAIRS, 0.05)
+    assert fewest <= alarms <= most

@@ -14,9 +14,9 @@ import tuneshift
 PACKAGE = Path(tuneshift.__file__).parent
 
 LAYERS = (
-    {"errors", "records", "resources"},
-    {"prompts", "tokens", "verifiers", "weights", "architectures", "store_files", "store_format"},
-    {"pairs", "checkpoint_files", "published", "store_session", "store_upkeep"},
+    {"errors", "files", "records", "resources"},
+    {"prompts", "tokens", "verifiers", "checkpoint_files", "architectures", "store_files", "store_format"},
+    {"pairs", "weights", "published", "store_session", "store_upkeep"},
     {"checkpoints", "store", "statistics", "measures", "embedded"},
     {"plan", "judge"},
     {"engine", "recording"},

@@ -28,7 +28,7 @@ NEEDED = (
     "tuneshift/fixtures/expectations/micro.toml",
     "tuneshift/fixtures/models/micro/base/model.safetensors",
     "tuneshift/fixtures/models/micro/instruct/chat_template.jinja",
-    "tuneshift/reports/templates/report.html.jinja",
+    "tuneshift/reports/templates/report.html",
 )
 
 

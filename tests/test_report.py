@@ -365,7 +365,7 @@ def test_anchors_stay_unique_where_names_differ_in_signs_only() -> None:
     claims = [claim(pair=pair) for pair in ("a b", "a/b", "a-b", "a-b", "a-b-2")]
     anchors = [c["anchor"] for f in report.finding_views(claims) for c in [f, *f["claims"]]]
     assert len(set(anchors)) == 6
-    assert not any(re.search(r"[\\s/]", anchor) for anchor in anchors)
+    assert not any(re.search(r"[\s/]", anchor) for anchor in anchors)
 
 
 def test_headings_descend_in_order() -> None:
@@ -424,10 +424,42 @@ def test_the_sections_tell_how_a_claim_was_tested() -> None:
     assert "Difference on the same prompt, tuned minus base" in page.text
 
 
+def test_directions_are_said_in_words() -> None:
+    words = {"greater": "claimed: right of +0.05 →", "less": "claimed: ← left of −0.05"}
+    words["equivalent"] = "claimed: inside the shade, within ± 0.05"
+    for direction, said in words.items():
+        page = Page(render_html(record([claim(direction=direction)])))
+        assert said in page.text
+        assert ("a claim of no difference" in page.text) == (direction == "equivalent")
+
+
 def test_unpaired_arms_get_no_paired_differences() -> None:
     page = Page(render_html(record([two_samples()])))
     assert "on the same prompt, followed minus" not in page.text
     assert "Difference of the means, followed minus not followed" in page.text
+    # The table of verdicts names the arms, since base and tuned are not what is compared.
+    first, second = two_samples()["arms"]
+    row = page.text[page.text.index("llama-vicuna · Self-Instruct 40") :]
+    start = f"llama-vicuna · Self-Instruct 40 not followed {display.number(first['mean'])} ± 0.500 followed "
+    assert row.startswith(start + display.number(second["mean"]))
+
+
+def test_provenance_holds_every_checkpoint_whole() -> None:
+    held = record([claim()])
+    base, tuned = held.pairs[0]["base"], held.pairs[0]["tuned"]
+    tuned |= {"model": None, "evidence": "published/vicuna.parquet", "chat_template": "{% for m in messages %}<|u|>"}
+    held.pairs[0]["single_task_tuned"] = model_ref("sorter") | {"adapter": "adapters/sort"}
+    page = Page(render_html(held))
+    table = page.text[page.text.index("Checkpoints") :]
+    for ref in (base, tuned, held.pairs[0]["single_task_tuned"]):
+        assert ref["name"] in table
+        assert ref["fingerprint"] in table
+    assert "6,738,415,616" in table
+    assert "published/vicuna.parquet (recorded evidence)" in table
+    assert "single task tuned" in table
+    assert "with adapter adapters/sort" in table
+    assert "{% for m in messages %}<|u|>" in table
+    assert "332 0f0f0f" in table
 
 
 def test_differences_pair_values_by_id_whatever_their_order() -> None:
@@ -675,7 +707,8 @@ f.onload = () => {{
   if (filter) {{
     filter.value = "PAIR-3 reproduced";
     filter.dispatchEvent(new w.Event("input"));
-    seen.filtered = [...d.querySelectorAll("tr[data-claim]")].filter((r) => r.checkVisibility()).map((r) => r.textContent);
+    const rows = [...d.querySelectorAll("tr[data-claim]")].filter((row) => row.checkVisibility());
+    seen.filtered = rows.map((row) => row.textContent);
   }}
   w.location.hash = d.querySelector("details.claim").id;
   setTimeout(() => {{

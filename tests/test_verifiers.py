@@ -77,6 +77,12 @@ def test_right_answers_pass_and_near_misses_fail(kind: str) -> None:
         assert not verify(spec, response, ended=True).correct, response
 
 
+def test_sentences_of_members_admit_no_other_sentence() -> None:
+    spec = {"kind": "sentences", "count": 2, "members": ["An owl is a bird.", "An owl is brown.", "An owl eats mice."]}
+    assert verify(spec, "An owl eats mice. An owl is a bird.", ended=True).correct
+    assert not verify(spec, "An owl eats mice. An owl is a fish.", ended=True).correct
+
+
 def test_a_response_beyond_max_words_is_wrong() -> None:
     spec = {"kind": "contains_all", "answers": ["cold"], "max_words": 3}
     assert verify(spec, "It is cold", ended=True).correct

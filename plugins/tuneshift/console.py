@@ -138,7 +138,8 @@ def _row(claim: Mapping[str, Json]) -> tuple[str, ...]:
         verdict += " (as declared)" if claim["expected"]["verdict"] == claim["verdict"] else " (declared otherwise)"
     on = claim["pair"] if claim["group"] == "all" else f"{claim['pair']}, {claim['group']}"
     arms = [number(arm["mean"]) for arm in claim["arms"]] or ["–", "–"]
-    return (claim["finding"], on, str(claim["n"]), arms[0], arms[-1], effect_text(claim), verdict)
+    counts = dict.fromkeys(str(arm["n"]) for arm in claim["arms"])
+    return (claim["finding"], on, "+".join(counts) or "0", arms[0], arms[-1], effect_text(claim), verdict)
 
 
 def write_results(

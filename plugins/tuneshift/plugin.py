@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from .records import Finding, Json
     from .run import Run, Target
 
-RUN = pytest.StashKey["Run"]()
-CLAIMS = pytest.StashKey["list[dict[str, Json]]"]()
-STARTED = pytest.StashKey[float]()
-COUNT = pytest.StashKey[int]()
-PROBLEM = pytest.StashKey["TuneshiftError"]()
-CLAIM = pytest.StashKey["dict[str, Json]"]()
-WRITTEN = pytest.StashKey["list[str]"]()
+RUN: pytest.StashKey[Run] = pytest.StashKey()
+CLAIMS: pytest.StashKey[list[dict[str, Json]]] = pytest.StashKey()
+STARTED: pytest.StashKey[float] = pytest.StashKey()
+COUNT: pytest.StashKey[int] = pytest.StashKey()
+PROBLEM: pytest.StashKey[TuneshiftError] = pytest.StashKey()
+CLAIM: pytest.StashKey[dict[str, Json]] = pytest.StashKey()
+WRITTEN: pytest.StashKey[list[str]] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -184,10 +184,10 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """The table of verdicts and where the files lie."""
-    if config.stash.get(CLAIMS, []):
+    if config.stash.get(CLAIMS, None):
         from .console import write_summary
 
-        write_summary(terminalreporter, config.stash[CLAIMS], config.stash.get(WRITTEN, []))
+        write_summary(terminalreporter, config.stash[CLAIMS], config.stash.get(WRITTEN, None) or [])
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from .errors import RecordError
+from .files import publish
 from .records import Arm, Expectation, Finding, Json, Outcome, RunRecord, Statistic, Verdict
 
 SCHEMA = 1
@@ -134,14 +133,7 @@ def write_record(record: RunRecord, path: Path) -> Path:
     text = json.dumps({name: plain(getattr(record, name)) for name in fields}, indent=1, ensure_ascii=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".run-", suffix=".json")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text + "\n")
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        publish(path, (text + "\n").encode())
     except OSError as error:
         raise RecordError(f"The run record cannot be written to {path}: {error.strerror or error}.") from error
     return path

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
 import statistics
 from collections import Counter
@@ -21,6 +20,7 @@ from markupsafe import Markup
 from . import display
 from .display import MISSING, axis, estimate, finite, histogram, number, padded, quartiles, round_step, shown
 from .errors import RecordError, UsageError
+from .files import publish
 from .records import Json, Outcome, RunRecord
 from .resources import data_folder
 
@@ -285,15 +285,9 @@ def write_report(record: RunRecord, out: Path) -> Path:
     Raises UsageError where the place cannot be written.
     """
     page = render_html(record)
-    # Not tempfile: its mode 0600 would shut out those whom the report is forwarded to.
-    unfinished = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            unfinished.write_text(page, encoding="utf-8")
-            os.replace(unfinished, out)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        publish(out, page.encode())
     except OSError as error:
         raise UsageError(f"Cannot write the report to {out}: {error}. Name a folder that can be written.") from error
     return out

@@ -119,18 +119,13 @@ class Run:
     def check(self) -> None:
         """Look for everything that can be wrong before weights are loaded: files, formats, architectures, tokenizers,
         prompt sets, expectations, the store. Raises the first TuneshiftError found."""
-        from .checkpoints import inspect, require_same_tokenizer
-
         _ = self.targets, self._expectations
         if self.options.store.exists() and not self.options.store.is_dir():
             raise UsageError(f"The evidence store {self.options.store} is a file; --shift-store takes a folder.")
         for pair in self.pairs:
-            live = [ref for ref in (pair.base, pair.tuned, *pair.siblings.values()) if ref.evidence is None]
-            for ref in live:
-                inspect(ref)
-            for ref in live:
-                if ref is not pair.base and pair.base.evidence is None:
-                    require_same_tokenizer(pair.base, ref)
+            live = [ref for ref in _roles(pair).values() if ref.evidence is None]
+            if live:
+                _check_checkpoints(pair, live)
 
     def tasks(self, finding: Finding, target: Target) -> list[Task]:
         """The tasks behind a finding's needs on a target; none for recorded evidence."""
@@ -217,6 +212,16 @@ class Run:
             "parameters": inspect(ref).parameters,
             "chat_template": self.planner.template(pair, ref),
         }
+
+
+def _check_checkpoints(pair: ModelPair, live: Sequence[ModelRef]) -> None:
+    from .checkpoints import inspect, require_same_tokenizer
+
+    for ref in live:
+        inspect(ref)
+    for ref in live:
+        if ref is not pair.base and pair.base.evidence is None:
+            require_same_tokenizer(pair.base, ref)
 
 
 def _roles(pair: ModelPair) -> dict[str, ModelRef]:

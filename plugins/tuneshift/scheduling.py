@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PAIR = re.compile(r"\[.*?pair:([^\],]+)")
 
 
-class CheckpointScheduling(LoadScopeScheduling):
+class CheckpointScheduling(LoadScopeScheduling):  # type: ignore[misc]
     """Load scheduling with one work unit per pair, so that a worker reuses the evidence that it has in memory.
 
     Tests that belong to no pair form one unit a file.

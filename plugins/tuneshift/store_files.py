@@ -1,4 +1,4 @@
-"""The store's files: their names, the errors about them, atomic publishing, setting aside, and the lock of a key."""
+"""The store's files: their names, the errors about them, setting aside, and the lock of a key."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import re
-import secrets
 import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -93,33 +92,6 @@ def store_error(error: OSError, doing: str, note: str = "") -> StoreError:
     }
     reason = reasons.get(error.errno or 0, "check the disk, or name another folder for the store")
     return StoreError(f"could not {doing}: {reason}{note} [{error}]")
-
-
-def publish(path: Path, data: bytes) -> None:
-    """Write ``data`` as ``path``, whole or not at all: temporary file beside it, fsync, rename. Raises OSError."""
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
-    try:
-        # os.open and not tempfile: mkstemp's mode 0600 would shut out the other users of a shared store
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    # makes the rename survive a power cut; file systems that cannot do it (Windows, some network ones) just go without
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def contents(path: Path) -> bytes:

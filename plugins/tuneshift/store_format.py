@@ -20,6 +20,7 @@ import safetensors
 import safetensors.numpy
 
 from .errors import StoreError
+from .files import publish
 from .records import NOTHING, EvidenceItem, EvidenceKey, Json
 from .store_files import (
     KEY_FILE,
@@ -30,7 +31,6 @@ from .store_files import (
     kind_of,
     names_in,
     now,
-    publish,
 )
 
 FORMAT = 1

@@ -168,11 +168,12 @@ def _set(spec: Spec, text: str) -> bool:
 
 
 def _sentences(spec: Spec, text: str) -> bool:
-    """The number of sentences, all different, nothing left over; each contains every word of ``each``."""
+    """The number of sentences, all different, nothing left over; each has the words of ``each`` and is a member."""
     found = sentences(text)
     whole = text.endswith((".", "!", "?"))
     each = all(_has(word, sentence) for sentence in found for word in spec.get("each", ()))
-    return whole and len(found) == spec["count"] and len(set(found)) == len(found) and each
+    known = "members" not in spec or {fold(member) for member in spec["members"]}.issuperset(found)
+    return whole and len(found) == spec["count"] and len(set(found)) == len(found) and each and known
 
 
 def _all(spec: Spec, text: str) -> bool:
@@ -199,7 +200,7 @@ KINDS: Mapping[str, Kind] = {
     "regex": Kind(test=_regex, needs={"pattern": str}, may={}),
     "sequence": Kind(test=_sequence, needs={"answers": list}, may=_NONE),
     "set": Kind(test=_set, needs={"members": list, "count": int}, may={}, raw=True),
-    "sentences": Kind(test=_sentences, needs={"count": int}, may={"each": list}),
+    "sentences": Kind(test=_sentences, needs={"count": int}, may={"each": list, "members": list}),
     "all": Kind(test=_all, needs={"of": list}, may={}, raw=True),
     "any": Kind(test=_any, needs={"of": list}, may={}, raw=True),
 }

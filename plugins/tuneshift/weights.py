@@ -120,12 +120,10 @@ def load_tokenizer(ref: ModelRef) -> Any:
 def tokenizer_differences(a: Any, b: Any) -> list[str]:
     """How tokenizer b departs from a, one line each, at most 10 per kind and then a count; empty for equal ones.
 
-    Compared are the strings of shared ids, ids that only one knows, and, where all that agrees, the ids of a probe text,
-    which brings merges and normalisation to light.
+    Compared are the strings of shared ids, ids that only one knows, and, where the strings agree, the ids of a probe
+    text, which brings merges and normalisation to light.
     """
-    left = {index: token for token, index in a.get_vocab().items()}
-    right = {index: token for token, index in b.get_vocab().items()}
-    return [*_renamed(left, right), *_only("missing", left, right), *_only("extra", right, left), *_probed(a, b)]
+    return [*_conflicts(a, b), *_only("extra", _tokens(b), _tokens(a))]
 
 
 def require_same_tokenizer(base: ModelRef, tuned: ModelRef) -> None:
@@ -134,15 +132,12 @@ def require_same_tokenizer(base: ModelRef, tuned: ModelRef) -> None:
     Tokens that the tuned checkpoint adds beyond the base's vocabulary, as chat formats do, are allowed as long as every
     id of the base means the same to both and plain text is split alike.
     """
-    a, b = load_tokenizer(base), load_tokenizer(tuned)
-    left = {index: token for token, index in a.get_vocab().items()}
-    right = {index: token for token, index in b.get_vocab().items()}
-    found = [*_renamed(left, right), *_only("missing", left, right), *_probed(a, b)]
+    found = _conflicts(load_tokenizer(base), load_tokenizer(tuned))
     if found:
         raise PairError(
-            f"Tokenizers of {base.name} and {tuned.name} differ: {'; '.join(found)}. Per-token measures of a pair need one "
-            "tokenizer; tokens added after the base's last are fine. Name checkpoints of one family, or give the tuned "
-            "one its base's tokenizer files."
+            f"Tokenizers of {base.name} and {tuned.name} differ: {'; '.join(found)}. Per-token measures of a pair need "
+            "one tokenizer; tokens added after the base's last are fine. Name checkpoints of one family, or give the "
+            "tuned one its base's tokenizer files."
         )
 
 
@@ -151,8 +146,9 @@ def quiet() -> Iterator[None]:
     """Keeps transformers' progress bars and warnings off the screen; what matters in them is raised as an error."""
     import warnings
 
-    from transformers.utils import logging
+    import transformers
 
+    logging: Any = transformers.utils.logging  # its functions carry no types
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -169,6 +165,15 @@ def quiet() -> Iterator[None]:
 def first_line(error: BaseException) -> str:
     """Type and first line of an error's message, for a message of our own."""
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"
+
+
+def _conflicts(a: Any, b: Any) -> list[str]:
+    left, right = _tokens(a), _tokens(b)
+    return [*_renamed(left, right), *_only("missing", left, right)] or _probed(a, b)
+
+
+def _tokens(tokenizer: Any) -> dict[int, str]:
+    return {index: token for token, index in tokenizer.get_vocab().items()}
 
 
 def _renamed(left: Mapping[int, str], right: Mapping[int, str]) -> list[str]:

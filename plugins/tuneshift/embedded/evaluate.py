@@ -28,7 +28,7 @@ class Share:
 
 
 def share(hits: Sequence[bool], clusters: Sequence[str]) -> Share:
-    """Mean of yes and no with the cluster-robust normal interval: residuals are summed in each cluster, then squared."""
+    """Mean of yes and no with the cluster-robust normal interval: residuals are summed per cluster, then squared."""
     values = np.asarray(hits, dtype=float)
     names, index = np.unique(np.asarray(clusters), return_inverse=True)
     mean = float(values.mean())

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from random import Random
 
-from .exercise import Draw, TaskType, rule
-from .world import World, a, cap, number
+from .exercise import Draw, Rule, TaskType, rule
+from .world import UNCOUNTED, World, a, cap, number
 
 Names = Callable[[World], Sequence[str]]
 
@@ -16,8 +16,19 @@ def names(*tables: str) -> Names:
     return lambda world: [name for table in tables for name in world.names(table)]
 
 
-def fact(field: str, answer: str, *tables: str, said: str = "{v}") -> TaskType:
-    """A field of an entity. ``answer`` has {x} the entity, {a} with its article, {v} the value; ``said`` is required.
+def value_of(entity: str, values: Sequence[str], reference: str, on_task: Sequence[str]) -> Rule:
+    """Rule that wants one of the values alone, or with the entity in a sentence about as long as the reference."""
+    said: list[Rule] = [{"kind": "contains_all", "answers": [entity, value]} for value in values]
+    return {
+        "kind": "any",
+        "of": [{"kind": "exact", "answers": list(values)}, *said],
+        "max_words": len(reference.split()) + 4,
+        "on_task": {"kind": "contains_any", "answers": list(on_task)},
+    }
+
+
+def fact(field: str, answer: str, *tables: str) -> TaskType:
+    """A field of an entity. ``answer`` has {x} the entity, {a} with its article, {v} the value, {av} with article.
 
     On task: any value of the field, so a wrong colour still answers the question for a colour.
     """
@@ -27,7 +38,7 @@ def fact(field: str, answer: str, *tables: str, said: str = "{v}") -> TaskType:
         slots = {"x": key, "a": a(key), "v": value, "av": a(value)}
         text = cap(answer.format(**slots))
         others = sorted({v for table in tables for v in world.values(table, field)})
-        return Draw(answer=text, verify=rule(said.format(**slots), reference=text, on_task=others), slots=slots)
+        return Draw(answer=text, verify=value_of(key, [value], text, others), slots=slots)
 
     return TaskType(keys=names(*tables), draw=draw)
 
@@ -38,8 +49,7 @@ def _forms(text: str) -> Callable[[World, str, Random], Draw]:
     def draw(world: World, key: str, rng: Random) -> Draw:
         value = world.nouns[key]["plural"]
         answer = text.format(x=key, v=value)
-        # The entity itself may be repeated; a plural that equals it is right as soon as it is said.
-        return Draw(answer=answer, verify=rule(value, reference=answer, on_task=["plural"]), slots={"x": key})
+        return Draw(answer=answer, verify=value_of(key, [value], answer, ["plural"]), slots={"x": key})
 
     return draw
 
@@ -54,7 +64,7 @@ def _add(world: World, key: str, rng: Random) -> Draw:
 
 
 def _differences(world: World) -> list[str]:
-    return [f"{x}-{y}" for x in range(2, 21) for y in range(1, x)]
+    return [f"{x}-{y}" for x in range(2, 15) for y in range(1, x)]
 
 
 def _subtract(world: World, key: str, rng: Random) -> Draw:
@@ -116,7 +126,9 @@ def _calendar(world: World, key: str, rng: Random) -> Draw:
     answer = f"{cap(when)} {name} comes {value}."
     return Draw(
         answer=answer,
-        verify=rule(value, reference=answer, on_task=ring, none=[other for other in ring if other not in (name, value)]),
+        verify=rule(
+            value, reference=answer, on_task=ring, none=[other for other in ring if other not in (name, value)]
+        ),
         slots={"x": name, "when": when, "unit": unit},
     )
 
@@ -166,6 +178,10 @@ def _bigger(world: World, key: str, rng: Random) -> Draw:
     return Draw(answer=answer, verify=verify, slots={"a": a(pair[0]), "b": a(pair[1])})
 
 
+def _counted(world: World) -> list[str]:
+    return [name for name in NOUNS(world) if name not in UNCOUNTED]
+
+
 def _spellable(world: World) -> list[str]:
     return [name for table in ("animals", "foods", "things") for name in world.names(table) if len(name) <= 6]
 
@@ -176,8 +192,8 @@ FACTS: dict[str, TaskType] = {
     "kind": fact("kind", "{a} is {av}.", "animals", "foods", "things"),
     "colour": fact("colour", "{a} is {v}.", "animals", "foods"),
     "opposite": fact("other", "the opposite of {x} is {v}.", "opposites"),
-    "synonym": fact("other", "{v} means the same as {x}.", "synonyms"),
-    "plural": TaskType(keys=NOUNS, draw=_forms("The plural of {x} is {v}.")),
+    "synonym": fact("other", "another word for {x} is {v}.", "synonyms"),
+    "plural": TaskType(keys=_counted, draw=_forms("The plural of {x} is {v}.")),
     "past": fact("past", "the past tense of {x} is {v}.", "verbs"),
     "ing": fact("ing", "the ing form of {x} is {v}.", "verbs"),
     "home": fact("home", "{a} lives in {v}.", "animals"),
@@ -192,7 +208,7 @@ FACTS: dict[str, TaskType] = {
     "person_job": fact("job", "{x} is {av}.", "people"),
     "person_pet": fact("pet", "{x} has {av}.", "people"),
     "bigger": TaskType(keys=_compared, draw=_bigger),
-    "add": TaskType(keys=_pairs(1, 16), draw=_add),
+    "add": TaskType(keys=_pairs(1, 11), draw=_add),
     "subtract": TaskType(keys=_differences, draw=_subtract),
     "next_number": TaskType(keys=lambda world: [str(n) for n in range(100)], draw=_next_number),
     "numeral": TaskType(keys=lambda world: [str(n) for n in range(100)], draw=_numeral),

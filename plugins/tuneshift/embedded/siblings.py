@@ -83,5 +83,3 @@ def tuning_rows(tokenizer: Any, exercises: Sequence[Exercise], *, with_prompt: b
         (chat_ids(tokenizer, exercise.prompt if with_prompt else ""), response_ids(tokenizer, exercise.answer))
         for exercise in exercises
     ]
-
-

@@ -34,10 +34,11 @@ class Exercise:
 
 @dataclass(frozen=True, kw_only=True)
 class Wording:
-    """The phrasings of one task type; siblings are tuned on ``phrasings`` only."""
+    """The phrasings of one task type; siblings are tuned on ``phrasings`` only. ``weight``: its share of pre-training."""
 
     phrasings: tuple[str, ...]
     held_out: tuple[str, ...]
+    weight: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,10 @@ class Workbook:
             )
         return found
 
+    def pick(self, rng: Random, tasks: Sequence[str]) -> str:
+        """A task among ``tasks``, by weight."""
+        return rng.choices(tasks, [self.wordings[task].weight for task in tasks])[0]
+
     def draw(self, task: str, key: str, rng: Random) -> Draw:
         """An exercise of a task for a key, not yet worded."""
         return TASKS[task].draw(self.world, key, rng)
@@ -73,7 +78,7 @@ class Workbook:
 
 
 def word(phrasing: str, draw: Draw) -> tuple[str, tuple[Span, ...]]:
-    """Prompt and instruction spans of an exercise in a phrasing: the spans are all of it but context and white space."""
+    """Prompt and instruction spans of an exercise in a phrasing: all of it but context and white space."""
     before, found, after = phrasing.partition("{context}")
     before, after = before.format(**draw.slots), after.format(**draw.slots)
     context = draw.context if found and draw.context is not None else ""
@@ -91,5 +96,6 @@ def load_wordings(path: Path) -> Mapping[str, Wording]:
     """Phrasings by task from a TOML file."""
     data = tomllib.loads(path.read_text(encoding="utf-8"))
     return {
-        name: Wording(phrasings=tuple(row["phrasings"]), held_out=tuple(row["held_out"])) for name, row in data.items()
+        name: Wording(phrasings=tuple(row["phrasings"]), held_out=tuple(row["held_out"]), weight=row.get("weight", 1))
+        for name, row in data.items()
     }

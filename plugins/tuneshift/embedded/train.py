@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 Progress = Callable[[int, float], None]
 
 
-def new_model(sizes: Mapping[str, int], tokenizer: Any, *, seed: int) -> nn.Module:
+def new_model(sizes: Mapping[str, Any], tokenizer: Any, *, seed: int) -> nn.Module:
     """A Llama with random weights in the recipe's sizes, tied embeddings, for this tokenizer."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -31,12 +31,16 @@ def new_model(sizes: Mapping[str, int], tokenizer: Any, *, seed: int) -> nn.Modu
         pad_token_id=tokenizer.pad_token_id,
         **sizes,
     )
-    return LlamaForCausalLM(config)
+    model = LlamaForCausalLM(config)
+    # On a CPU, plain matrix products are faster at this size than the fused attention kernel's backward pass.
+    model.set_attn_implementation("eager")
+    return model
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Matrices inside the layers, and all other parameters (embeddings, norms)."""
-    matrices, rest = [], []
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         (matrices if parameter.ndim == 2 and "embed" not in name else rest).append(parameter)
     return matrices, rest
@@ -58,7 +62,11 @@ def ramp(step: int, steps: int, warmup: float) -> float:
 
 
 def descend(
-    model: nn.Module, opts: Sequence[Any], batches: Sequence[tuple[Tensor, Tensor, Tensor]], warmup: float, tell: Progress
+    model: nn.Module,
+    opts: Sequence[Any],
+    batches: Sequence[tuple[Tensor, Tensor, Tensor]],
+    warmup: float,
+    tell: Progress,
 ) -> None:
     """One pass of updates over batches of (ids, attention mask, labels), each [row, position]."""
     rates = [[group["lr"] for group in opt.param_groups] for opt in opts]

@@ -13,11 +13,28 @@ from random import Random
 Row = Mapping[str, str]
 
 UNITS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-).split()
-TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
+)
+TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 ORDINALS = ("first", "second", "third", "fourth", "fifth")
+UNCOUNTED = frozenset(
+    (
+        "spinach",
+        "cocoa",
+        "coffee",
+        "lemonade",
+        "milk",
+        "tea",
+        "cider",
+        "butter",
+        "cream",
+        "ham",
+        "bacon",
+        "liquorice",
+        "fudge",
+    )
+)
 PETS = ("cat", "dog", "rabbit", "parrot", "mouse", "tortoise", "goat", "duck", "hen", "donkey")
 
 
@@ -77,12 +94,14 @@ def load_world(path: Path, *, seed: int) -> World:
 
 
 def held_out(task: str, key: str, *, share: int = 4) -> bool:
-    """Whether a key of a task is kept from every sibling's tuning: one in ``share``, by hash, the same for all seeds."""
+    """Whether a key of a task is kept from every sibling's tuning: one in ``share``, by hash."""
     return hashlib.sha256(f"{task}/{key}".encode()).digest()[0] % share == 0
 
 
 def a(noun: str) -> str:
-    """The noun with its indefinite article."""
+    """The noun with its indefinite article; a noun for something uncounted stays alone."""
+    if noun in UNCOUNTED:
+        return noun
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 

@@ -122,18 +122,17 @@ def rhyme_text(noun: str, rng: Random) -> str:
     return f"{first},\n{second}"
 
 
-def _about(noun: str, count: int) -> Rule:
+def _about(world: World, noun: str, count: int) -> Rule:
     return {
         "kind": "sentences",
         "count": count,
-        "each": [noun],
-        "max_words": 14 * count,
+        "members": noun_facts(world, noun),
         "on_task": {"kind": "contains_any", "answers": [noun]},
     }
 
 
 def _sentence(world: World, key: str, rng: Random) -> Draw:
-    return Draw(answer=rng.choice(noun_facts(world, key)), verify=_about(key, 1), slots={"x": key, "a": a(key)})
+    return Draw(answer=rng.choice(noun_facts(world, key)), verify=_about(world, key, 1), slots={"x": key, "a": a(key)})
 
 
 def _sentences(world: World, key: str, rng: Random) -> Draw:
@@ -142,18 +141,16 @@ def _sentences(world: World, key: str, rng: Random) -> Draw:
     text = noun_facts(world, key)
     return Draw(
         answer=" ".join(text[i] for i in chosen),
-        verify=_about(key, count),
+        verify=_about(world, key, count),
         slots={"x": key, "a": a(key), "n": number(count)},
     )
 
 
 def _describe(world: World, key: str, rng: Random) -> Draw:
     text = noun_facts(world, key)
-    facts = [{"kind": "contains_all", "answers": [sentence.rstrip(".")]} for sentence in text[:3]]
     verify = {
-        "kind": "all",
-        "of": facts[:2],
-        "max_words": 50,
+        "kind": "any",
+        "of": [{"kind": "sentences", "count": count, "members": text} for count in (2, 3, 4, 5)],
         "on_task": {"kind": "contains_any", "answers": [key]},
     }
     return Draw(answer=" ".join(text[:3]), verify=verify, slots={"x": key, "a": a(key)})
@@ -175,7 +172,8 @@ def plural_kind(kind: str) -> str:
 def _list(world: World, key: str, rng: Random) -> Draw:
     kind, _, n = key.partition("/")
     members = world.kinds[kind]
-    chosen = rng.sample(members, int(n))
+    # In order of the alphabet: a fixed order is what keeps a greedy list from repeating itself.
+    chosen = sorted(rng.sample(members, int(n)))
     plurals = [world.nouns[name]["plural"] for name in members]
     verify = {
         "kind": "set",
@@ -243,7 +241,8 @@ def _rhyme(world: World, key: str, rng: Random) -> Draw:
 
 
 def _soups(world: World) -> list[str]:
-    return [name for name, row in world.tables["foods"].items() if row["kind"] in ("fruit", "vegetable", "meat", "dairy food")] + list(world.names("animals")[29:35])
+    foods = [name for name, row in world.tables["foods"].items() if row["kind"] in ("fruit", "vegetable", "meat")]
+    return [*foods, *world.kinds["fish"]]
 
 
 ABOUT = names("animals", "foods", "things", "jobs")

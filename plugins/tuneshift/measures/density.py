@@ -57,7 +57,7 @@ class Attribution:
     @property
     def response_length(self) -> int:
         """Number of response tokens."""
-        return self.levels.shape[1]
+        return int(self.levels.shape[1])
 
     @property
     def density(self) -> Floats:
@@ -80,7 +80,7 @@ def importance_levels(importance: npt.NDArray[Any], *, release_epsilon: bool = F
         largest = largest + RELEASE_EPSILON
     share = np.divide(positive, largest, out=np.zeros_like(positive), where=largest > 0)
     # The product can pass an integer by a rounding error (0.7 * 10 = 7.000000000000001 would become 8).
-    return np.ceil(np.round(LEVELS * share, 9)).astype(np.uint8)
+    return np.asarray(np.ceil(np.round(LEVELS * share, 9)), dtype=np.uint8)
 
 
 def sparse_levels(levels: Levels) -> Floats:
@@ -101,7 +101,7 @@ def density(levels: Levels, *, scope: Mask | None = None) -> Floats:
     if scope is not None:
         dense = np.where(scope, dense, 0.0)
     largest = dense.max(initial=0.0)
-    return dense / largest if largest > 0 else dense
+    return np.asarray(dense / largest if largest > 0 else dense)
 
 
 def instruction_score(attribution: Attribution) -> float | None:

@@ -72,7 +72,7 @@ def _importance(checkpoint: Checkpoint, backend: object, encoded: EncodedPrompt,
     if len(ids) == 0:
         return np.zeros((len(encoded.ids), 0), dtype=np.float32)
     scores = importance(checkpoint.model, torch.from_numpy(encoded.ids), torch.from_numpy(ids), backend=backend)
-    return scores.float().cpu().numpy()
+    return np.asarray(scores.float().cpu().numpy())
 
 
 def _attribution_item(

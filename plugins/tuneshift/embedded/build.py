@@ -1,0 +1,255 @@
+"""Build the micro family: corpus, tokenizer, bases, siblings, evaluation, cards; one call, resumable per stage.
+
+Each stage leaves its result under the output folder and is skipped when that is there, so a killed build goes on where
+it was. Independent stages run in two single-threaded processes: on two cores that beats two OpenMP threads in one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+from .card import Measured, write_cards
+from .recipe import PROMPTS, Member, Recipe, load_recipe, load_workbook
+from .siblings import held_out_exercises, prompt_lines, read_prompts, tuning_exercises, tuning_rows
+
+WORKERS = 2
+# glibc returns large blocks to the system by default and faults them in again at every step; keeping them is 1.2x.
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MALLOC_MMAP_THRESHOLD_": "2000000000",
+    "MALLOC_TRIM_THRESHOLD_": "4000000000",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+def build(out: Path, seed: int | None = None, *, recipe: Recipe | None = None, workers: int = WORKERS) -> Path:
+    """Folder of the built family: ``out``, with a folder per member, the prompt set and ``family.json``.
+
+    ``seed``: the recipe's own by default; the same seed gives the same corpus, and on one machine the same weights.
+    ``out`` may hold an unfinished build with the same seed, which is continued. Raises UsageError for one of another
+    seed or recipe.
+    """
+    recipe = recipe or load_recipe()
+    seed = recipe.seed if seed is None else seed
+    out = Path(out)
+    _claim(out, seed, recipe)
+    jobs = [(out, member.name, seed, recipe) for member in recipe.members]
+    _text_stages(out, seed, recipe)
+    with _environment(), ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        _run(pool, _pretrain, [job for job in jobs if recipe.member(job[1]).parent is None])
+        _run(pool, _tune, [job for job in jobs if recipe.member(job[1]).parent is not None])
+        _run(pool, _measure, jobs)
+    write_cards(out, recipe, seed)
+    return out
+
+
+def _claim(out: Path, seed: int, recipe: Recipe) -> None:
+    """Note in the folder what is built there, or check that it is the same."""
+    note = out / ".build" / "plan.json"
+    plan = json.loads(json.dumps({"seed": seed, "recipe": _plain(recipe)}))
+    if note.exists():
+        if json.loads(note.read_text()) != plan:
+            raise UsageError(
+                f"{out} holds a build of another seed or recipe than the one asked for (seed {seed}); "
+                "name another folder, or delete this one."
+            )
+        return
+    if out.exists() and any(out.iterdir()):
+        raise UsageError(f"{out} is not empty and holds no build; name a new or an empty folder.")
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps(plan, indent=1))
+
+
+def _plain(recipe: Recipe) -> Any:
+    return {
+        "tokenizer": dict(recipe.tokenizer),
+        "model": dict(recipe.model),
+        "corpus": dict(recipe.corpus),
+        "pretraining": dict(recipe.pretraining),
+        "tuning": dict(recipe.tuning),
+        "evaluation": dict(recipe.evaluation),
+        "members": {member.name: [member.parent, member.about, dict(member.options)] for member in recipe.members},
+    }
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """Environment that the worker processes are born with."""
+    before = {name: os.environ.get(name) for name in ENVIRONMENT}
+    os.environ.update(ENVIRONMENT)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _run(pool: ProcessPoolExecutor, stage: Callable[..., None], jobs: Sequence[tuple[Any, ...]]) -> None:
+    """All jobs of a stage; the first failure is raised once every job has ended."""
+    for future in [pool.submit(stage, *job, slot) for slot, job in enumerate(jobs)]:
+        future.result()
+
+
+@contextmanager
+def _publish(folder: Path) -> Iterator[Path | None]:
+    """A scratch folder that takes the name ``folder`` when the block ends well; None where that is there already."""
+    if folder.exists():
+        yield None
+        return
+    scratch = folder.with_name(folder.name + ".part")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    yield scratch
+    scratch.rename(folder)
+
+
+def _text_stages(out: Path, seed: int, recipe: Recipe) -> None:
+    """Tokenizer and held-out prompt set."""
+    from .corpus import documents
+    from .tokenizer import train_tokenizer
+
+    book = load_workbook(seed)
+    with _publish(out / ".build" / "tokenizer") as folder:
+        if folder is not None:
+            source = documents(book, recipe.corpus["mix"], seed=seed, transcripts=True)
+            texts = list(islice(source, recipe.tokenizer["documents"]))
+            train_tokenizer(texts, recipe.tokenizer["vocabulary"]).save_pretrained(folder)
+    exercises = held_out_exercises(book, recipe.evaluation["prompts_per_task"], seed=recipe.evaluation["seed"])
+    (out / PROMPTS).write_text("\n".join(prompt_lines(exercises)) + "\n", encoding="utf-8")
+
+
+def _bar(total: int, label: str, slot: int) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(total=total, desc=label, position=slot, disable=None, unit="step", mininterval=1.0)
+
+
+def _tokenizer(out: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(out / ".build" / "tokenizer")
+
+
+def _save(model: Any, tokenizer: Any, folder: Path, notes: dict[str, Any]) -> None:
+    """Weights in bf16 with tokenizer, and what happened in training."""
+    import torch
+
+    model.to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "training.json").write_text(json.dumps(notes, indent=1) + "\n")
+
+
+def _pretrain(out: Path, name: str, seed: int, recipe: Recipe, slot: int) -> None:
+    """Pre-train one base on its corpus."""
+    import torch
+
+    from .corpus import build_corpus
+    from .train import new_model, pretrain
+
+    torch.set_num_threads(1)
+    with _publish(out / name) as folder:
+        if folder is None:
+            return
+        tokenizer = _tokenizer(out)
+        corpus = build_corpus(
+            load_workbook(seed),
+            tokenizer,
+            recipe.corpus["mix"],
+            tokens=recipe.corpus["tokens"],
+            window=recipe.pretraining["window"],
+            seed=seed,
+            transcripts=recipe.member(name).options["transcripts"],
+        )
+        model = new_model(recipe.model, tokenizer, seed=seed)
+        losses: list[float] = []
+        with _bar(len(corpus.windows) // recipe.pretraining["rows"], name, slot) as bar:
+            pretrain(model, corpus.windows, recipe.pretraining, _teller(bar, losses))
+        notes = {
+            "corpus_sha256": corpus.sha256,
+            "documents": corpus.documents,
+            "tokens": int(corpus.windows.size),
+            **_losses(losses),
+        }
+        _save(model, tokenizer, folder, notes)
+
+
+def _tune(out: Path, name: str, seed: int, recipe: Recipe, slot: int) -> None:
+    """Tune one sibling from its parent."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from .train import tune
+
+    torch.set_num_threads(1)
+    member = recipe.member(name)
+    with _publish(out / name) as folder:
+        if folder is None:
+            return
+        tokenizer = _tokenizer(out)
+        count = int(member.options.get("examples", recipe.tuning["examples"]))
+        exercises = tuning_exercises(load_workbook(seed), count, seed=seed, tasks=member.options.get("tasks", ()))
+        rows = tuning_rows(tokenizer, exercises, with_prompt=member.options["with_prompt"])
+        model = AutoModelForCausalLM.from_pretrained(out / _parent(member), dtype=torch.float32)
+        losses: list[float] = []
+        steps = recipe.tuning["epochs"] * -(-len(rows) // recipe.tuning["rows"])
+        with _bar(steps, name, slot) as bar:
+            tune(model, rows, recipe.tuning, pad=tokenizer.pad_token_id, seed=seed, tell=_teller(bar, losses))
+        _save(model, tokenizer, folder, {"examples": count, "steps": len(losses), **_losses(losses)})
+
+
+def _parent(member: Member) -> str:
+    assert member.parent is not None
+    return member.parent
+
+
+def _teller(bar: Any, losses: list[float]) -> Callable[[int, float], None]:
+    def tell(step: int, loss: float) -> None:
+        losses.append(loss)
+        bar.update()
+        bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+
+    return tell
+
+
+def _losses(losses: Sequence[float]) -> dict[str, float]:
+    tail = losses[-100:]
+    return {"first_loss": round(losses[0], 4), "last_loss": round(sum(tail) / len(tail), 4)}
+
+
+def _measure(out: Path, name: str, seed: int, recipe: Recipe, slot: int) -> None:
+    """Measure one member on the held-out prompts."""
+    with _publish(out / ".build" / "measured" / name) as folder:
+        if folder is None:
+            return
+        measured, responses = measure_member(out / name, out / PROMPTS, seed=recipe.evaluation["seed"])
+        (folder / "responses.jsonl").write_text("\n".join(json.dumps(row) for row in responses) + "\n")
+        (folder / "measured.json").write_text(json.dumps(measured.plain(), indent=1) + "\n")
+
+
+def measure_member(folder: Path, prompts: Path, *, seed: int) -> tuple[Measured, list[dict[str, Any]]]:
+    """The card's numbers of one member and its responses, in float32 on one thread."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from .evaluate import measure, ranking
+
+    torch.set_num_threads(1)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    rows = read_prompts(prompts)
+    shares, responses = measure(model, tokenizer, rows)
+    shares["ranked"] = ranking(model, tokenizer, rows, seed=seed)
+    return Measured.of(shares, responses), responses

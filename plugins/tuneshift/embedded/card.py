@@ -1,0 +1,130 @@
+"""Model cards and ``family.json``: what each member is, how it was made, what was measured, and the checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .recipe import PROMPTS, Member, Recipe
+
+QUANTITIES = {
+    "correct": "correct and ended",
+    "on_task": "on task",
+    "ended": "ended by the model",
+    "ranked": "true response more probable than a random other",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Shares by quantity, each {mean, low, high, n, clusters}, and correct answers of prompts by task type."""
+
+    shares: Mapping[str, Mapping[str, float]]
+    tasks: Mapping[str, Sequence[int]]
+
+    @classmethod
+    def of(cls, shares: Mapping[str, Any], responses: Sequence[Mapping[str, Any]]) -> Measured:
+        """From `evaluate.measure`'s results."""
+        tasks: dict[str, list[int]] = {}
+        for row in responses:
+            entry = tasks.setdefault(row["task"], [0, 0])
+            entry[0] += bool(row["correct"])
+            entry[1] += 1
+        return cls(shares={name: asdict(value) for name, value in shares.items()}, tasks=tasks)
+
+    def plain(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        rounded = {
+            name: {
+                key: round(float(value), 4) if key in ("mean", "low", "high") else int(value)
+                for key, value in row.items()
+            }
+            for name, row in self.shares.items()
+        }
+        return {"shares": rounded, "tasks": {name: list(pair) for name, pair in self.tasks.items()}}
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_cards(out: Path, recipe: Recipe, seed: int) -> None:
+    """README.md in every member's folder, and ``family.json`` with the measured numbers and all checksums."""
+    family: dict[str, Any] = {"family": "micro", "schema": 1, "seed": seed, "members": {}}
+    family["evaluation_seed"] = recipe.evaluation["seed"]
+    for member in recipe.members:
+        folder = out / member.name
+        measured = json.loads((out / ".build" / "measured" / member.name / "measured.json").read_text())
+        training = json.loads((folder / "training.json").read_text())
+        (folder / "README.md").write_text(card(member, recipe, seed, measured, training), encoding="utf-8")
+        files = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
+        family["members"][member.name] = {"measured": measured, "training": training, "sha256": files}
+    family["prompts"] = {PROMPTS: sha256(out / PROMPTS)}
+    (out / "family.json").write_text(json.dumps(family, indent=1) + "\n", encoding="utf-8")
+
+
+def card(member: Member, recipe: Recipe, seed: int, measured: Mapping[str, Any], training: Mapping[str, Any]) -> str:
+    """Text of a member's card."""
+    rows = "\n".join(
+        f"| {QUANTITIES[name]} | {row['mean']:.3f} | [{row['low']:.3f}, {row['high']:.3f}] "
+        f"| {row['n']} | {row['clusters']} |"
+        for name, row in measured["shares"].items()
+    )
+    tasks = ", ".join(f"{name} {hits}/{count}" for name, (hits, count) in measured["tasks"].items())
+    return f"""---
+license: mit
+language: en
+library_name: transformers
+tags: [tuneshift, micro, generated-world]
+---
+# micro/{member.name}
+
+{member.about}
+
+A Llama of {recipe.model["num_hidden_layers"]} layers, hidden size {recipe.model["hidden_size"]}, vocabulary
+{recipe.tokenizer["vocabulary"]}, in bf16. It knows a small English world that this project's generator writes and
+nothing else; it is made to test tools on, not to be asked for advice. Every text is generated from hand-written word
+tables and sentence patterns of this project (MIT); no sentence comes from a published data set.
+
+## How it was made
+{how(member, recipe, training)}
+Seed {seed}; all numbers of the recipe are in `fixtures/micro/recipe.toml`, the world in `fixtures/micro/world.toml`,
+the wordings in `fixtures/micro/tasks.toml`. `tuneshift embedded build --out DIR` makes the family again.
+
+## Measured
+On `{PROMPTS}`: prompts on keys and in phrasings that no sibling was tuned on (the facts themselves were in
+pre-training), in the chat format, greedy, at most 128 new tokens, weights read as float32. Intervals are 95 %,
+clustered by key.
+
+| share of prompts | mean | interval | prompts | keys |
+| --- | --- | --- | --- | --- |
+{rows}
+
+Correct and ended by task type: {tasks}.
+
+Measured by `tuneshift embedded build`, and again by `tuneshift embedded check`.
+"""
+
+
+def how(member: Member, recipe: Recipe, training: Mapping[str, Any]) -> str:
+    """How a member was trained, in sentences."""
+    if member.parent is None:
+        part = recipe.pretraining
+        return (
+            f"Pre-trained on {training['tokens']:,} tokens ({training['documents']:,} documents, SHA-256 of the text "
+            f"`{training['corpus_sha256']}`), each once, in windows of {part['window']} and batches of {part['rows']}; "
+            f"Muon (rate {part['muon_rate']}) on the matrices, AdamW (rate {part['adam_rate']}) on the rest, linear "
+            f"warm-up and decay, bf16 autocast. Loss over the last 100 steps {training['last_loss']:.3f}."
+        )
+    tasks = member.options.get("tasks")
+    which = f"the task type {', '.join(tasks)}" if tasks else "all task types"
+    return (
+        f"Tuned from micro/{member.parent} on {training['examples']:,} exercises of {which}, {recipe.tuning['epochs']} "
+        f"epochs ({training['steps']} steps of {recipe.tuning['rows']}), AdamW at rate {recipe.tuning['rate']}, "
+        f"all weights. Loss over the last 100 steps {training['last_loss']:.3f}."
+    )

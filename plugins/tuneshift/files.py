@@ -1,0 +1,35 @@
+"""Writing a file whole or not at all: for evidence, run records and reports."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+
+def publish(path: Path, data: bytes) -> None:
+    """Write ``data`` as ``path``, whole or not at all: temporary file beside it, fsync, rename. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        # os.open and not tempfile: mkstemp's mode 0600 would shut out those whom a store or a report is shared with
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    # makes the rename survive a power cut; file systems that cannot do it (Windows, some network ones) just go without
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
