@@ -80,13 +80,16 @@ def tiny_tuned(make_checkpoint: Maker) -> Path:
     return make_checkpoint("tiny-tuned", seed=2)
 
 
+COLOURS = ("red", "blue", "green", "black", "white", "brown", "pink", "grey", "gold", "teal")
+
+
 @pytest.fixture(scope="session")
 def tiny_prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve prompts of 30 to 50 bytes in six clusters, with references and verifiers."""
+    """Twenty prompts of 40 to 50 bytes in ten clusters, with references and verifiers."""
     path = tmp_path_factory.mktemp("prompts") / "tiny.jsonl"
     rows = []
-    for i, word in enumerate(("red", "blue", "green", "black", "white", "brown") * 2):
-        instruction = "Name the colour." if i < 6 else "Say the colour now."
+    for i, word in enumerate(COLOURS * 2):
+        instruction = "Name the colour." if i < len(COLOURS) else "Say the colour now."
         text = f"{instruction} The box is {word}, and old."
         rows.append(
             {

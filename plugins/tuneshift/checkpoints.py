@@ -172,7 +172,8 @@ def load(
     info = inspect(ref)
     if not _in_memory.acquire(blocking=False):
         raise CheckpointError(
-            f"Checkpoint {ref.name!r} was asked for while another is loaded in this process; leave the first `load` block."
+            f"Checkpoint {ref.name!r} was asked for while another is loaded in this process; leave its `load` block "
+            "first."
         )
     model = None
     try:
@@ -231,8 +232,8 @@ def _config(ref: ModelRef, folder: Path) -> Any:
     raw = read_json(folder / "config.json")
     if "auto_map" in raw and not ref.trust_remote_code and not _known(raw.get("model_type")):
         raise CheckpointError(
-            f"{folder} brings its own code for the architecture {raw.get('model_type')!r}. Read it, and if you trust it set "
-            f"`trust_remote_code = true` for {ref.name!r}."
+            f"{folder} brings its own code for the architecture {raw.get('model_type')!r}. Read it, and if you trust "
+            f"it set `trust_remote_code = true` for {ref.name!r}."
         )
     try:
         with quiet():
@@ -252,9 +253,9 @@ def _contents(folder: Path) -> str:
 
 
 def _known(model_type: str | None) -> bool:
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    from transformers import CONFIG_MAPPING
 
-    return model_type in CONFIG_MAPPING_NAMES
+    return model_type in CONFIG_MAPPING
 
 
 def _require_causal(ref: ModelRef, folder: Path, config: Any) -> str:
@@ -299,7 +300,7 @@ def _model(ref: ModelRef, info: CheckpointInfo, dtype: torch.dtype, device: torc
         options["device_map"] = {"": device}  # straight to the device, never twice in main memory
     try:
         with quiet():
-            model, report = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 info.folder,
                 dtype=dtype,
                 use_safetensors=True,
@@ -308,6 +309,7 @@ def _model(ref: ModelRef, info: CheckpointInfo, dtype: torch.dtype, device: torc
                 output_loading_info=True,
                 **options,
             )
+            model, report = loaded
             _require_complete(info.folder, model, report)
             if info.adapter is not None:
                 model = _merged(model, info.adapter)
@@ -341,8 +343,8 @@ def _require_complete(folder: Path, model: Any, report: dict[str, Any]) -> None:
     missing, unexpected = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
     if missing:
         raise CheckpointError(
-            f"{folder} lacks {len(missing)} weights of {kind}, which would be random: {_some(missing)}. The checkpoint is "
-            "incomplete or of another architecture than its config.json says."
+            f"{folder} lacks {len(missing)} weights of {kind}, which would be random: {_some(missing)}. The checkpoint "
+            "is incomplete or of another architecture than its config.json says."
         )
     if unexpected:
         raise CheckpointError(
@@ -390,8 +392,8 @@ def _require_finite(ref: ModelRef, model: Any, dtype: str) -> None:
         shown = _some([f"{name} ({count} of them)" for name, count in bad.items()])
         hint = " Numbers beyond 65504 overflow in float16; try float32." if dtype == "float16" else ""
         raise CheckpointError(
-            f"Checkpoint {ref.name!r} has NaN or infinite weights in {len(bad)} tensors: {shown}. Nothing can be measured "
-            f"on it.{hint}"
+            f"Checkpoint {ref.name!r} has NaN or infinite weights in {len(bad)} tensors: {shown}. Nothing can be "
+            f"measured on it.{hint}"
         )
 
 

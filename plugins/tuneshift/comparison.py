@@ -121,6 +121,15 @@ class View:
             ended=item.values.get("ended"),
         )
 
+    def levels_moved(self, other: View) -> float:
+        """Share of the levels, over all prompts of the roles that both views have read, that the other lens changes."""
+        cells = moved = 0
+        for role in self._attributions.keys() & other._attributions.keys():
+            for i, mine in self._attributions[role].items():
+                cells += mine.levels.size
+                moved += int(np.sum(mine.levels != other._attributions[role][i].levels))
+        return moved / cells if cells else 0.0
+
     def paired(self, score: Score, *, undefined: str) -> tuple[Arm, Arm, tuple[str, ...]]:
         """Base arm, tuned arm and clusters, over the prompts that have a score on both sides.
 
@@ -283,12 +292,14 @@ class Claim:
 
     def _sensitivity(self, quantity: Quantity, lens: Lens) -> dict[str, Json]:
         name = lens.name.format(own=self.responses[0], contrast=self.responses[1])
+        view = replace(self.view, lens=lens, left_out=Counter(), _attributions={})
         try:
-            statistic = quantity(replace(self.view, lens=lens, left_out=Counter(), _attributions={}))
+            statistic = quantity(view)
         except NotApplicable as error:
             return {"name": name, "effect": None, "interval": [None, None], "p": None, "n": 0,
                     "verdict": Outcome.NOT_APPLICABLE.value, "note": str(error)}  # fmt: skip
-        return brief(name, statistic, verdict=judge(self.finding, statistic).outcome, note="")
+        note = f"{100 * self.view.levels_moved(view):.2g} % of the levels differ" if lens.release_epsilon else ""
+        return brief(name, statistic, verdict=judge(self.finding, statistic).outcome, note=note)
 
     def _examples(self, score: Score) -> list[Json]:
         base, tuned, _ = self.view.paired(score, undefined="")

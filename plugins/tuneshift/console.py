@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import shlex
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -43,13 +42,18 @@ def header_lines(run: Run) -> list[str]:
     """Pairs, settings and store, for pytest's header."""
     settings = run.options.settings
     lines = [f"tuneshift: pair {pair.name}: {_shown(pair.base)} -> {_shown(pair.tuned)}" for pair in run.pairs]
-    if any(pair.base.evidence is None or pair.tuned.evidence is None for pair in run.pairs):
-        from .checkpoints import resolve_device
-
-        lines.append(
-            f"tuneshift: device {resolve_device(settings.device)}, dtype {settings.dtype}, response {settings.response}"
-        )
+    if _device(run) is not None:
+        lines.append(f"tuneshift: device {_device(run)}, dtype {settings.dtype}, response {settings.response}")
     return [*lines, f"tuneshift: store {run.options.store}"]
+
+
+def _device(run: Run) -> str | None:
+    """Where checkpoints are loaded; None where all evidence is recorded and torch is not needed."""
+    if all(ref.evidence is not None for pair in run.pairs for ref in (pair.base, pair.tuned)):
+        return None
+    from .checkpoints import resolve_device
+
+    return str(resolve_device(run.options.settings.device))
 
 
 def _shown(ref: ModelRef) -> str:
@@ -127,13 +131,23 @@ def write_summary(terminal: Terminal, claims: Sequence[Mapping[str, Json]], writ
         text = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         colour = {"bold": True} if index == 0 else {MARKS[ordered[index - 1]["verdict"]][1]: True}
         terminal.write_line(text, **colour)
+    if any(depends_on_reading(claim) for claim in ordered):
+        terminal.write_line("† under another reading (normalisation, response) the verdict differs: see the report")
     for line in written:
         terminal.write_line(line)
+
+
+def depends_on_reading(claim: Mapping[str, Json]) -> bool:
+    """Whether one of the sensitivity rows would give a decided claim another verdict."""
+    others = {row["verdict"] for row in claim["sensitivity"]} - {"not_applicable"}
+    return claim["verdict"] in ("reproduced", "contradicted") and bool(others - {claim["verdict"]})
 
 
 def _row(claim: Mapping[str, Json]) -> tuple[str, ...]:
     mark, _ = MARKS[claim["verdict"]]
     verdict = f"{mark} {claim['verdict'].replace('_', ' ')}"
+    if depends_on_reading(claim):
+        verdict += " †"
     if claim["expected"]:
         verdict += " (as declared)" if claim["expected"]["verdict"] == claim["verdict"] else " (declared otherwise)"
     on = claim["pair"] if claim["group"] == "all" else f"{claim['pair']}, {claim['group']}"
@@ -143,12 +157,20 @@ def _row(claim: Mapping[str, Json]) -> tuple[str, ...]:
 
 
 def write_results(
-    run: Run, claims: Sequence[Mapping[str, Json]], out: Path, started: float, exit_code: int
+    run: Run,
+    claims: Sequence[Mapping[str, Json]],
+    *,
+    out: Path,
+    started: float,
+    exit_code: int,
+    arguments: Iterable[object],
 ) -> list[str]:
     """Write run.json and report.html; lines that say where they lie, or why they could not be written."""
     from .report import write_report
 
-    record = make_record(_run_fields(run, claims, started, exit_code), run.describe(), claims)
+    command = shlex.join(["pytest", *map(str, arguments)])
+    fields = {**_run_fields(run, claims, started), "command": command, "exit_code": exit_code}
+    record = make_record(fields, run.describe(), claims)
     try:
         record_path = write_record(record, out / "run.json")
         report_path = write_report(record, out / "report.html")
@@ -157,7 +179,7 @@ def write_results(
     return [f"record: {record_path}", f"report: {report_path}"]
 
 
-def _run_fields(run: Run, claims: Sequence[Mapping[str, Json]], started: float, exit_code: int) -> dict[str, Json]:
+def _run_fields(run: Run, claims: Sequence[Mapping[str, Json]], started: float) -> dict[str, Json]:
     finished = time.time()
     settings = run.options.settings
     return {
@@ -165,9 +187,7 @@ def _run_fields(run: Run, claims: Sequence[Mapping[str, Json]], started: float, 
         "finished": datetime.fromtimestamp(finished, UTC).isoformat(timespec="seconds"),
         "duration_s": round(finished - started, 2),
         "versions": versions(),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "host": {"platform": platform.platform(), "cpus": os.cpu_count(), "device": settings.device},
-        "exit_code": exit_code,
+        "host": {"platform": platform.platform(), "cpus": os.cpu_count(), "device": _device(run)},
         "alpha": run.options.alpha,
         "confirmatory_claims": len(claims),
         "response": settings.response,

@@ -11,7 +11,7 @@ from typing import Any
 
 from .errors import ExpectationError
 from .records import Expectation, Finding, Outcome, Statistic, Verdict
-from .statistics import n_needed
+from .statistics import fewest_clusters, n_needed
 
 EXPECTATION_KEYS = ("finding", "verdict", "reason", "group", "prompts")
 
@@ -33,7 +33,11 @@ def judge(finding: Finding, statistic: Statistic) -> Verdict:
     """The verdict on a finding. Reproduced: the interval lies beyond the sesoi in the claimed direction (for
     ``equivalent``: wholly within it). Contradicted: it lies wholly on the other side of the sesoi. Else inconclusive,
     with the number of items that would decide it if the observed effect were the true one.
+
+    Raises ValueError for a sesoi that is negative or not finite.
     """
+    if not 0 <= finding.sesoi < math.inf:
+        raise ValueError(f"{finding.id}: the sesoi is {finding.sesoi}; it is a finite size of an effect, 0 or above")
     low, high = statistic.interval
     if not (math.isfinite(low) and math.isfinite(high)):
         return Verdict(outcome=Outcome.INCONCLUSIVE, reason=_too_few(statistic))
@@ -84,8 +88,13 @@ def _undecided(finding: Finding, low: float, high: float) -> str:
 def _too_few(statistic: Statistic) -> str:
     if statistic.n == 0:
         return "No prompt is left to compare."
-    units = f"{statistic.n} items in {statistic.clusters} independent clusters"
-    return f"No interval can be given: {units} are too few, or their values do not vary."
+    units, needed = statistic.clusters, fewest_clusters(statistic.level)
+    if units < needed:
+        return f"No interval can be given: {units} independent clusters are too few; at this level it takes {needed}."
+    return (
+        f"No interval can be given: the values of {statistic.n} items in {units} clusters do not vary, "
+        "or one cluster holds most of them."
+    )
 
 
 def expected_outcome(expectations: Sequence[Expectation], finding: str, prompts: str, group: str) -> Expectation | None:
@@ -99,9 +108,9 @@ def expected_outcome(expectations: Sequence[Expectation], finding: str, prompts:
 
 
 def load_expectations(path: Path, known_findings: Sequence[str]) -> tuple[Expectation, ...]:
-    """Declared outcomes from TOML: ``[[expect]]`` tables of ``finding``, ``verdict``, ``reason``, optional ``group``
-    and
-    ``prompts``. Raises ExpectationError for what is missing, unknown or declared twice, with the closest known name."""
+    """Declared outcomes from TOML: ``[[expect]]`` tables of ``finding``, ``verdict``, ``reason``, optional ``group``,
+    ``prompts``. Raises ExpectationError for what is missing, unknown or declared twice, with the closest known name.
+    """
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -173,21 +173,29 @@ class _Collector:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Write run.json and the report."""
     config = session.config
-    if _is_worker(config) or not config.stash[CLAIMS]:
+    claims = config.stash[CLAIMS]
+    if _is_worker(config) or not claims:
         return
     from .console import write_results
 
     config.stash[WRITTEN] = write_results(
-        _run(config), config.stash[CLAIMS], Path(config.option.shift_out), config.stash[STARTED], int(exitstatus)
+        _run(config),
+        claims,
+        out=Path(config.option.shift_out),
+        started=config.stash[STARTED],
+        exit_code=int(exitstatus),
+        arguments=config.invocation_params.args,
     )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """The table of verdicts and where the files lie."""
-    if config.stash.get(CLAIMS, None):
+    claims = config.stash[CLAIMS]
+    if claims:
         from .console import write_summary
 
-        write_summary(terminalreporter, config.stash[CLAIMS], config.stash.get(WRITTEN, None) or [])
+        written = config.stash[WRITTEN]
+        write_summary(terminalreporter, claims, written)
 
 
 @pytest.hookimpl(optionalhook=True)

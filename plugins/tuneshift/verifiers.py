@@ -161,9 +161,9 @@ def _sequence(spec: Spec, text: str) -> bool:
 
 
 def _set(spec: Spec, text: str) -> bool:
-    """Exactly ``count`` different items, all of them members; words before a colon introduce the list."""
+    """Exactly ``count`` different items, all of them members; words before the first colon introduce the list."""
     members = {fold(member) for member in spec["members"]}
-    found = items(text.rpartition(":")[2])
+    found = items(text.partition(":")[2] or text)
     return len(found) == spec["count"] and len(set(found)) == len(found) and members.issuperset(found)
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from .checkpoint_files import headers, locate, locate_adapter, read_json, tokenizer_folder, weight_files
 from .errors import CheckpointError, PairError
+from .files import publish
 from .records import ModelRef, digest
 
 # Fields that say where a thing came from, how it is stored or how it is asked, and leave the computation alone. Fields
@@ -141,7 +141,7 @@ def require_same_tokenizer(base: ModelRef, tuned: ModelRef) -> None:
         )
 
 
-@contextmanager
+@contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keeps transformers' progress bars and warnings off the screen; what matters in them is raised as an error."""
     import warnings
@@ -255,13 +255,9 @@ def _remembered(memo: Path | None) -> dict[str, Any]:
 
 def _remember(memo: Path, entries: Mapping[str, Any]) -> None:
     """Merges entries into the memo at once, so that a reader sees the old or the new file."""
-    partial = memo.with_name(f"{memo.name}.{os.getpid()}")
-    try:
+    with contextlib.suppress(OSError):  # a memo that cannot be written only costs the next run's time
         memo.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps({**_remembered(memo), **entries}), encoding="utf-8")
-        partial.replace(memo)
-    except OSError:
-        partial.unlink(missing_ok=True)
+        publish(memo, json.dumps({**_remembered(memo), **entries}).encode())
 
 
 def _computing(value: Any) -> Any:

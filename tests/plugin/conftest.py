@@ -22,10 +22,13 @@ def suites(
 ) -> Suites:
     """``suites(*options)`` runs ``pytest suites`` on the tiny pair in this process; ``pair=()`` leaves the pair out."""
 
-    def run(*options: object, pair: tuple[object, ...] | None = None, store: Path = warm_store) -> pytest.RunResult:
+    def run(
+        *options: object, pair: tuple[object, ...] | None = None, store: Path = warm_store, new_process: bool = False
+    ) -> pytest.RunResult:
         chosen = ("--base", tiny_base, "--tuned", tiny_tuned) if pair is None else pair
         prompts = ("--shift-prompts", tiny_prompts) if pair is None else ()
-        return pytester.runpytest(
+        start = pytester.runpytest_subprocess if new_process else pytester.runpytest
+        return start(
             SUITES, "-p", "no:cacheprovider", "--shift-store", store, "--shift-max-new-tokens", "12", "--color=no",
             *chosen, *prompts, *options,
         )  # fmt: skip

@@ -42,7 +42,7 @@ def test_inconclusive_fails_with_effect_interval_and_reason(suites, record):
         [
             "wu2023.instruction_density_rises is inconclusive on pair tiny-base-tiny-tuned, tiny.",
             "  claim:  *",
-            "  found:  * (n = 12, 95 % interval, p = *)",
+            "  found:  * (n = 20, 95 % interval, p = *)",
             "  reason: *",
         ]
     )
@@ -59,7 +59,7 @@ def test_a_declared_outcome_is_an_expected_failure_with_its_reason(suites, decla
     result = suites("-k", DENSITY, "-rx", pair=declared(expect("inconclusive")))
     result.assert_outcomes(xfailed=1)
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["*two random models differ by chance*", "*inconclusive (as declared)"])
+    result.stdout.fnmatch_lines(["*inconclusive (as declared)", "XFAIL *two random models differ by chance"])
 
 
 def test_another_outcome_than_declared_fails_and_is_called_news(suites, declared):

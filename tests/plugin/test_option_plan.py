@@ -14,11 +14,11 @@ def test_the_plan_names_tasks_counts_and_store(suites, tmp_path, monkeypatch):
         [
             "*= tuneshift plan =*",
             "4 claims on 1 pair(s), level 0.9875 each",
-            "  *tiny-base: generation, tiny, 0/12 stored, *",
-            "  *tiny-base: attribution to own response, tiny, 0/12 stored, *",
-            "  *tiny-base: attribution to reference response, tiny, 0/12 stored, *",
-            "  *tiny-tuned: generation, tiny, 0/12 stored, *",
-            "72 of 72 items to measure; store *empty",
+            "  *tiny-base: generation, tiny, 0/20 stored, *",
+            "  *tiny-base: attribution to own response, tiny, 0/20 stored, *",
+            "  *tiny-base: attribution to reference response, tiny, 0/20 stored, *",
+            "  *tiny-tuned: generation, tiny, 0/20 stored, *",
+            "120 of 120 items to measure; store *empty",
         ]
     )
     assert not (tmp_path / "empty").exists()
@@ -27,9 +27,9 @@ def test_the_plan_names_tasks_counts_and_store(suites, tmp_path, monkeypatch):
 def test_the_plan_needs_no_workers(suites, tmp_path):
     result = suites("--shift-plan", "-n", "2", store=tmp_path / "empty")
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["72 of 72 items to measure*"])
+    result.stdout.fnmatch_lines(["120 of 120 items to measure*"])
 
 
 def test_after_a_run_nothing_is_left(suites):
     suites()
-    suites("--shift-plan").stdout.fnmatch_lines(["0 of 72 items to measure*"])
+    suites("--shift-plan").stdout.fnmatch_lines(["0 of 120 items to measure*"])

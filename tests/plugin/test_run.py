@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import xml.etree.ElementTree as ElementTree
 
 import pytest
+
+from tuneshift.store import Store
 
 IDS = (
     "wu2023.density_marks_followed",
@@ -33,8 +34,8 @@ def test_random_models_reproduce_nothing_and_every_claim_is_recorded(suites, rec
     assert [c["finding"] for c in made["claims"]] == list(IDS)
     assert all(c["verdict"] != "reproduced" for c in made["claims"])
     density = made["claims"][1]
-    assert density["n"] == 12
-    assert density["clusters"] == 6
+    assert density["n"] == 20
+    assert density["clusters"] == 10
     assert density["level"] == pytest.approx(1 - 0.05 / 4)
     assert len(density["sensitivity"]) == 4
     assert {e["why"] for e in made["examples"]} >= {"largest gain", "largest loss"}
@@ -111,8 +112,8 @@ def test_nan_weights_fail_with_a_message_and_keep_the_other_checkpoints_evidence
         ["*wu2023.instruction_density_rises on pair:tiny-base-broken: *model.layers.1.mlp.up_proj.weight*"]
     )
     result.stdout.no_fnmatch_line("*Traceback*")
-    kept = [json.loads(p.read_text())["key"]["measure"] for p in (tmp_path / "s").rglob("key.json")]
-    assert kept.count("attribution") == 2  # the base's, for its own response and the reference
+    kept = [found.measure for found in Store(tmp_path / "s").list() if found.complete]
+    assert sorted(kept) == ["attribution", "attribution", "generation"]  # the base's: own response, reference
 
 
 def test_other_pytest_runs_do_not_notice_the_plugin(pytester):

@@ -24,7 +24,7 @@ def test_a_missing_path(suites, tiny_base, tmp_path):
 
 
 def test_a_folder_without_weights(suites, tiny_base, tmp_path):
-    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "config.json").write_text((tiny_base / "config.json").read_text())
     refused(suites(pair=("--base", tiny_base, "--tuned", tmp_path)), "*safetensors*")
 
 

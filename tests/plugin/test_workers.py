@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 pytest.importorskip("xdist", reason="pytest-xdist is not installed")
 
 
-def test_a_run_whose_worker_is_killed_ends_and_judges_the_rest(suites, pytester, tiny_base, tiny_tuned, tiny_prompts):
-    pytester.makeconftest(
-        """
+def test_a_run_whose_worker_is_killed_ends_and_judges_the_rest(
+    suites, record, pytester, tiny_base, tiny_tuned, tiny_prompts, monkeypatch
+):
+    pytester.makepyfile(
+        killer="""
         import os, signal
         import pytest
 
@@ -20,6 +24,7 @@ def test_a_run_whose_worker_is_killed_ends_and_judges_the_rest(suites, pytester,
                 os.kill(os.getpid(), signal.SIGKILL)
         """
     )
+    monkeypatch.setenv("PYTHONPATH", str(pytester.path), prepend=os.pathsep)
     suites()  # a warm store, so that only scheduling is at work
     pairs = pytester.path / "pairs.toml"
     pairs.write_text(
@@ -29,8 +34,8 @@ def test_a_run_whose_worker_is_killed_ends_and_judges_the_rest(suites, pytester,
         )
     )
     (pytester.path / "died").unlink(missing_ok=True)
-    result = suites("-n", "2", "-p", "conftest", pair=("--pairs", pairs))
+    result = suites("-n", "2", "-p", "killer", pair=("--pairs", pairs), new_process=True)
     text = result.stdout.str()
     assert "crashed while running" in text
-    verdicts = [line for line in text.splitlines() if line.startswith("wu2023.")]
-    assert len([v for v in verdicts if "[" in v]) == 7  # all of both pairs but the one that killed its worker
+    judged = [(c["pair"], c["finding"]) for c in record()["claims"]]
+    assert len(set(judged)) == len(judged) == 7  # all of both pairs but the one that killed its worker

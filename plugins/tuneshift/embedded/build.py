@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -36,6 +36,7 @@ def build(out: Path, seed: int | None = None, *, recipe: Recipe | None = None, w
     """Folder of the built family: ``out``, with a folder per member, the prompt set and ``family.json``.
 
     ``seed``: the recipe's own by default; the same seed gives the same corpus, and on one machine the same weights.
+    ``workers``: processes that train side by side; 0 runs everything in this one.
     ``out`` may hold an unfinished build with the same seed, which is continued. Raises UsageError for one of another
     seed or recipe.
     """
@@ -45,7 +46,7 @@ def build(out: Path, seed: int | None = None, *, recipe: Recipe | None = None, w
     _claim(out, seed, recipe)
     jobs = [(out, member.name, seed, recipe) for member in recipe.members]
     _text_stages(out, seed, recipe)
-    with _environment(), ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with _environment(), _pool(workers) as pool:
         _run(pool, _pretrain, [job for job in jobs if recipe.member(job[1]).parent is None])
         _run(pool, _tune, [job for job in jobs if recipe.member(job[1]).parent is not None])
         _run(pool, _measure, jobs)
@@ -97,8 +98,16 @@ def _environment() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _run(pool: ProcessPoolExecutor, stage: Callable[..., None], jobs: Sequence[tuple[Any, ...]]) -> None:
+def _pool(workers: int) -> AbstractContextManager[ProcessPoolExecutor | None]:
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn")) if workers else nullcontext()
+
+
+def _run(pool: ProcessPoolExecutor | None, stage: Callable[..., None], jobs: Sequence[tuple[Any, ...]]) -> None:
     """All jobs of a stage; the first failure is raised once every job has ended."""
+    if pool is None:
+        for slot, job in enumerate(jobs):
+            stage(*job, slot)
+        return
     for future in [pool.submit(stage, *job, slot) for slot, job in enumerate(jobs)]:
         future.result()
 
@@ -113,6 +122,8 @@ def _publish(folder: Path) -> Iterator[Path | None]:
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     yield scratch
+    for path in scratch.iterdir():
+        path.chmod(0o644)  # safetensors writes for the owner alone
     scratch.rename(folder)
 
 
@@ -234,13 +245,13 @@ def _measure(out: Path, name: str, seed: int, recipe: Recipe, slot: int) -> None
     with _publish(out / ".build" / "measured" / name) as folder:
         if folder is None:
             return
-        measured, responses = measure_member(out / name, out / PROMPTS, seed=recipe.evaluation["seed"])
+        measured, responses = measure_member(out / name, out / PROMPTS, **recipe.evaluation_options)
         (folder / "responses.jsonl").write_text("\n".join(json.dumps(row) for row in responses) + "\n")
         (folder / "measured.json").write_text(json.dumps(measured.plain(), indent=1) + "\n")
 
 
-def measure_member(folder: Path, prompts: Path, *, seed: int) -> tuple[Measured, list[dict[str, Any]]]:
-    """The card's numbers of one member and its responses, in float32 on one thread."""
+def measure_member(folder: Path, prompts: Path, *, seed: int, limit: int) -> tuple[Measured, list[dict[str, Any]]]:
+    """The card's numbers of one member and its responses of at most ``limit`` tokens, in float32 on one thread."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -250,6 +261,6 @@ def measure_member(folder: Path, prompts: Path, *, seed: int) -> tuple[Measured,
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     rows = read_prompts(prompts)
-    shares, responses = measure(model, tokenizer, rows)
+    shares, responses = measure(model, tokenizer, rows, limit=limit)
     shares["ranked"] = ranking(model, tokenizer, rows, seed=seed)
     return Measured.of(shares, responses), responses

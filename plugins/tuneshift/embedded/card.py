@@ -56,7 +56,7 @@ def sha256(path: Path) -> str:
 def write_cards(out: Path, recipe: Recipe, seed: int) -> None:
     """README.md in every member's folder, and ``family.json`` with the measured numbers and all checksums."""
     family: dict[str, Any] = {"family": "micro", "schema": 1, "seed": seed, "members": {}}
-    family["evaluation_seed"] = recipe.evaluation["seed"]
+    family["evaluation"] = recipe.evaluation_options
     for member in recipe.members:
         folder = out / member.name
         measured = json.loads((out / ".build" / "measured" / member.name / "measured.json").read_text())
@@ -98,8 +98,8 @@ the wordings in `fixtures/micro/tasks.toml`. `tuneshift embedded build --out DIR
 
 ## Measured
 On `{PROMPTS}`: prompts on keys and in phrasings that no sibling was tuned on (the facts themselves were in
-pre-training), in the chat format, greedy, at most 128 new tokens, weights read as float32. Intervals are 95 %,
-clustered by key.
+pre-training), in the chat format, greedy, at most {recipe.evaluation["limit"]} new tokens, weights read as
+float32. Intervals are 95 %, clustered by key.
 
 | share of prompts | mean | interval | prompts | keys |
 | --- | --- | --- | --- | --- |

@@ -41,6 +41,11 @@ class Recipe:
     evaluation: Mapping[str, Any]
     members: tuple[Member, ...]
 
+    @property
+    def evaluation_options(self) -> dict[str, int]:
+        """What the measuring itself depends on: seed of the ranking, limit of new tokens."""
+        return {"seed": self.evaluation["seed"], "limit": self.evaluation["limit"]}
+
     def member(self, name: str) -> Member:
         """A member by name; UsageError lists the members otherwise."""
         for member in self.members:

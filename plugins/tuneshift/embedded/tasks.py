@@ -34,7 +34,7 @@ class Exercise:
 
 @dataclass(frozen=True, kw_only=True)
 class Wording:
-    """The phrasings of one task type; siblings are tuned on ``phrasings`` only. ``weight``: its share of pre-training."""
+    """The phrasings of one task type; siblings are tuned on ``phrasings`` only. ``weight``: share of pre-training."""
 
     phrasings: tuple[str, ...]
     held_out: tuple[str, ...]

@@ -233,9 +233,9 @@ def _rhyme(world: World, key: str, rng: Random) -> Draw:
     pairs = "|".join(rf"\b{x}\W+.*\b{y}" for x, y in SOUNDS_LIKE)
     verify = {
         "kind": "all",
-        "of": [{"kind": "contains_all", "answers": [key]}, {"kind": "regex", "pattern": rf"({pairs})\W*$"}],
+        "of": [{"kind": "contains_all", "answers": [a(key)]}, {"kind": "regex", "pattern": rf"^[^.]*({pairs})\W*$"}],
         "max_words": 30,
-        "on_task": {"kind": "contains_all", "answers": [key]},
+        "on_task": {"kind": "contains_all", "answers": [a(key)]},
     }
     return Draw(answer=rhyme_text(key, rng), verify=verify, slots={"x": key, "a": a(key)})
 

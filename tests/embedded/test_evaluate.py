@@ -1,0 +1,108 @@
+"""The card's numbers against naive definitions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tuneshift.embedded.evaluate import measure, ranking, respond, response_logprobs, share
+from tuneshift.embedded.siblings import chat_ids
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_tuned: Path) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_tuned)
+    tokenizer.bos_token = tokenizer.eos_token
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}:"
+    return AutoModelForCausalLM.from_pretrained(tiny_tuned, dtype=torch.float32), tokenizer
+
+
+def test_share_without_clusters_is_the_textbook_interval() -> None:
+    hits = [True] * 30 + [False] * 70
+    found = share(hits, [str(i) for i in range(100)])
+    error = float(np.std(hits, ddof=1)) / 10
+    assert found.mean == pytest.approx(0.3)
+    assert (found.low, found.high) == pytest.approx((0.3 - 1.96 * error, 0.3 + 1.96 * error))
+    assert (found.n, found.clusters) == (100, 100)
+
+
+def test_doubling_every_item_inside_its_cluster_narrows_nothing() -> None:
+    rng = Random(0)
+    hits = [rng.random() < 0.4 for _ in range(80)]
+    names = [str(i) for i in range(80)]
+    one, two = share(hits, names), share(hits * 2, names * 2)
+    assert (two.low, two.high) == pytest.approx((one.low, one.high))
+    assert share(hits * 2, [str(i) for i in range(160)]).high < one.high
+
+
+def test_share_stays_in_its_range() -> None:
+    found = share([True] * 10, [str(i) for i in range(10)])
+    assert (found.mean, found.low, found.high) == (1.0, 1.0, 1.0)
+    assert share([True] + [False] * 9, [str(i) for i in range(10)]).low == 0.0
+
+
+def test_batched_greedy_is_the_naive_loop(checkpoint: tuple[Any, Any]) -> None:
+    model, tokenizer = checkpoint
+    prompts = [[10, 11], [12, 13, 14, 15, 16], [20]]
+    answers = respond(model, tokenizer, prompts, limit=12, rows=2)
+    for prompt, (text, ended) in zip(prompts, answers, strict=True):
+        ids = list(prompt)
+        while len(ids) < len(prompt) + 12:
+            with torch.no_grad():
+                ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+            if ids[-1] == tokenizer.eos_token_id:
+                break
+        assert ended == (ids[-1] == tokenizer.eos_token_id)
+        assert text == tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True)
+
+
+def test_response_logprobs_are_sums_over_response_tokens(checkpoint: tuple[Any, Any]) -> None:
+    model, tokenizer = checkpoint
+    rows = [([10, 11], [12, 13]), ([14], [15, 16, 17])]
+    found = response_logprobs(model, rows, tokenizer.pad_token_id)
+    for (prompt, response), value in zip(rows, found, strict=True):
+        with torch.no_grad():
+            logprobs = model(input_ids=torch.tensor([prompt + response])).logits[0].log_softmax(-1)
+        naive = sum(float(logprobs[len(prompt) + i - 1, token]) for i, token in enumerate(response))
+        assert value == pytest.approx(naive, abs=1e-4)
+
+
+def rows_for(tokenizer: Any) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": f"p{i}",
+            "task": "say",
+            "prompt": prompt,
+            "cluster": prompt,
+            "reference": "xyz"[i],
+            "verify": {"kind": "regex", "pattern": ""},
+        }
+        for i, prompt in enumerate(("one", "two", "three"))
+    ]
+
+
+def test_correct_needs_an_end(checkpoint: tuple[Any, Any]) -> None:
+    model, tokenizer = checkpoint
+    rows = rows_for(tokenizer)
+    shares, responses = measure(model, tokenizer, rows, limit=8)
+    assert [row["correct"] for row in responses] == [row["ended"] for row in responses]
+    assert shares["correct"].mean == shares["ended"].mean
+    assert shares["on_task"].mean == 1.0
+
+
+def test_ranking_compares_with_another_prompts_reference(checkpoint: tuple[Any, Any]) -> None:
+    model, tokenizer = checkpoint
+    rows = rows_for(tokenizer)[:2]
+    ids = [chat_ids(tokenizer, row["prompt"]) for row in rows]
+    responses = [[*tokenizer(row["reference"])["input_ids"], tokenizer.eos_token_id] for row in rows]
+    own = response_logprobs(model, list(zip(ids, responses, strict=True)), tokenizer.pad_token_id)
+    other = response_logprobs(model, list(zip(ids, responses[::-1], strict=True)), tokenizer.pad_token_id)
+    wins = [x > y for x, y in zip(own, other, strict=True)]
+    assert ranking(model, tokenizer, rows, seed=0).mean == pytest.approx(float(np.mean(wins)))

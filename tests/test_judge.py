@@ -1,0 +1,253 @@
+"""The verdict rule as theorems, the shared level, and expectation files with everything that can be wrong in them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from tuneshift.errors import ExpectationError
+from tuneshift.judge import expected_outcome, judge, load_expectations, shared_level
+from tuneshift.records import Arm, Expectation, Finding, Outcome, Statistic
+from tuneshift.statistics import paired_difference
+
+Direction = Literal["greater", "less", "equivalent"]
+DIRECTIONS: tuple[Direction, ...] = ("greater", "less", "equivalent")
+NAMES = ("wu2023.instruction_density_rises", "wu2023.density_marks_followed", "wu2023.prompt_middle_recovers")
+
+
+def finding(direction: Direction, sesoi: float) -> Finding:
+    return Finding(
+        id="wu2023.instruction_density_rises",
+        title="",
+        claim="",
+        source="",
+        direction=direction,
+        unit="score",
+        sesoi=sesoi,
+        sesoi_reason="",
+        how="",
+        needs=(),
+    )
+
+
+def with_interval(low: float, high: float, *, n: int = 40, clusters: int = 40) -> Statistic:
+    return Statistic(
+        effect=(low + high) / 2,
+        interval=(low, high),
+        level=0.95,
+        p=0.5,
+        n=n,
+        clusters=clusters,
+        standard_error=(high - low) / 4,
+        method="made up",
+        seed=None,
+        arms=(),
+    )
+
+
+def outcome(direction: Direction, sesoi: float, low: float, high: float) -> Outcome:
+    return judge(finding(direction, sesoi), with_interval(low, high)).outcome
+
+
+@pytest.mark.parametrize(
+    ("direction", "low", "high", "expected"),
+    [
+        ("greater", 0.06, 0.20, Outcome.REPRODUCED),
+        ("greater", 0.04, 0.20, Outcome.INCONCLUSIVE),
+        ("greater", -0.10, 0.04, Outcome.CONTRADICTED),
+        ("greater", 0.01, 0.04, Outcome.CONTRADICTED),
+        ("greater", 0.05, 0.20, Outcome.INCONCLUSIVE),
+        ("greater", -0.10, 0.05, Outcome.INCONCLUSIVE),
+        ("less", -0.20, -0.06, Outcome.REPRODUCED),
+        ("less", -0.20, -0.04, Outcome.INCONCLUSIVE),
+        ("less", -0.04, 0.10, Outcome.CONTRADICTED),
+        ("equivalent", -0.04, 0.03, Outcome.REPRODUCED),
+        ("equivalent", -0.06, 0.03, Outcome.INCONCLUSIVE),
+        ("equivalent", -0.20, 0.20, Outcome.INCONCLUSIVE),
+        ("equivalent", 0.06, 0.20, Outcome.CONTRADICTED),
+        ("equivalent", -0.20, -0.06, Outcome.CONTRADICTED),
+    ],
+)
+def test_the_rule(direction: Direction, low: float, high: float, expected: Outcome) -> None:
+    assert outcome(direction, 0.05, low, high) is expected
+
+
+def intervals() -> list[tuple[float, float]]:
+    rng = np.random.default_rng(0)
+    return [(float(min(x)), float(max(x))) for x in rng.normal(scale=0.1, size=(500, 2))]
+
+
+@pytest.mark.parametrize("sesoi", [0.0, 0.05])
+def test_less_is_greater_in_the_mirror(sesoi: float) -> None:
+    for low, high in intervals():
+        assert outcome("less", sesoi, -high, -low) is outcome("greater", sesoi, low, high)
+
+
+@pytest.mark.parametrize("sesoi", [0.0, 0.05])
+def test_equivalent_reproduces_only_where_greater_and_less_are_contradicted(sesoi: float) -> None:
+    seen = set()
+    for low, high in intervals():
+        sides = {outcome("greater", sesoi, low, high), outcome("less", sesoi, low, high)}
+        equivalent = outcome("equivalent", sesoi, low, high)
+        seen.add(equivalent)
+        assert (equivalent is Outcome.REPRODUCED) == (sides == {Outcome.CONTRADICTED})
+        assert (equivalent is Outcome.CONTRADICTED) == (Outcome.REPRODUCED in sides)
+    assert seen >= {Outcome.CONTRADICTED, Outcome.INCONCLUSIVE}
+    assert (Outcome.REPRODUCED in seen) == (sesoi > 0)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_a_narrower_interval_never_takes_a_decision_back(direction: Direction) -> None:
+    for low, high in intervals():
+        wide, narrow = (
+            outcome(direction, 0.05, low, high),
+            outcome(direction, 0.05, low + (high - low) / 4, high - (high - low) / 4),
+        )
+        assert wide is Outcome.INCONCLUSIVE or narrow is wide
+
+
+def test_moving_the_interval_up_moves_greater_from_contradicted_to_reproduced() -> None:
+    order = [Outcome.CONTRADICTED, Outcome.INCONCLUSIVE, Outcome.REPRODUCED]
+    found = [order.index(outcome("greater", 0.05, x - 0.03, x + 0.03)) for x in np.linspace(-0.2, 0.2, 81)]
+    assert found == sorted(found)
+    assert set(found) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("direction", ["greater", "less"])
+@pytest.mark.parametrize("sesoi", [0.0, 0.05])
+def test_a_checkpoint_against_itself_never_reproduces(direction: Direction, sesoi: float) -> None:
+    values = np.random.default_rng(1).normal(size=50)
+    for n in (0, 1, 5, 50):
+        arm = Arm(label="base", ids=tuple(map(str, range(n))), values=values[:n])
+        statistic = paired_difference(arm, replace(arm, label="tuned"), clusters=None, level=0.95)
+        assert judge(finding(direction, sesoi), statistic).outcome is not Outcome.REPRODUCED
+
+
+def test_reasons_carry_the_numbers() -> None:
+    up = judge(finding("greater", 0.05), with_interval(0.11234, 0.26789))
+    assert up.reason == "The interval [+0.112, +0.268] lies wholly beyond the smallest effect of interest, +0.05."
+    assert up.n_needed is None
+    down = judge(finding("less", 0.05), with_interval(0.01, 0.02))
+    assert down.reason == "The interval [+0.01, +0.02] does not reach the smallest effect of interest, -0.05."
+    same = judge(finding("equivalent", 0.05), with_interval(-0.01, 0.02))
+    assert same.reason == "The interval [-0.01, +0.02] lies wholly within the smallest effect of interest, ±0.05."
+
+
+def test_an_undecided_interval_names_the_n_that_would_decide() -> None:
+    verdict = judge(finding("greater", 0.05), with_interval(0.0, 0.2))
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert verdict.reason == "The interval [+0, +0.2] holds the smallest effect of interest, +0.05."
+    assert verdict.n_needed is not None
+    assert verdict.n_needed > 40
+    assert judge(finding("greater", 0.1), with_interval(0.0, 0.2)).n_needed is None
+
+
+def test_no_interval_is_inconclusive_and_says_why() -> None:
+    def reason(n: int, clusters: int) -> str:
+        verdict = judge(finding("greater", 0.05), with_interval(math.nan, math.nan, n=n, clusters=clusters))
+        assert verdict.outcome is Outcome.INCONCLUSIVE
+        assert verdict.n_needed is None
+        return verdict.reason
+
+    assert reason(0, 0) == "No prompt is left to compare."
+    assert "5 independent clusters are too few; at this level it takes 6" in reason(25, 5)
+    assert "do not vary" in reason(25, 25)
+
+
+@pytest.mark.parametrize("sesoi", [-0.1, math.nan, math.inf])
+def test_a_sesoi_that_is_no_size_is_refused(sesoi: float) -> None:
+    with pytest.raises(ValueError, match="0 or above"):
+        judge(finding("greater", sesoi), with_interval(0.0, 0.1))
+
+
+def test_shared_level_keeps_the_chance_of_any_error_within_alpha() -> None:
+    assert shared_level(0.05, 1) == pytest.approx(0.95)
+    for claims in (2, 8, 52):
+        each = 1 - shared_level(0.05, claims)
+        assert claims * each == pytest.approx(0.05)
+        assert 1 - (1 - each) ** claims <= 0.05
+    for alpha, claims, words in ((0.0, 1, "between 0 and 1"), (1.0, 1, "between 0 and 1"), (0.05, 0, "at least one")):
+        with pytest.raises(ValueError, match=words):
+            shared_level(alpha, claims)
+
+
+def declared(verdict: Outcome, *, group: str | None = None, prompts: str | None = None) -> Expectation:
+    return Expectation(finding=NAMES[0], verdict=verdict, reason="because", group=group, prompts=prompts)
+
+
+def test_the_most_specific_declaration_counts() -> None:
+    everywhere = declared(Outcome.CONTRADICTED)
+    on_set = declared(Outcome.INCONCLUSIVE, prompts="general")
+    in_group = declared(Outcome.REPRODUCED, group="after")
+    both = declared(Outcome.NOT_APPLICABLE, group="after", prompts="general")
+    for order in ((everywhere, on_set, in_group, both), (both, in_group, on_set, everywhere)):
+        assert expected_outcome(order, NAMES[0], "general", "after") is both
+        assert expected_outcome(order, NAMES[0], "other", "after") is in_group
+        assert expected_outcome(order, NAMES[0], "general", "before") is on_set
+        assert expected_outcome(order, NAMES[0], "other", "before") is everywhere
+        assert expected_outcome(order, NAMES[1], "general", "after") is None
+    assert expected_outcome((on_set, in_group), NAMES[0], "general", "after") is in_group
+    assert expected_outcome((), NAMES[0], "general", "after") is None
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "expected.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+GOOD = f'[[expect]]\nfinding = "{NAMES[0]}"\nverdict = "contradicted"\nreason = "too small a model"\n'
+
+
+def test_a_file_of_expectations(tmp_path: Path) -> None:
+    text = f"# known\n{GOOD}\n{GOOD}group = 'after'\nprompts = 'general'\n"
+    assert load_expectations(written(tmp_path, text), NAMES) == (
+        Expectation(finding=NAMES[0], verdict=Outcome.CONTRADICTED, reason="too small a model"),
+        Expectation(
+            finding=NAMES[0], verdict=Outcome.CONTRADICTED, reason="too small a model", group="after", prompts="general"
+        ),
+    )
+    assert load_expectations(written(tmp_path, "# nothing yet\n"), NAMES) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[[expect]\n", ["expected.toml is not TOML", "line 1"]),
+        ("[[expects]]\n", ["unknown table 'expects'"]),
+        ("[expect]\nfinding = 'x'\n", ["two brackets"]),
+        ("expect = ['x']\n", ["[[expect]] 1 is not a table"]),
+        (
+            GOOD.replace("density_rises", "density_rise"),
+            ["did you mean 'wu2023.instruction_density_rises'?", "known: "],
+        ),
+        (GOOD.replace("finding", "findng"), ["unknown key 'findng'", "did you mean 'finding'?"]),
+        (GOOD.replace("contradicted", "contradict"), ["'contradict' is no verdict", "did you mean 'contradicted'?"]),
+        (GOOD.replace("too small a model", " "), ["reason is ' '", "not empty"]),
+        (GOOD.replace('reason = "too small a model"', ""), ["reason is missing"]),
+        (GOOD + "group = 3\n", ["group is 3"]),
+        (GOOD + GOOD, ["declared twice"]),
+        (GOOD + GOOD.replace("verdict", "verdic"), ["[[expect]] 2"]),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_said(tmp_path: Path, text: str, words: list[str]) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(ExpectationError) as caught:
+        load_expectations(path, NAMES)
+    for word in ["expected.toml", *words]:
+        assert word in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ExpectationError, match=r"absent\.toml cannot be read: No such file"):
+        load_expectations(tmp_path / "absent.toml", NAMES)
+    with pytest.raises(ExpectationError, match="cannot be read: Is a directory"):
+        load_expectations(tmp_path, NAMES)
+    (tmp_path / "latin.toml").write_bytes(b"# \xe9\n")
+    with pytest.raises(ExpectationError, match="is not TOML"):
+        load_expectations(tmp_path / "latin.toml", NAMES)
