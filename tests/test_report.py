@@ -385,6 +385,15 @@ def test_tables_have_captions_and_scopes_and_figures_have_names() -> None:
     assert all(a.get("aria-label") or a.get("aria-labelledby") for a in images)
 
 
+def test_a_verdict_that_depends_on_the_reading_is_marked_on_the_first_screen() -> None:
+    rows = [{"name": "other", "effect": 0.0, "interval": [-0.1, 0.1], "verdict": "inconclusive", "n": 40, "note": ""}]
+    marked = render_html(record([claim(sensitivity=rows)]))
+    steady = render_html(record([claim(sensitivity=[{**rows[0], "verdict": "reproduced"}])]))
+    assert "depends on the reading" in marked
+    assert "† Another reading" in marked
+    assert "†" not in steady
+
+
 def test_the_conclusion_counts_verdicts_and_known_outcomes() -> None:
     page = Page(render_html(full_record()))
     verdicts = Counter(c["verdict"] for c in full_record().claims)

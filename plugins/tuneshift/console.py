@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from .engine import versions
 from .errors import TuneshiftError
-from .recording import make_record, write_record
+from .recording import depends_on_reading, make_record, write_record
 from .records import Finding, Json, ModelRef
 from .run import Run, Target
 
@@ -135,12 +135,6 @@ def write_summary(terminal: Terminal, claims: Sequence[Mapping[str, Json]], writ
         terminal.write_line("† under another reading (normalisation, response) the verdict differs: see the report")
     for line in written:
         terminal.write_line(line)
-
-
-def depends_on_reading(claim: Mapping[str, Json]) -> bool:
-    """Whether one of the sensitivity rows would give a decided claim another verdict."""
-    others = {row["verdict"] for row in claim["sensitivity"]} - {"not_applicable"}
-    return claim["verdict"] in ("reproduced", "contradicted") and bool(others - {claim["verdict"]})
 
 
 def _row(claim: Mapping[str, Json]) -> tuple[str, ...]:

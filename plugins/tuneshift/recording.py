@@ -116,6 +116,12 @@ def flat_properties(claim: Mapping[str, Json]) -> list[tuple[str, Json]]:
     return flat
 
 
+def depends_on_reading(claim: Mapping[str, Json]) -> bool:
+    """Whether one of the sensitivity rows would give a decided claim another verdict."""
+    others = {row.get("verdict") for row in claim.get("sensitivity") or ()} - {"not_applicable", None}
+    return claim.get("verdict") in ("reproduced", "contradicted") and bool(others - {claim.get("verdict")})
+
+
 def make_record(
     run: Mapping[str, Json], pairs: Sequence[Mapping[str, Json]], claims: Sequence[Mapping[str, Json]]
 ) -> RunRecord:

@@ -21,6 +21,7 @@ from . import display
 from .display import MISSING, axis, estimate, finite, histogram, number, padded, quartiles, round_step, shown
 from .errors import RecordError, UsageError
 from .files import publish
+from .recording import depends_on_reading
 from .records import Json, Outcome, RunRecord
 from .resources import data_folder
 
@@ -117,6 +118,7 @@ def claim_view(claim: Mapping[str, Json], anchor: str, several_sets: bool = Fals
         "ids": list(dict.fromkeys(i for arm in arms for i in arm["by_id"])),
         "details": flattened(claim.get("details") or {}),
         "where": where(claim, several_sets),
+        "depends": depends_on_reading(claim),
     }
 
 

@@ -168,8 +168,9 @@ def bootstrap_statistic(
 
     ``estimate`` takes weights [resample, item]: how often each item was drawn, always with its whole ``clusters`` mates
     (a label per item). ``standard_error`` is the resamples' standard deviation, ``p`` the two-sided level at which the
-    interval would end at zero, at least 2 / (resamples + 1). Interval, p and error are NaN under ``fewest_clusters`` effective clusters, where more
-    than one resample in a hundred has no value, and where all have the same value other than 0.
+    interval would end at zero, at least 2 / (resamples + 1). Interval, p and error are NaN under ``fewest_clusters``
+    effective clusters, where more than one resample in a hundred has no value, and where all have the same value
+    other than 0.
     """
     groups = _groups(clusters, len(clusters))
     found = Statistic(

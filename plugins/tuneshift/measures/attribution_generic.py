@@ -14,10 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import DynamicCache
+
+from tuneshift.errors import MeasureError
 
 SEGMENT = 16
 """Least number of responses in a segment: products over fewer rows are bound by reading the weights."""
@@ -44,23 +48,83 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 
 def importance(model: Any, prompt: Tensor, response: Tensor, *, batch: int, segmented: bool) -> Tensor:
-    """I[n, m] for token ids prompt[n] and response[m], in the model's dtype.
+    """I[n, m] of token ids prompt[n] and response[m], float32 or wider.
 
-    ``batch`` backward passes share one call; ``segmented`` needs a model whose key-value cache can be differentiated.
+    ``batch`` backward passes share one call; ``segmented`` needs a key-value cache that can be differentiated through.
+    Everything runs in the model's own dtype but the softmax over the vocabulary, which is never below float32.
     """
-    n, m = len(prompt), len(response)
-    result = torch.zeros(n, m, device=prompt.device)
+    n = len(prompt)
+    columns = []
     with frozen(model), torch.enable_grad():
         tokens = torch.cat([prompt, response[:-1]])[None]
         embeds = model.get_input_embeddings()(tokens).detach()
         leaf = embeds[:, :n].clone().requires_grad_(True)
         inputs = torch.cat([leaf, embeds[:, n:]], dim=1)
-        outputs = 0
-        for hidden, probabilities in _segments(model, inputs, response, n, segmented=segmented):
-            (cotangents,) = torch.autograd.grad(probabilities.sum(), hidden)
-            for low in range(0, len(probabilities), batch):
-                high = min(low + batch, len(probabilities))
-                gradients = _gradients(hidden.source, leaf, cotangents, low, high)
-                result[:, outputs + low : outputs + high] = torch.einsum("bnd,nd->nb", gradients, embeds[0, :n]).float()
-            outputs += len(probabilities)
-    return result
+        first = 0
+        for hidden, logits in _segments(model, inputs, n, segmented=segmented):
+            wide = torch.promote_types(logits.dtype, torch.float32)
+            chosen = response[first : first + logits.shape[1], None]
+            probabilities = logits[0].to(wide).softmax(-1).gather(1, chosen)
+            (cotangents,) = torch.autograd.grad(probabilities.sum(), hidden.head)
+            for rows in torch.arange(logits.shape[1], device=prompt.device).split(batch):
+                gradients = _gradients(hidden.body, leaf, cotangents, rows)
+                columns.append(torch.einsum("bnd,nd->nb", gradients.to(wide), leaf.detach()[0].to(wide)))
+            first += logits.shape[1]
+    return torch.cat(columns, dim=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hidden:
+    """Last hidden states [1, position, d] as the body gave them and, cut off from it, as the head received them."""
+
+    body: Tensor
+    head: Tensor
+
+
+def _segments(model: Any, inputs: Tensor, n: int, *, segmented: bool) -> Iterator[tuple[Hidden, Tensor]]:
+    """Hidden states and logits at the positions that predict the response, segment by segment."""
+    length = inputs.shape[1]
+    if not segmented:
+        yield _forward(model, inputs, length - n + 1)
+        return
+    cache = DynamicCache(config=model.config)
+    if n > 1:
+        _forward(model, inputs[:, : n - 1], 1, cache)
+    size = max(SEGMENT, -(-(length - n + 1) // SEGMENTS))
+    for start in range(n - 1, length, size):
+        piece = inputs[:, start : start + size]
+        yield _forward(model, piece, piece.shape[1], cache)
+
+
+def _forward(model: Any, inputs: Tensor, keep: int, cache: DynamicCache | None = None) -> tuple[Hidden, Tensor]:
+    """The model's forward; the head sees the last ``keep`` positions only, as a leaf of their own."""
+    kept: list[Hidden] = []
+
+    def cut(_module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        body = arguments[0][:, -keep:]
+        kept.append(Hidden(body=body, head=body.detach().requires_grad_(True)))
+        return (kept[-1].head, *arguments[1:])
+
+    head = model.get_output_embeddings()
+    if head is None:
+        raise MeasureError(
+            f"{type(model).__name__} has no output embeddings; attribution needs a causal language model with a head"
+        )
+    handle = head.register_forward_pre_hook(cut)
+    try:
+        options = {"use_cache": False} if cache is None else {"use_cache": True, "past_key_values": cache}
+        logits = model(inputs_embeds=inputs, **options).logits
+    finally:
+        handle.remove()
+    return kept[-1], logits
+
+
+def _gradients(hidden: Tensor, leaf: Tensor, cotangents: Tensor, rows: Tensor) -> Tensor:
+    """Gradients [row, n, d] of <hidden, cotangents> taken at one row each."""
+    if len(rows) == 1:
+        (gradient,) = torch.autograd.grad(hidden[:, rows], leaf, cotangents[:, rows], retain_graph=True)
+        return gradient
+    chosen = torch.zeros(len(rows), *hidden.shape, dtype=hidden.dtype, device=hidden.device)
+    chosen[torch.arange(len(rows), device=rows.device), 0, rows] = cotangents[0, rows]
+    (gradients,) = torch.autograd.grad(hidden, leaf, chosen, retain_graph=True, is_grads_batched=True)
+    return gradients[:, 0]
