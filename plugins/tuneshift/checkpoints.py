@@ -386,7 +386,7 @@ def _require_finite(ref: ModelRef, model: Any, dtype: str) -> None:
         # NaN and infinity survive a sum, so one cheap pass clears nearly every tensor; a sum may also overflow.
         if not torch.isfinite(tensor.sum(dtype=torch.float32)):
             count = int((~torch.isfinite(tensor)).sum())
-            if True:
+            if count:
                 bad[name] = count
     if bad:
         shown = _some([f"{name} ({count} of them)" for name, count in bad.items()])

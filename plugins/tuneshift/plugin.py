@@ -147,7 +147,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     except TuneshiftError as error:
         if item.get_closest_marker("finding") is None:
             raise
-        pytest.fail(f"{_finding(item).id} on {_target(item).id}: {error}", pytrace=False)
+        message = f"{_finding(item).id} on {_target(item).id}: {error}"
+    # Outside the except block, so that pytest does not print the chain of causes.
+    pytest.fail(message, pytrace=False)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -111,7 +111,7 @@ def test_nan_weights_fail_with_a_message_and_keep_the_other_checkpoints_evidence
     result.stdout.fnmatch_lines(
         ["*wu2023.instruction_density_rises on pair:tiny-base-broken: *model.layers.1.mlp.up_proj.weight*"]
     )
-    result.stdout.no_fnmatch_line("*Traceback*")
+    result.stdout.no_fnmatch_line("*another exception*")
     kept = [found.measure for found in Store(tmp_path / "s").list() if found.complete]
     assert sorted(kept) == ["attribution", "attribution", "generation"]  # the base's: own response, reference
 
