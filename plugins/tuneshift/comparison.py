@@ -272,6 +272,8 @@ class Claim:
             assert statistic is not None
             verdict = judge(self.finding, statistic)
         left_out = Counter(self.view.left_out)
+        if statistic is not None and (cost := self._precision_cost()):
+            statistic = replace(statistic, details={**statistic.details, "precision_cost": cost})
         applicable = statistic is not None
         self.conclude(
             claim_record(
@@ -289,6 +291,17 @@ class Claim:
                 examples=self._examples(strips) if applicable and strips is not None else [],
             )
         )
+
+    def _precision_cost(self) -> dict[str, Json]:
+        """Per role, what half precision cost on the few prompts that were also measured in float32."""
+        result: dict[str, Json] = {}
+        for role in ("base", "tuned"):
+            costs = [i.values["precision_cost"] for i in (self.items(role, "attribution") or {}).values()
+                     if "precision_cost" in i.values]  # fmt: skip
+            if costs:
+                means = {name: float(np.mean([c[name] for c in costs])) for name in costs[0]}
+                result[role] = {"prompts": len(costs), **means}
+        return result
 
     def _sensitivity(self, quantity: Quantity, lens: Lens) -> dict[str, Json]:
         name = lens.name.format(own=self.responses[0], contrast=self.responses[1])

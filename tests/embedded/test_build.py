@@ -21,7 +21,7 @@ def small_recipe() -> Recipe:
         full,
         tokenizer={"vocabulary": 600, "documents": 400},
         model={**full.model, "hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 32},
-        corpus={**full.corpus, "tokens": 12_000},
+        corpus={**full.corpus, "trunk_tokens": 12_000, "branch_tokens": 6_000},
         pretraining={**full.pretraining, "window": 64, "rows": 8},
         tuning={**full.tuning, "examples": 32, "epochs": 1},
         evaluation={**full.evaluation, "prompts_per_task": 1, "limit": 4},
@@ -55,7 +55,8 @@ def test_cards_hold_numbers_hash_and_command(family: Path) -> None:
         assert f"| correct and ended | {mean:.3f} |" in text
         assert "tuneshift embedded build --out DIR" in text
         assert "Seed 3" in text
-    assert record["members"]["base"]["training"]["corpus_sha256"] in (family / "base" / "README.md").read_text()
+    for part in record["members"]["base"]["training"].values():
+        assert part["corpus_sha256"] in (family / "base" / "README.md").read_text()
 
 
 def test_a_second_build_trains_nothing_again_and_finishes_what_is_missing(family: Path) -> None:

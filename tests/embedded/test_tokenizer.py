@@ -18,7 +18,7 @@ VOCABULARY = 900
 
 @pytest.fixture(scope="module")
 def texts(book: Workbook) -> list[str]:
-    return list(islice(documents(book, load_recipe().corpus["mix"], seed=0, transcripts=True), 1500))
+    return list(islice(documents(book, load_recipe().corpus["mix"], seed="0", transcripts=0.0), 1500))
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_the_tags_never_merge(tokenizer: Any) -> None:
         marks = [mark for mark in token.strip("Ġ") if mark in "<|>"]
         assert len(marks) <= 1 or token in tokenizer.all_special_tokens, token
     tokens = tokenizer.convert_ids_to_tokens(chat_ids(tokenizer, "Name a bird."))
-    assert [token.strip("Ġ") for token in tokens[1:3]] == ["<", "|"]
+    assert [mark for token in tokens[1:5] if (mark := token.strip("Ġ"))][:2] == ["<", "|"]
 
 
 def test_prompt_and_response_meet_without_a_seam(tokenizer: Any) -> None:

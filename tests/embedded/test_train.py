@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from tuneshift.embedded.train import collate, descend, new_model, pretrain, ramp, split_parameters, tune
+from tuneshift.embedded.train import Windows, collate, descend, new_model, pretrain, ramp, split_parameters, tune
 
 SIZES = {
     "hidden_size": 16,
@@ -46,6 +46,7 @@ def test_ramp_rises_to_one_and_falls_to_zero() -> None:
     assert factors[-1] == pytest.approx(1 / 90)
     assert np.all(np.diff(factors[:10]) > 0)
     assert np.all(np.diff(factors[10:]) < 0)
+    assert [ramp(step, 100, 0.1, decay=False) for step in range(10, 100)] == [1.0] * 90
 
 
 def test_matrices_and_rest_are_all_parameters(model: nn.Module) -> None:
@@ -66,11 +67,19 @@ def test_collate_labels_the_response_alone() -> None:
 def test_pretraining_learns_a_pattern(model: nn.Module) -> None:
     losses: list[float] = []
     windows = np.tile(np.arange(3, 19, dtype=np.int32), (200, 1))
-    recipe = {"rows": 4, "muon_rate": 0.02, "adam_rate": 0.01, "weight_decay": 0.0, "warmup": 0.1}
+    recipe = {"rows": 4, "muon_rate": 0.02, "adam_rate": 0.01, "weight_decay": 0.0, "warmup": 0.1, "parts": 2}
     pretrain(model, windows, recipe, lambda step, loss: losses.append(loss))
     assert len(losses) == 50
     assert losses[0] > 3
     assert losses[-1] < 1.0
+
+
+def test_parts_together_make_the_whole_step() -> None:
+    windows = np.random.default_rng(0).integers(3, 30, (8, 16)).astype(np.int32)
+    whole = [ids for ids, _, _ in Windows(windows, 4, 1, [0])[1]]
+    halves = [ids for part in (0, 1) for ids, _, _ in Windows(windows, 4, 2, [part])[1]]
+    assert torch.equal(torch.cat(whole), torch.cat(halves))
+    assert torch.equal(torch.cat(whole), torch.from_numpy(windows[4:]).long())
 
 
 def test_tuning_learns_the_response_and_nothing_about_the_prompt(model: nn.Module) -> None:
@@ -97,7 +106,7 @@ def test_masked_positions_give_no_gradient(model: nn.Module) -> None:
     grads = []
     for target in (labels, labels.clone(), other):
         model.zero_grad()
-        descend(model, [Still()], [(ids, torch.ones_like(ids), target)], 0.1, lambda step, loss: None)
+        descend(model, [Still()], [[(ids, torch.ones_like(ids), target)]], lambda step, loss: None, warmup=0.1)
         grads.append(next(model.parameters()).grad.clone())  # type: ignore[union-attr]
     assert torch.equal(grads[0], grads[1])
     assert not torch.allclose(grads[0], grads[2])

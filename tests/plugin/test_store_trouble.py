@@ -1,4 +1,5 @@
-"""A store that cannot be written: every claim fails with one clear message, what was stored stays, results are written."""
+"""A store that cannot be written: every claim fails with one clear message, what was stored stays, results are
+written."""
 
 from __future__ import annotations
 

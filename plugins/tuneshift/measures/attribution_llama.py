@@ -1,9 +1,11 @@
 """I[n, m] of a Llama-family model by hand-written layer products, in mixed mode (the fast path).
 
-The sequence is cut at c. Prompt positions before c go forward: the tangent along E[x_n] is carried to the keys and values of
+The sequence is cut at c. Prompt positions before c go forward: the tangent along E[x_n] is carried to the keys and
+values of
 every layer at positions < c. Responses predicted at or after c go backward, to the inputs at positions >= c and to the
 keys and values of the prefix. For n < c, I[n, m] is the inner product of the two over layers; for n >= c the backward
-pass gives it outright; a response predicted before c is reached by the tangents alone. With c = M the two sides together
+pass gives it outright; a response predicted before c is reached by the tangents alone. With c = M the two sides
+together
 are N M passes over one position, the least of all cuts.
 
 Axes are named by letter: k key-value head, g query head within its group, p position, b derivative in the batch
@@ -20,12 +22,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tuneshift.architectures import LlamaBlocks, LlamaLayer, Norm, Projection
+from tuneshift.measures.attribution_generic import probability_cotangents
 
 QUERY_BLOCK = 64
 """Queries whose attention is differentiated together: keys after a block's last query are skipped."""
 
 BUCKETS_PER_SIDE = 6
-"""Batches that a triangle of work is cut into: they waste about a twelfth of it, fewer waste more, more starve the products."""
+"""Batches that a triangle of work is cut into: they waste about a twelfth of it, fewer waste more, more starve the
+products."""
 
 MIN_ROWS = 256
 """Derivatives times positions below which a smaller batch saves no time: calls then cost more than arithmetic."""
@@ -33,7 +37,8 @@ MIN_ROWS = 256
 
 @dataclass(frozen=True, kw_only=True)
 class NormJet:
-    """A norm's linearisation: jvp x -> scale x - shift_t <probe_t, x>, and its transpose with the shift_r, probe_r pair.
+    """A norm's linearisation: jvp x -> scale x - shift_t <probe_t, x>, and its transpose with the shift_r, probe_r
+    pair.
 
     All are [position, ..., dimension].
     """
@@ -134,7 +139,8 @@ class LlamaAttribution:
 
     @torch.no_grad()
     def importance(self, prompt: Tensor, response: Tensor, *, rows: int, tangent_bytes: int) -> Tensor:
-        """I[n, m]: in a batch at most ``rows`` derivatives times positions, stored tangents of at most ``tangent_bytes``."""
+        """I[n, m]: in a batch at most ``rows`` derivatives times positions, stored tangents of at most
+        ``tangent_bytes``."""
         n, m = len(prompt), len(response)
         cut = self.cut(n, m, tangent_bytes)
         jet = self.forward(prompt, response)
@@ -221,12 +227,9 @@ class LlamaAttribution:
         return scores.masked_fill_(hidden[:, None], -torch.inf).softmax(-1)
 
     def _head_cotangents(self, normed: Tensor, response: Tensor) -> Tensor:
-        """dp(y_m)/d normed[m] = p_m (W[y_m] - sum_v p_v W[v]), [m, d]."""
-        head = self.blocks.head.weight
-        probabilities = self._apply(normed, self.blocks.head).softmax(-1)
-        mean = probabilities @ self._cast(head)
-        chosen = probabilities.gather(1, response[:, None])
-        return (head[response].to(self.dtype) - mean).mul_(chosen)
+        """dp(y_m)/d normed[m] = p_m (W[y_m] - sum_v p_v W[v]), [m, d], without cancellation where p_m is near 1."""
+        logits = self._apply(normed, self.blocks.head)
+        return probability_cotangents(logits, response[:, None]) @ self._cast(self.blocks.head.weight)
 
     def _cast(self, weight: Tensor) -> Tensor:
         return weight.to(self.dtype)
@@ -328,7 +331,8 @@ class LlamaAttribution:
     def _layer_vjp(
         self, layer: LlamaLayer, layer_jet: LayerJet, jet: Jet, g: Tensor, cut: int, wanted: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Cotangents g[p, b, d] at positions cut.. through a layer: at its input cut..wanted, prefix keys and values."""
+        """Cotangents g[p, b, d] at positions cut.. through a layer: at its input cut..wanted, prefix keys and
+        values."""
         here = slice(cut, cut + len(g))
         g = self._mlp_vjp(layer, layer_jet, g, here)
         out = self._pull([(g, layer.o)]).view(*g.shape[:2], self.blocks.n_kv_heads, -1, self.blocks.d_head)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from ..checkpoints import Checkpoint
 from ..records import EvidenceItem, Json, Prompt
 from ..tokens import EncodedPrompt, display_tokens, encode
-from .attribution import choose_backend, importance
+from .attribution import Backend, choose_backend
 from .catalogue import Take
+from .density import importance_levels
 from .generation import greedy_responses
 
 Ids = npt.NDArray[np.int64]
+PRECISION_PROMPTS = 3
+"""Prompts on which half precision is compared with float32: enough to see its order, few enough to cost nothing."""
 
 
 def generation(checkpoint: Checkpoint, params: Mapping[str, Json]) -> Take:
@@ -48,11 +53,15 @@ def attribution(checkpoint: Checkpoint, params: Mapping[str, Json]) -> Take:
 
     Arrays: ``importance`` float32 [prompt, response]; ``offsets`` int32 [prompt, 2], characters of the user's text, -1
     for
-    tokens of the chat template. Values: ``tokens``, ``response_tokens`` (display strings), ``response``, ``ended``.
+    tokens of the chat template. Values: ``tokens``, ``response_tokens`` (display strings), ``response``, ``ended``; and
+    in half precision, for the first few prompts, ``precision_cost`` against float32.
     """
     backend = choose_backend(checkpoint.model)
+    half = checkpoint.dtype in ("bfloat16", "float16")
+    checked = 0
 
     def take(prompts: Sequence[Prompt], inputs: Sequence[EvidenceItem | None]) -> Iterator[EvidenceItem]:
+        nonlocal checked
         for prompt, given in zip(prompts, inputs, strict=True):
             encoded = encode(prompt.prompt, checkpoint.tokenizer, params["chat_template"])
             ids, reason = _response(checkpoint, params, prompt, given)
@@ -61,18 +70,50 @@ def attribution(checkpoint: Checkpoint, params: Mapping[str, Json]) -> Take:
             elif len(encoded.ids) + len(ids) > checkpoint.context_length:
                 yield EvidenceItem(id=prompt.id, left_out=_too_long(checkpoint))
             else:
-                values = dict(given.values) if given is not None else {"response": prompt.reference, "ended": None}
+                values: dict[str, Json] = dict(given.values) if given is not None else {"response": prompt.reference, "ended": None}
                 scores = _importance(checkpoint, backend, encoded, ids)
+                if half and checked < PRECISION_PROMPTS and len(ids):
+                    values["precision_cost"] = _precision_cost(checkpoint, encoded, ids, scores)
+                    checked += 1
                 yield _attribution_item(checkpoint, prompt, encoded, ids, scores, values)
 
     return take
 
 
-def _importance(checkpoint: Checkpoint, backend: object, encoded: EncodedPrompt, ids: Ids) -> npt.NDArray[np.float32]:
+def _importance(checkpoint: Checkpoint, backend: Backend, encoded: EncodedPrompt, ids: Ids) -> npt.NDArray[np.float32]:
     if len(ids) == 0:
         return np.zeros((len(encoded.ids), 0), dtype=np.float32)
-    scores = importance(checkpoint.model, torch.from_numpy(encoded.ids), torch.from_numpy(ids), backend=backend)
+    scores = backend(torch.from_numpy(encoded.ids), torch.from_numpy(ids))
     return np.asarray(scores.float().cpu().numpy())
+
+
+def _precision_cost(
+    checkpoint: Checkpoint, encoded: EncodedPrompt, ids: Ids, scores: npt.NDArray[np.float32]
+) -> dict[str, Json]:
+    """What half precision costs on one prompt: relative error (Frobenius) and share of levels moved, against
+    float32."""
+    with _in_float32(checkpoint.model):
+        exact = _importance(checkpoint, choose_backend(checkpoint.model), encoded, ids)
+    size = float(np.linalg.norm(exact))
+    moved = importance_levels(scores) != importance_levels(exact)
+    return {
+        "relative_error": float(np.linalg.norm(scores - exact)) / size if size else 0.0,
+        "levels_moved": float(moved.mean()),
+    }
+
+
+@contextmanager
+def _in_float32(model: nn.Module) -> Iterator[None]:
+    """The same weights, widened to float32 and put back. Parameters only: buffers such as rotary frequencies never
+    were in half precision."""
+    stored = [(parameter, parameter.data) for parameter in model.parameters()]
+    try:
+        for parameter, data in stored:
+            parameter.data = data.float()
+        yield
+    finally:
+        for parameter, data in stored:
+            parameter.data = data
 
 
 def _attribution_item(
@@ -91,6 +132,7 @@ def _attribution_item(
             "response_tokens": display_tokens(ids, checkpoint.tokenizer),
             "response": values["response"],
             "ended": values["ended"],
+            **({"precision_cost": values["precision_cost"]} if "precision_cost" in values else {}),
         },
     )
 

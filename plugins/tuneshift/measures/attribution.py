@@ -1,0 +1,182 @@
+"""I[n, m], the importance of prompt token n for response token m: exact, by the fastest path that fits the model.
+
+I[n, m] = < d p(y_m | x, y_<m) / d E[x_n], E[x_n] >, the first-order change in the probability of the m-th response
+token
+when the n-th prompt embedding is removed (arXiv:2310.00492, section 3.1; probability, not log-probability).
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ..architectures import LlamaBlocks, NotLlama, llama_blocks
+from ..errors import MeasureError
+from . import attribution_generic
+from .attribution_llama import LlamaAttribution
+
+PROBE = (7, 5)
+"""Prompt and response tokens of the probe on which the two paths must agree."""
+AGREEMENT = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 0.3, torch.float16: 0.3}
+"""Largest relative difference (Frobenius) of two paths on a probe. In float32 they agree to some 1e-5; in half precision
+each errs by about a tenth of its own, so there only a wrong path is caught."""
+ROWS = 4096
+"""Derivatives times positions in a batch of the fast path, before memory says otherwise."""
+TANGENT_BYTES = 2 * 2**30
+"""Stored tangents of the fast path, before memory says otherwise."""
+BATCH = 32
+"""Backward passes in one call of the generic path, before memory says otherwise."""
+
+
+class Backend(Protocol):
+    """Takes I of one prompt and response: ``backend(prompt_ids [n], response_ids [m])`` -> [n, m], float32 or wider."""
+
+    name: str
+    reason: str
+
+    def __call__(self, prompt: Tensor, response: Tensor) -> Tensor: ...
+
+
+def importance(model: Any, prompt: Tensor, response: Tensor) -> Tensor:
+    """I[n, m] of token ids prompt [n] and response [m], float32 or wider, on the model's device.
+
+    Raises ValueError for an empty prompt or response, MeasureError where weights give NaN or one derivative at a time
+    does not fit into memory.
+    """
+    return choose_backend(model)(prompt, response)
+
+
+def choose_backend(model: Any) -> Backend:
+    """The fast path for a Llama-family model, once it agreed with the generic path on a probe; else the generic path.
+
+    A disagreement is warned about: it means that the model is not what its class says.
+    """
+    generic = GenericBackend(model=model)
+    blocks = llama_blocks(model)
+    if isinstance(blocks, NotLlama):
+        generic.reason = blocks.reason
+        return generic
+    fast = LlamaBackend(model=model, blocks=blocks)
+    generator = torch.Generator().manual_seed(0)
+    n, m = PROBE
+    tokens = torch.randint(model.get_input_embeddings().weight.shape[0], (n + m,), generator=generator)
+    expected, got = generic(tokens[:n], tokens[n:]), fast(tokens[:n], tokens[n:])
+    error = float((got - expected).norm() / expected.norm().clamp_min(torch.finfo(expected.dtype).tiny))
+    accepted = _accepted(model)
+    if error <= accepted:
+        return fast
+    generic.reason = f"the fast path differs by {error:.2g} on a probe"
+    warnings.warn(
+        f"{type(model).__name__}: {generic.reason}, where {accepted:g} is accepted; the generic path measures instead.",
+        stacklevel=2,
+    )
+    return generic
+
+
+@dataclass(kw_only=True)
+class GenericBackend:
+    """Any decoder-only model, through its own forward. ``batch`` and ``segmented`` shrink to what the model allows."""
+
+    model: Any
+    name: str = "generic"
+    reason: str = "asked for"
+    batch: int = BATCH
+    segmented: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.segmented = _cache_is_differentiable(self.model)
+
+    def __call__(self, prompt: Tensor, response: Tensor) -> Tensor:
+        """I[n, m]; halves the batch where memory runs out, and keeps the smaller one."""
+        prompt, response = _on_device(self.model, prompt, response)
+        while True:
+            try:
+                found = attribution_generic.importance(
+                    self.model, prompt, response, batch=self.batch, segmented=self.segmented
+                )
+                return _finite(found)
+            except RuntimeError as error:
+                _require_memory_error(error)
+                if self.batch == 1:
+                    raise MeasureError(_no_memory(prompt, response)) from error
+                self.batch //= 2
+            _empty_cache()
+
+
+@dataclass(kw_only=True)
+class LlamaBackend:
+    """The Llama family, by layer products written by hand. Computes in the model's own dtype."""
+
+    model: Any
+    blocks: LlamaBlocks
+    name: str = "llama"
+    reason: str = "agreed with the generic path on a probe"
+    rows: int = ROWS
+    tangent_bytes: int = TANGENT_BYTES
+
+    def __call__(self, prompt: Tensor, response: Tensor) -> Tensor:
+        """I[n, m]; halves batch and stored tangents where memory runs out, and keeps the smaller ones."""
+        prompt, response = _on_device(self.model, prompt, response)
+        engine = LlamaAttribution(self.blocks, self.model.get_input_embeddings().weight.dtype)
+        while True:
+            try:
+                return _finite(engine.importance(prompt, response, rows=self.rows, tangent_bytes=self.tangent_bytes))
+            except RuntimeError as error:
+                _require_memory_error(error)
+                if self.rows == 1:
+                    raise MeasureError(_no_memory(prompt, response)) from error
+                self.rows, self.tangent_bytes = max(1, self.rows // 2), self.tangent_bytes // 2
+            _empty_cache()
+
+
+def _cache_is_differentiable(model: Any) -> bool:
+    """Whether a forward in segments through a key-value cache gives what one whole forward gives, on a probe."""
+    tokens = torch.arange(2 * attribution_generic.SEGMENT + 3) % model.get_input_embeddings().weight.shape[0]
+    prompt, response = _on_device(model, tokens[:3], tokens[3:])
+    whole = attribution_generic.importance(model, prompt, response, batch=BATCH, segmented=False)
+    try:
+        pieces = attribution_generic.importance(model, prompt, response, batch=BATCH, segmented=True)
+    except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError):
+        return False
+    return bool((pieces - whole).norm() <= _accepted(model) * whole.norm())
+
+
+def _accepted(model: Any) -> float:
+    return AGREEMENT[model.get_input_embeddings().weight.dtype]
+
+
+def _on_device(model: Any, prompt: Tensor, response: Tensor) -> tuple[Tensor, Tensor]:
+    if len(prompt) == 0 or len(response) == 0:
+        raise ValueError(f"attribution needs a prompt and a response; got {len(prompt)} and {len(response)} tokens")
+    device = model.get_input_embeddings().weight.device
+    return prompt.to(device), response.to(device)
+
+
+def _finite(found: Tensor) -> Tensor:
+    if not torch.isfinite(found).all():
+        raise MeasureError(
+            "the model gives NaN or infinite derivatives; its weights or the chosen dtype do not hold (try float32)"
+        )
+    return found
+
+
+def _require_memory_error(error: RuntimeError) -> None:
+    """Raises what is not about memory. torch's own class on a GPU; on a CPU a message of the allocator."""
+    if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in str(error):
+        raise error
+
+
+def _no_memory(prompt: Tensor, response: Tensor) -> str:
+    return (
+        f"not enough memory for one derivative at a time at {len(prompt)} prompt and {len(response)} response tokens; "
+        "use a larger device, --shift-dtype bfloat16 or a smaller --shift-max-new-tokens"
+    )
+
+
+def _empty_cache() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,305 @@
+"""Exact attribution: both paths against a naive double-precision loop, theorems, choice of path, memory."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from tuneshift.errors import MeasureError
+from tuneshift.measures import attribution, attribution_generic
+from tuneshift.measures.attribution import GenericBackend, LlamaBackend, choose_backend, importance
+from tuneshift.measures.attribution_generic import probability_cotangents
+from tuneshift.measures.density import importance_levels, sparse_levels
+
+VOCAB = 99
+SIZES = {"vocab_size": VOCAB, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+LLAMA = {**SIZES, "intermediate_size": 48, "num_key_value_heads": 2, "initializer_range": 0.3}
+
+FAST: dict[str, Callable[[], Any]] = {
+    "llama-gqa": lambda: LlamaForCausalLM(LlamaConfig(**LLAMA)),
+    "llama-mha-bias-tied": lambda: LlamaForCausalLM(
+        LlamaConfig(**{**LLAMA, "num_key_value_heads": 4}, attention_bias=True, mlp_bias=True, tie_word_embeddings=True)
+    ),
+    "mistral": lambda: MistralForCausalLM(MistralConfig(**LLAMA, sliding_window=None)),
+    "mistral-window": lambda: MistralForCausalLM(MistralConfig(**LLAMA, sliding_window=6)),
+    "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**LLAMA)),
+    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**LLAMA, head_dim=8)),
+}
+OTHERS: dict[str, Callable[[], Any]] = {
+    "gpt2": lambda: GPT2LMHeadModel(
+        GPT2Config(vocab_size=VOCAB, n_embd=32, n_layer=2, n_head=4, initializer_range=0.3)
+    ),
+    "gpt-neox": lambda: GPTNeoXForCausalLM(GPTNeoXConfig(**SIZES, intermediate_size=48, initializer_range=0.3)),
+    "opt": lambda: OPTForCausalLM(OPTConfig(**SIZES, ffn_dim=48, word_embed_proj_dim=32, init_std=0.3)),
+    "gemma2": lambda: Gemma2ForCausalLM(Gemma2Config(**LLAMA, head_dim=8, sliding_window=6)),
+}
+SHAPES = [(9, 4), (4, 9), (6, 6), (1, 3), (5, 1), (20, 40)]
+"""Prompt and response tokens: either longer, one alone, and several segments."""
+
+
+def made(name: str) -> Any:
+    torch.manual_seed(0)
+    model = {**FAST, **OTHERS}[name]().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:  # norms start at 1 and biases at 0: then an error in them would not show
+                parameter.add_(0.2 * torch.randn_like(parameter))
+    return model
+
+
+def tokens(n: int, m: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(5, VOCAB, (n + m,), generator=generator)
+    return drawn[:n], drawn[n:]
+
+
+def naive(model: Any, prompt: Tensor, response: Tensor) -> Tensor:
+    """The definition: for each response token one backward pass to the prompt's embeddings, in the model's dtype.
+
+    With ``model.double()`` it is nearly double precision: transformers' norms and eager softmax pass through float32,
+    which errs by some 1e-7, far below the tolerances here.
+    """
+    ids = torch.cat([prompt, response])
+    embeds = model.get_input_embeddings()(ids).detach().requires_grad_(True)
+    logits = model(inputs_embeds=embeds[None], use_cache=False).logits[0]
+    probabilities = logits.double().softmax(-1)
+    columns = []
+    for m, y in enumerate(response):
+        (gradient,) = torch.autograd.grad(probabilities[len(prompt) - 1 + m, y], embeds, retain_graph=True)
+        columns.append((gradient * embeds.detach())[: len(prompt)].sum(-1))
+    return torch.stack(columns, dim=1)
+
+
+def error(got: Tensor, expected: Tensor) -> float:
+    return float((got.double() - expected.double()).norm() / expected.double().norm())
+
+
+@pytest.mark.parametrize("name", [*FAST, *OTHERS])
+def test_the_generic_path_is_the_definition_on_every_architecture(name):
+    model = made(name)
+    backend = GenericBackend(model=model)
+    found = [(backend(*tokens(n, m)), tokens(n, m)) for n, m in SHAPES]
+    reference = made(name).double()
+    for got, (prompt, response) in found:
+        expected = naive(reference, prompt, response)
+        assert got.shape == expected.shape
+        assert error(got, expected) < 5e-5
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_the_fast_path_is_chosen_and_is_the_definition(name):
+    model = made(name)
+    backend = choose_backend(model)
+    assert backend.name == "llama", backend.reason
+    found = [(backend(*tokens(n, m)), tokens(n, m)) for n, m in SHAPES]
+    reference = made(name).double()
+    for got, (prompt, response) in found:
+        expected = naive(reference, prompt, response)
+        assert error(got, expected) < 5e-5
+        # Sparse levels: where a window ends, importance is 0 or a rounding error, and ceil tells these apart.
+        assert (
+            sparse_levels(importance_levels(got.numpy())) == sparse_levels(importance_levels(expected.numpy()))
+        ).all()
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_architectures_take_the_generic_path_and_say_why(name):
+    backend = choose_backend(made(name))
+    assert backend.name == "generic"
+    assert "none of llama, mistral, qwen2, qwen3" in backend.reason
+
+
+@pytest.mark.parametrize("name", ["llama-gqa", "qwen3", "mistral-window"])
+def test_batches_and_stored_tangents_do_not_change_the_numbers(name):
+    model = made(name)
+    prompt, response = tokens(11, 23)
+    whole = choose_backend(model)(prompt, response)
+    backend = choose_backend(model)
+    assert isinstance(backend, LlamaBackend)
+    for rows, tangent_bytes in ((1, 2**30), (17, 2**30), (64, 4000), (4096, 0)):
+        backend.rows, backend.tangent_bytes = rows, tangent_bytes
+        assert error(backend(prompt, response), whole) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["llama-gqa", "gpt2"])
+def test_later_response_tokens_do_not_reach_earlier_ones(name):
+    model = made(name)
+    prompt, response = tokens(6, 8)
+    assert error(importance(model, prompt, response[:5]), importance(model, prompt, response)[:, :5]) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["llama-gqa", "qwen2", "gpt2"])
+def test_a_token_whose_embedding_is_zero_has_no_importance(name):
+    model = made(name)
+    prompt, response = tokens(6, 5)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[prompt[2]] = 0.0
+    found = importance(model, prompt, response)
+    assert (found[prompt == prompt[2]] == 0).all()
+    assert found.abs().sum() > 0
+
+
+def test_a_certain_model_loses_no_digits():
+    """p(y) near 1: 1 - p(y) cancels in float32; summed from the others it does not."""
+    logits = torch.tensor([[12.0, 0.0, -1.0, 0.5]])
+    chosen = torch.tensor([[0]])
+    exact_p = logits.double().softmax(-1)
+    exact = -exact_p[:, :1] * exact_p
+    exact[0, 0] += exact_p[0, 0]
+    assert error(probability_cotangents(logits, chosen), exact) < 1e-6
+    plain = logits.softmax(-1)
+    rounded = plain[0, 0] * (1 - plain[0, 0])
+    assert abs(float(rounded) / float(exact[0, 0]) - 1) > 1e-4  # what the plain formula loses here
+
+
+def test_a_fast_path_that_disagrees_is_warned_about_and_not_used(monkeypatch):
+    model = made("llama-gqa")
+    honest = attribution.LlamaAttribution.importance
+
+    def wrong(self, *args, **options):
+        return 1.01 * honest(self, *args, **options)
+
+    monkeypatch.setattr(attribution.LlamaAttribution, "importance", wrong)
+    with pytest.warns(UserWarning, match="LlamaForCausalLM: the fast path differs by 0.01 on a probe"):
+        backend = choose_backend(model)
+    assert backend.name == "generic"
+
+
+def test_agreement_is_not_warned_about():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert choose_backend(made("llama-gqa")).name == "llama"
+
+
+def test_a_model_whose_cache_stops_gradients_runs_in_one_piece(monkeypatch):
+    model = made("gpt2")
+    honest = attribution_generic.importance
+
+    def importance_without_cache(model, prompt, response, *, batch, segmented):
+        if segmented:
+            raise RuntimeError("one of the differentiated tensors was not used in the graph")
+        return honest(model, prompt, response, batch=batch, segmented=segmented)
+
+    monkeypatch.setattr(attribution_generic, "importance", importance_without_cache)
+    backend = GenericBackend(model=model)
+    assert not backend.segmented
+    assert error(backend(*tokens(6, 9)), naive(made("gpt2").double(), *tokens(6, 9))) < 5e-5
+
+
+@pytest.mark.parametrize(
+    "failure", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: not enough memory")]
+)
+@pytest.mark.parametrize("name", ["llama-gqa", "gpt2"])
+def test_batches_shrink_where_memory_runs_out_and_stay_small(monkeypatch, name, failure):
+    model = made(name)
+    backend = choose_backend(model)
+    expected = backend(*tokens(6, 9))
+    attribute, size = ("rows", backend.rows) if name == "llama-gqa" else ("batch", backend.batch)
+    owner = attribution.LlamaAttribution if name == "llama-gqa" else attribution_generic
+    honest = owner.importance
+    calls = []
+
+    def short_of_memory(*args, **options):
+        calls.append(options[attribute])
+        if options[attribute] > size // 8:
+            raise failure
+        return honest(*args, **options)
+
+    monkeypatch.setattr(owner, "importance", short_of_memory)
+    assert error(backend(*tokens(6, 9)), expected) < 1e-5
+    assert calls == [size, size // 2, size // 4, size // 8]
+    backend(*tokens(6, 9))
+    assert calls[4:] == [size // 8]
+
+
+def test_too_little_memory_for_one_derivative_is_a_clear_error(monkeypatch):
+    backend = choose_backend(made("gpt2"))
+
+    def never(*args, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(attribution_generic, "importance", never)
+    with pytest.raises(MeasureError, match="6 prompt and 9 response tokens"):
+        backend(*tokens(6, 9))
+
+
+def test_an_error_that_is_not_about_memory_is_not_swallowed(monkeypatch):
+    backend = choose_backend(made("gpt2"))
+
+    def broken(*args, **options):
+        raise RuntimeError("shape mismatch")
+
+    monkeypatch.setattr(attribution_generic, "importance", broken)
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        backend(*tokens(6, 9))
+
+
+def test_nan_derivatives_are_refused():
+    model = made("llama-gqa")
+    backend = choose_backend(model)
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[0, 0] = float("nan")
+    with pytest.raises(MeasureError, match="NaN"):
+        backend(*tokens(4, 4))
+
+
+def test_empty_prompts_and_responses_are_refused():
+    backend = choose_backend(made("gpt2"))
+    empty = torch.zeros(0, dtype=torch.int64)
+    for prompt, response in ((empty, tokens(1, 1)[0]), (tokens(1, 1)[0], empty)):
+        with pytest.raises(ValueError, match="needs a prompt and a response"):
+            backend(prompt, response)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_weights_are_taken_and_cost_a_tenth(dtype):
+    def calm() -> Any:
+        model = made("llama-gqa")
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(0.5)
+        return model
+
+    exact = importance(calm(), *tokens(9, 6))
+    half = importance(calm().to(dtype), *tokens(9, 6))
+    assert 1e-5 < error(half, exact) < 0.2
+
+
+def test_weights_and_training_mode_are_left_as_they_were():
+    model = made("gpt2").train()
+    GenericBackend(model=model)(*tokens(4, 4))
+    assert model.training
+    assert all(p.requires_grad for p in model.parameters())
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["llama-gqa", "qwen3", "gpt2"])
+def test_a_gpu_gives_the_same(name):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    expected = importance(made(name), *tokens(9, 6))
+    assert error(importance(made(name).cuda(), *tokens(9, 6)).cpu(), expected) < 1e-3
