@@ -4,6 +4,7 @@ words?"""
 from __future__ import annotations
 
 import pytest
+
 from tuneshift.comparison import Claim, followed_or_not, paired
 from tuneshift.measures.density import (
     instruction_score,

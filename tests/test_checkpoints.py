@@ -1,4 +1,4 @@
-"""Inspecting, loading and freeing one checkpoint, and every way in which one is refused."""
+"""Loading and freeing one checkpoint, and every way in which one is refused."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from tuneshift import checkpoints
-from tuneshift.checkpoints import UNLIMITED, inspect, load, resolve_device, resolve_dtype
-from tuneshift.errors import CheckpointError, PairError, UsageError
+from tuneshift.checkpoints import load, resolve_device, resolve_dtype
+from tuneshift.errors import CheckpointError, UsageError
+from tuneshift.inspection import inspect
 from tuneshift.records import ModelRef
 
 Maker = Callable[..., Path]
@@ -60,83 +61,6 @@ def adapter(folder: Path, tmp_path: Path) -> Path:
     tuned = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
     tuned.save_pretrained(tmp_path / "adapter")
     return tmp_path / "adapter"
-
-
-# What files say
-
-
-def test_inspection_reads_what_loading_finds(folder: Path):
-    info = inspect(ref(folder))
-    assert (info.model_type, info.architecture, info.dtype) == ("llama", "LlamaForCausalLM", "float32")
-    assert (info.parameters, info.context_length, info.vocabulary) == (PARAMETERS, 96, 260)
-    assert (info.folder, info.adapter) == (folder, None)
-
-
-def test_inspection_opens_no_weights(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: pytest.fail("loaded"))
-    assert inspect(ref(folder)).parameters == PARAMETERS
-
-
-def test_the_stored_type_is_that_of_most_numbers(folder: Path):
-    change(folder, lambda t: t.update({n: v.bfloat16() for n, v in t.items() if v.ndim == 2}))
-    assert inspect(ref(folder)).dtype == "bfloat16"
-
-
-def test_context_length_is_found_under_other_names_or_unlimited():
-    for config, length in [
-        (transformers.GPT2Config(n_positions=77), 77),
-        (transformers.OPTConfig(max_position_embeddings=66), 66),
-        (transformers.MptConfig(max_seq_len=55), 55),
-        (transformers.MambaConfig(), UNLIMITED),
-    ]:
-        assert checkpoints._context_length(config) == length
-
-
-def remove(name: str) -> Callable[[Path], object]:
-    return lambda folder: (folder / name).unlink()
-
-
-@pytest.mark.parametrize(
-    ("break_", "message"),
-    [
-        (remove("config.json"), r"holds no config\.json.*The folder has: .*model\.safetensors"),
-        (lambda f: (f / "config.json").write_text("{"), r"config\.json cannot be read as JSON"),
-        (remove("tokenizer.json"), "The tokenizer in|no tokenizer"),
-        (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), "pickled weights only"),
-        (lambda f: (f / "model.safetensors").write_bytes(b"12345678"), "truncated or no safetensors"),
-        (lambda f: edit(f / "config.json", model_type="novel"), "not understood by transformers.*newer.*'novel'"),
-        (lambda f: edit(f / "config.json", model_type="t5", architectures=["T5Model"]), "encoder-decoder model"),
-        (lambda f: edit(f / "config.json", model_type="bert", architectures=["BertModel"]), r"is an encoder \(BertM"),
-        (lambda f: edit(f / "config.json", model_type="bert", architectures=["BertLMHeadModel"]), "is an encoder"),
-        (lambda f: edit(f / "config.json", model_type="vit", architectures=["ViTModel"]), "no causal language model"),
-        (lambda f: edit(f / "config.json", architectures=["LlamaModel"]), "saved as LlamaModel.*no language-model hea"),
-        (lambda f: edit(f / "config.json", model_type="x", auto_map={"A": "b.C"}), "trust_remote_code = true"),
-        (lambda f: edit(f / "adapter_config.json", base_model_name_or_path="B"), r"PEFT adapter \(over B\).*`adapter`"),
-    ],
-)
-def test_what_is_broken_is_found_before_loading(folder: Path, break_: Callable[[Path], object], message: str):
-    break_(folder)
-    if "tokenizer" in message:
-        (folder / "tokenizer_config.json").unlink()
-    with pytest.raises(CheckpointError, match=f"(?s){message}"):
-        inspect(ref(folder))
-
-
-def test_a_decoding_bert_is_no_encoder(folder: Path):
-    edit(folder / "config.json", model_type="bert", architectures=["BertLMHeadModel"], is_decoder=True)
-    assert inspect(ref(folder)).architecture == "BertLMHeadModel"
-
-
-def test_an_incomplete_adapter_is_found_before_loading(folder: Path, adapter: Path):
-    assert inspect(ref(folder, adapter=str(adapter))).adapter == adapter
-    (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
-    with pytest.raises(CheckpointError, match=r"pickled weights only \(adapter_model\.bin\)"):
-        inspect(ref(folder, adapter=str(adapter)))
-    (adapter / "adapter_config.json").unlink()
-    with pytest.raises(CheckpointError, match=r"no adapter_config\.json"):
-        inspect(ref(folder, adapter=str(adapter)))
-    with pytest.raises(PairError, match="does not exist"):
-        inspect(ref(folder, adapter=str(adapter / "no" / "where")))
 
 
 # Devices and types

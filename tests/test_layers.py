@@ -16,7 +16,7 @@ PACKAGE = Path(tuneshift.__file__).parent
 LAYERS = (
     {"errors", "files", "records", "resources"},
     {"prompts", "tokens", "verifiers", "checkpoint_files", "architectures", "store_files", "store_format"},
-    {"pairs", "weights", "published", "store_session", "store_upkeep"},
+    {"pairs", "weights", "inspection", "published", "store_session", "store_upkeep"},
     {"checkpoints", "store", "statistics", "measures", "embedded"},
     {"plan", "judge"},
     {"engine", "recording"},
@@ -28,8 +28,9 @@ LAYERS = (
 """From the bottom up. A module imports from lower layers and from its own."""
 
 FREE_OF_TORCH = (
-    "errors", "records", "resources", "prompts", "tokens", "pairs", "published", "verifiers", "store", "statistics",
-    "judge", "recording", "plan", "engine", "comparison", "run", "report", "options", "console", "plugin", "cli",
+    "errors", "records", "resources", "prompts", "tokens", "pairs", "published", "verifiers", "weights", "inspection",
+    "store", "statistics", "judge", "recording", "plan", "engine", "comparison", "run", "report", "options", "console",
+    "plugin", "cli",
 )  # fmt: skip
 
 

@@ -99,9 +99,9 @@ class _UnknownPartError(Exception):
 def llama_blocks(model: nn.Module) -> LlamaBlocks | NotLlama:
     """The parts of a Llama, Mistral, Qwen2 or Qwen3 causal language model, or the reason why it is not one.
 
-    Knows multi-head and grouped-query attention, biases, norms on queries and keys, sliding windows, tied embeddings and
-    every rotary variant that turns the whole head. Every module must be of the very class whose forward is assumed: a
-    quantised or adapted linear layer, a subclass, a hook or weights on several devices are all reasons to decline.
+    Knows multi-head and grouped-query attention, biases, norms on queries and keys, sliding windows, tied embeddings
+    and every rotary variant that turns the whole head. Every module must be of the very class whose forward is assumed:
+    a quantised or adapted linear layer, a subclass, a hook or weights on several devices are all reasons to decline.
     """
     try:
         return _read(model)

@@ -1,4 +1,4 @@
-"""One checkpoint in memory: what it is before it is loaded, the loaded model, and its release."""
+"""One checkpoint in memory: the device and type it is computed in, the loaded model, and its release."""
 
 from __future__ import annotations
 
@@ -13,67 +13,15 @@ from typing import Any
 
 import torch
 
-from .checkpoint_files import headers, locate, locate_adapter, read_json, tokenizer_folder, weight_files
 from .errors import CheckpointError, UsageError
+from .inspection import CheckpointInfo, inspect
 from .records import ModelRef
-from .weights import (
-    fingerprint,
-    first_line,
-    load_tokenizer,
-    quiet,
-    require_same_tokenizer,
-    tokenizer_differences,
-)
-
-__all__ = [
-    "DTYPES",
-    "UNLIMITED",
-    "Checkpoint",
-    "CheckpointInfo",
-    "fingerprint",
-    "inspect",
-    "load",
-    "load_tokenizer",
-    "locate",
-    "require_same_tokenizer",
-    "resolve_device",
-    "resolve_dtype",
-    "tokenizer_differences",
-]
+from .weights import first_line, load_tokenizer, quiet
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
-UNLIMITED = 2**31 - 1
-"""Context length of an architecture without position limit, as state-space models and ALiBi."""
-
-_CONTEXT_FIELDS = (
-    "max_position_embeddings",
-    "n_positions",
-    "max_sequence_length",
-    "max_seq_len",
-    "seq_length",
-    "n_ctx",
-)
 _SHOWN = 5
 # Two models at once is what the engine must never do (DESIGN.md); the lock makes a slip an error, not a full memory.
 _in_memory = threading.Lock()
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckpointInfo:
-    """What a checkpoint's files say without its weights being loaded.
-
-    ``parameters`` counts the stored numbers (a tied matrix once, without the adapter's), ``dtype`` is the stored type
-    of most of them (``float32`` ...), ``context_length`` in tokens, ``vocabulary`` the rows of the embedding.
-    """
-
-    folder: Path
-    adapter: Path | None
-    model_type: str
-    architecture: str
-    parameters: int
-    dtype: str
-    context_length: int
-    vocabulary: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,37 +38,6 @@ class Checkpoint:
     dtype: str
     context_length: int
     parameters: int
-
-
-def inspect(ref: ModelRef) -> CheckpointInfo:
-    """What the checkpoint's files say, from configuration and safetensors headers; weights stay on disk.
-
-    Raises PairError for a path that does not exist; CheckpointError for missing, pickled or damaged weights, a missing
-    configuration or tokenizer, an architecture that is unknown or not a causal language model, and an adapter that is
-    incomplete or given as the model.
-    """
-    folder = locate(ref)
-    adapter = _checked_adapter(ref)
-    config = _config(ref, folder)
-    architecture = _require_causal(ref, folder, config)
-    tensors = [tensor for file in weight_files(folder) for tensor in headers(file)]
-    tokenizer_folder(ref)
-    numbers: dict[str, int] = {}
-    for tensor in tensors:
-        numbers[tensor.dtype] = numbers.get(tensor.dtype, 0) + _numel(tensor.shape)
-    if not numbers:
-        raise CheckpointError(f"The weight files in {folder} hold no tensors; copy or download the checkpoint anew.")
-    stored = max(numbers, key=lambda dtype: numbers[dtype])
-    return CheckpointInfo(
-        folder=folder,
-        adapter=adapter,
-        model_type=config.model_type,
-        architecture=architecture,
-        parameters=sum(numbers.values()),
-        dtype={"F32": "float32", "BF16": "bfloat16", "F16": "float16", "F64": "float64"}.get(stored, stored.lower()),
-        context_length=_context_length(config),
-        vocabulary=int(config.get_text_config().vocab_size),
-    )
 
 
 def resolve_device(device: str) -> torch.device:
@@ -197,96 +114,6 @@ def load(
         gc.collect()
         _empty_cache()
         _in_memory.release()
-
-
-def _numel(shape: Sequence[int]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
-
-
-def _checked_adapter(ref: ModelRef) -> Path | None:
-    """The adapter's folder, with configuration and safetensors weights."""
-    adapter = locate_adapter(ref)
-    if adapter is None:
-        return None
-    if not (adapter / "adapter_config.json").is_file():
-        raise CheckpointError(f"{adapter} holds no adapter_config.json; `adapter` must name a PEFT adapter's folder.")
-    read_json(adapter / "adapter_config.json")
-    weight_files(adapter, "adapter_model")
-    return adapter
-
-
-def _config(ref: ModelRef, folder: Path) -> Any:
-    """The transformers configuration. An adapter beside or instead of it is refused: transformers would follow it."""
-    from transformers import AutoConfig
-
-    if (folder / "adapter_config.json").is_file():
-        base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
-        raise CheckpointError(
-            f"{folder} holds a PEFT adapter (over {base}). Name its base as `model` and this folder as `adapter`."
-        )
-    if not (folder / "config.json").is_file():
-        raise CheckpointError(f"{folder} holds no config.json, so its architecture is unknown. {_contents(folder)}")
-    raw = read_json(folder / "config.json")
-    if "auto_map" in raw and not ref.trust_remote_code and not _known(raw.get("model_type")):
-        raise CheckpointError(
-            f"{folder} brings its own code for the architecture {raw.get('model_type')!r}. Read it, and if you trust "
-            f"it set `trust_remote_code = true` for {ref.name!r}."
-        )
-    try:
-        with quiet():
-            return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=ref.trust_remote_code)
-    except Exception as error:  # whatever a configuration makes transformers raise
-        import transformers
-
-        raise CheckpointError(
-            f"{folder / 'config.json'} is not understood by transformers {transformers.__version__} "
-            f"({first_line(error)}). A newer transformers may know the architecture {raw.get('model_type')!r}."
-        ) from error
-
-
-def _contents(folder: Path) -> str:
-    names = sorted(entry.name for entry in folder.iterdir())
-    return f"The folder has: {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}." if names else "It is empty."
-
-
-def _known(model_type: str | None) -> bool:
-    from transformers import CONFIG_MAPPING
-
-    return model_type in CONFIG_MAPPING
-
-
-def _require_causal(ref: ModelRef, folder: Path, config: Any) -> str:
-    """Name of the causal architecture. Raises CheckpointError for encoders, encoder-decoders and bare backbones."""
-    from transformers.models.auto.modeling_auto import (
-        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
-    )
-
-    named = list(getattr(config, "architectures", None) or [])
-    kind, shown = config.model_type, ", ".join(named) or config.model_type
-    wanted = "tuneshift measures decoder-only (causal) language models."
-    if getattr(config, "is_encoder_decoder", False):
-        raise CheckpointError(f"{folder} is an encoder-decoder model ({shown}). {wanted}")
-    if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
-        raise CheckpointError(f"{folder} is an encoder ({shown}). {wanted}")
-    if ref.trust_remote_code and "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {}):
-        return str(shown)
-    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        raise CheckpointError(f"{folder} is no causal language model ({shown}, model type {kind!r}). {wanted}")
-    own = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind]
-    causal = [n for n in named if n == own or n.endswith(("ForCausalLM", "LMHeadModel"))]
-    if named and not causal:
-        raise CheckpointError(f"{folder} was saved as {shown}, which has no language-model head ({own} has). {wanted}")
-    return str(causal[0] if causal else own)
-
-
-def _context_length(config: Any) -> int:
-    text = config.get_text_config()
-    found = (getattr(text, field, None) for field in _CONTEXT_FIELDS)
-    return next((int(length) for length in found if isinstance(length, int) and length > 0), UNLIMITED)
 
 
 def _model(ref: ModelRef, info: CheckpointInfo, dtype: torch.dtype, device: torch.device, attention: str | None) -> Any:

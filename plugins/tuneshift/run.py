@@ -10,12 +10,14 @@ from pathlib import Path
 from .comparison import Claim, Items
 from .engine import Engine
 from .errors import UsageError
+from .inspection import CheckpointInfo, inspect
 from .judge import expected_outcome, load_expectations
 from .pairs import resolve_pairs
 from .plan import Line, Planner, Settings, Task, plan_lines
 from .prompts import load_prompts
 from .records import EvidenceItem, Expectation, Finding, Json, ModelPair, ModelRef, Prompt, PromptSet
 from .store import Store
+from .weights import require_same_tokenizer
 
 RESPONSES: Mapping[str, str] = {
     "own": "each model's own response",
@@ -70,6 +72,7 @@ class Run:
     options: Options
     known_findings: Callable[[], Sequence[str]]
     _recorded: dict[tuple[ModelRef, str], dict[str, EvidenceItem]] = field(default_factory=dict)
+    _inspected: dict[ModelRef, CheckpointInfo] = field(default_factory=dict)
 
     @cached_property
     def pairs(self) -> tuple[ModelPair, ...]:
@@ -123,9 +126,21 @@ class Run:
         if self.options.store.exists() and not self.options.store.is_dir():
             raise UsageError(f"The evidence store {self.options.store} is a file; --shift-store takes a folder.")
         for pair in self.pairs:
-            live = [ref for ref in _roles(pair).values() if ref.evidence is None]
-            if live:
-                _check_checkpoints(pair, live)
+            self._check_checkpoints(pair)
+
+    def _check_checkpoints(self, pair: ModelPair) -> None:
+        live = [ref for ref in _roles(pair).values() if ref.evidence is None]
+        for ref in live:
+            self._inspect(ref)
+        for ref in live:
+            if ref is not pair.base and pair.base.evidence is None:
+                require_same_tokenizer(pair.base, ref)
+
+    def _inspect(self, ref: ModelRef) -> CheckpointInfo:
+        """What the checkpoint's files say, read once in a run."""
+        if ref not in self._inspected:
+            self._inspected[ref] = inspect(ref)
+        return self._inspected[ref]
 
     def tasks(self, finding: Finding, target: Target) -> list[Task]:
         """The tasks behind a finding's needs on a target; none for recorded evidence."""
@@ -201,27 +216,15 @@ class Run:
         common = {"name": ref.name, "fingerprint": self.planner.fingerprint(ref)}
         if ref.evidence is not None:
             return {**common, "evidence": str(ref.evidence)}
-        from .checkpoints import inspect
-
         return {
             **common,
             "model": ref.model,
             "revision": ref.revision,
             "adapter": ref.adapter,
             "dtype": ref.dtype or self.options.settings.dtype,
-            "parameters": inspect(ref).parameters,
+            "parameters": self._inspect(ref).parameters,
             "chat_template": self.planner.template(pair, ref),
         }
-
-
-def _check_checkpoints(pair: ModelPair, live: Sequence[ModelRef]) -> None:
-    from .checkpoints import inspect, require_same_tokenizer
-
-    for ref in live:
-        inspect(ref)
-    for ref in live:
-        if ref is not pair.base and pair.base.evidence is None:
-            require_same_tokenizer(pair.base, ref)
 
 
 def _roles(pair: ModelPair) -> dict[str, ModelRef]:

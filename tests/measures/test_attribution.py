@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
@@ -31,7 +32,7 @@ from transformers import (
 from tuneshift.errors import MeasureError
 from tuneshift.measures import attribution, attribution_generic
 from tuneshift.measures.attribution import GenericBackend, LlamaBackend, choose_backend, importance
-from tuneshift.measures.attribution_generic import probability_cotangents
+from tuneshift.measures.attribution_generic import log_probability_cotangents
 from tuneshift.measures.density import importance_levels, sparse_levels
 
 VOCAB = 99
@@ -56,7 +57,7 @@ OTHERS: dict[str, Callable[[], Any]] = {
     "opt": lambda: OPTForCausalLM(OPTConfig(**SIZES, ffn_dim=48, word_embed_proj_dim=32, init_std=0.3)),
     "gemma2": lambda: Gemma2ForCausalLM(Gemma2Config(**LLAMA, head_dim=8, sliding_window=6)),
 }
-SHAPES = [(9, 4), (4, 9), (6, 6), (1, 3), (5, 1), (20, 40)]
+SHAPES = [(9, 4), (4, 9), (6, 6), (1, 3), (5, 1), (12, 20)]
 """Prompt and response tokens: either longer, one alone, and several segments."""
 
 
@@ -76,20 +77,29 @@ def tokens(n: int, m: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     return drawn[:n], drawn[n:]
 
 
-def naive(model: Any, prompt: Tensor, response: Tensor) -> Tensor:
-    """The definition: for each response token one backward pass to the prompt's embeddings, in the model's dtype.
+class DoubleThroughout(TorchFunctionMode):
+    """Turns every request for float32 into one for float64: transformers' norms, rotations and softmax cast to float32
+    whatever the weights are, so that ``model.double()`` alone is not double precision."""
 
-    With ``model.double()`` it is nearly double precision: transformers' norms and eager softmax pass through float32,
-    which errs by some 1e-7, far below the tolerances here.
-    """
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        widened = [torch.float64 if a is torch.float32 else a for a in args]
+        options = {k: torch.float64 if v is torch.float32 else v for k, v in (kwargs or {}).items()}
+        return (torch.Tensor.double if func is torch.Tensor.float else func)(*widened, **options)
+
+
+def naive(model: Any, prompt: Tensor, response: Tensor) -> Tensor:
+    """The definition, for ``model.double()`` in double precision throughout: for each response token one backward pass
+    to the prompt's embeddings."""
+    model.set_attn_implementation("eager")
     ids = torch.cat([prompt, response])
-    embeds = model.get_input_embeddings()(ids).detach().requires_grad_(True)
-    logits = model(inputs_embeds=embeds[None], use_cache=False).logits[0]
-    probabilities = logits.double().softmax(-1)
-    columns = []
-    for m, y in enumerate(response):
-        (gradient,) = torch.autograd.grad(probabilities[len(prompt) - 1 + m, y], embeds, retain_graph=True)
-        columns.append((gradient * embeds.detach())[: len(prompt)].sum(-1))
+    with DoubleThroughout():
+        embeds = model.get_input_embeddings()(ids).detach().requires_grad_(True)
+        probabilities = model(inputs_embeds=embeds[None], use_cache=False).logits[0].softmax(-1)
+        assert probabilities.dtype == torch.float64
+        columns = []
+        for m, y in enumerate(response):
+            (gradient,) = torch.autograd.grad(probabilities[len(prompt) - 1 + m, y], embeds, retain_graph=True)
+            columns.append((gradient * embeds.detach())[: len(prompt)].sum(-1))
     return torch.stack(columns, dim=1)
 
 
@@ -165,13 +175,13 @@ def test_a_token_whose_embedding_is_zero_has_no_importance(name):
 def test_a_certain_model_loses_no_digits():
     """p(y) near 1: 1 - p(y) cancels in float32; summed from the others it does not."""
     logits = torch.tensor([[12.0, 0.0, -1.0, 0.5]])
-    chosen = torch.tensor([[0]])
-    exact_p = logits.double().softmax(-1)
-    exact = -exact_p[:, :1] * exact_p
-    exact[0, 0] += exact_p[0, 0]
-    assert error(probability_cotangents(logits, chosen), exact) < 1e-6
-    plain = logits.softmax(-1)
-    rounded = plain[0, 0] * (1 - plain[0, 0])
+    chosen = torch.tensor([0])
+    exact = -logits.double().softmax(-1)
+    exact[0, 0] += 1
+    probability, cotangents = log_probability_cotangents(logits, chosen)
+    assert error(cotangents, exact) < 1e-6
+    assert error(probability, 1 - exact[:, 0]) < 1e-6
+    rounded = 1 - logits.softmax(-1)[0, 0]
     assert abs(float(rounded) / float(exact[0, 0]) - 1) > 1e-4  # what the plain formula loses here
 
 
@@ -286,6 +296,9 @@ def test_half_precision_weights_are_taken_and_cost_a_tenth(dtype):
     exact = importance(calm(), *tokens(9, 6))
     half = importance(calm().to(dtype), *tokens(9, 6))
     assert 1e-5 < error(half, exact) < 0.2
+    # The forward pass is in float32: what the derivatives alone lose, against the same rounded weights, is far less.
+    rounded = importance(calm().to(dtype).float(), *tokens(9, 6))
+    assert error(half, rounded) < 0.015
 
 
 def test_weights_and_training_mode_are_left_as_they_were():

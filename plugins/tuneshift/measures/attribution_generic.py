@@ -1,17 +1,13 @@
 """I[n, m] written only in terms of a transformers forward (the generic path, for any decoder-only model).
 
 Three facts about every such model save work. Its weights are frozen, so no weight gradient is formed. The probability
-of y_m
-depends on the last hidden state of one position only, so one backward pass through the head serves all responses. And
-what comes after a position does not reach it: the forward pass runs in segments that hand on a key-value cache, so
-that the
-backward pass of a response stops at its segment's end and meets the last block at that segment only.
+of y_m depends on the last hidden state of one position only, so one backward pass through the head serves all
+responses. And what comes after a position does not reach it: the forward pass runs in segments that hand on a key-value
+cache, so that the backward pass of a response stops at its segment's end and meets the last block at that segment only.
 
 E[x_n] is what the input embedding module returns for the token and what enters the model as ``inputs_embeds``. A
-constant
-factor inside that module (Gemma) or a linear map after it (OPT's projection) changes neither side of the inner
-product's
-value; position embeddings are added later (GPT-2, OPT) and are not part of it.
+constant factor inside that module (Gemma) or a linear map after it (OPT's projection) leaves the inner product as it
+is; position embeddings are added later (GPT-2, OPT) and are not part of it.
 """
 
 from __future__ import annotations
@@ -25,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from tuneshift.errors import MeasureError
+from ..errors import MeasureError
 
 SEGMENT = 16
 """Least number of responses in a segment: products over fewer rows are bound by reading the weights."""
@@ -67,29 +63,29 @@ def importance(model: Any, prompt: Tensor, response: Tensor, *, batch: int, segm
         first = 0
         for hidden, logits in _segments(model, inputs, n, segmented=segmented):
             wide = torch.promote_types(logits.dtype, torch.float32)
-            chosen = response[first : first + logits.shape[1], None]
-            pulled = probability_cotangents(logits[0].detach().to(wide), chosen)
+            chosen = response[first : first + logits.shape[1]]
+            probabilities, pulled = log_probability_cotangents(logits.detach()[0].to(wide), chosen)
             (cotangents,) = torch.autograd.grad(logits, hidden.head, pulled[None].to(logits.dtype))
-            for rows in torch.arange(logits.shape[1], device=prompt.device).split(batch):  # type:
-            ignore[no-untyped-call]
-                gradients = _gradients(hidden.body, leaf, cotangents, rows)
-                columns.append(torch.einsum("bnd,nd->nb", gradients.to(wide), leaf.detach()[0].to(wide)))
-            first += logits.shape[1]
+            for low in range(0, len(chosen), batch):
+                rows = torch.arange(low, min(low + batch, len(chosen)), device=prompt.device)
+                gradients = _gradients(hidden.body, leaf, cotangents, rows).to(wide)
+                inner = torch.einsum("bnd,nd->nb", gradients, leaf.detach()[0].to(wide))
+                columns.append(inner * probabilities[rows])
+            first += len(chosen)
     return torch.cat(columns, dim=1)
 
 
-def probability_cotangents(logits: Tensor, chosen: Tensor) -> Tensor:
-    """d p(y_m) / d logits, [m, vocab], for logits [m, vocab] and token ids chosen [m, 1]: p_y (1[v = y] - p_v).
+def log_probability_cotangents(logits: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """p(y_m) [m] and d log p(y_m) / d logits, 1[v = y] - p_v, [m, vocab], for logits [m, vocab] and tokens chosen [m].
 
-    Where the model is sure of y, 1 - p_y is a small difference of rounded numbers: automatic differentiation and the
-    plain
-    formula then lose three digits in float32, and one level in a hundred of a confident model's S moves. Summing
-    the other probabilities instead loses none.
+    Derivatives are carried of the logarithm and multiplied by p(y_m) at the end: those of a small probability would
+    underflow in half precision. Where the model is sure of y, 1 - p_y is a small difference of rounded numbers:
+    automatic differentiation and the plain formula then lose three digits in float32, and one level in a hundred of a
+    confident model's S moves. Summing the other probabilities instead loses none.
     """
-    probabilities = logits.softmax(-1)
-    certain = probabilities.gather(-1, chosen)
-    others = probabilities.scatter(-1, chosen, 0.0)
-    return (others * -certain).scatter(-1, chosen, certain * others.sum(-1, keepdim=True))
+    probabilities, column = logits.softmax(-1), chosen[:, None]
+    others = probabilities.scatter(-1, column, 0.0)
+    return probabilities.gather(-1, column)[:, 0], others.neg().scatter(-1, column, others.sum(-1, keepdim=True))
 
 
 @dataclass(frozen=True, kw_only=True)

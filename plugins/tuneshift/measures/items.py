@@ -70,7 +70,9 @@ def attribution(checkpoint: Checkpoint, params: Mapping[str, Json]) -> Take:
             elif len(encoded.ids) + len(ids) > checkpoint.context_length:
                 yield EvidenceItem(id=prompt.id, left_out=_too_long(checkpoint))
             else:
-                values: dict[str, Json] = dict(given.values) if given is not None else {"response": prompt.reference, "ended": None}
+                values: dict[str, Json] = (
+                    dict(given.values) if given is not None else {"response": prompt.reference, "ended": None}
+                )
                 scores = _importance(checkpoint, backend, encoded, ids)
                 if half and checked < PRECISION_PROMPTS and len(ids):
                     values["precision_cost"] = _precision_cost(checkpoint, encoded, ids, scores)
