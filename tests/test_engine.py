@@ -10,11 +10,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import tuneshift.checkpoints
 
+import tuneshift.checkpoints
 from tuneshift.engine import Engine, bars_on
 from tuneshift.errors import CheckpointError, MeasureError, StoreError
 from tuneshift.measures.catalogue import Measure
@@ -58,7 +59,7 @@ def counting(monkeypatch) -> Counting:
         made.loads.append(ref.name)
         if ref.name == "broken":
             raise CheckpointError("broken holds NaN")
-        yield object()
+        yield SimpleNamespace(device=SimpleNamespace(type="cpu"), parameters=1)
 
     monkeypatch.setattr(tuneshift.checkpoints, "load", load)
     monkeypatch.setattr(Measure, "prepare", lambda self, checkpoint, params: made.prepare(checkpoint, params))
@@ -151,12 +152,13 @@ SLOW = """
 import sys, time
 sys.path.insert(0, {tests!r})
 import contextlib, pathlib
+from types import SimpleNamespace
 import tuneshift.checkpoints
 from test_engine import Counting, Measure, engine, task
 made = Counting()
 @contextlib.contextmanager
 def load(ref, *, dtype, device):
-    yield object()
+    yield SimpleNamespace(device=SimpleNamespace(type="cpu"), parameters=1)
 tuneshift.checkpoints.load = load
 def prepare(self, checkpoint, params):
     take = made.prepare(checkpoint, params)
@@ -209,3 +211,23 @@ def test_a_terminal_sees_rate_and_remaining_time_and_ci_nothing(counting, tmp_pa
         made.evidence(task())
         assert ("counting one" in stream.getvalue()) is shown
         assert ("prompt/s" in stream.getvalue()) is shown
+
+
+def test_a_small_model_is_measured_on_one_thread_and_the_users_count_comes_back(counting, tmp_path, monkeypatch):
+    import torch
+
+    before, seen = torch.get_num_threads(), []
+    torch.set_num_threads(2)
+    honest = counting.prepare
+
+    def prepare(checkpoint, params):
+        seen.append(torch.get_num_threads())
+        return honest(checkpoint, params)
+
+    monkeypatch.setattr(counting, "prepare", prepare)
+    try:
+        engine(tmp_path).evidence(task())
+        assert seen == [1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

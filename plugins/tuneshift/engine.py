@@ -69,6 +69,10 @@ def bars_on(stream: TextIO) -> Bars:
     return bar
 
 
+SMALL = 20_000_000
+"""Parameters under which a model is measured on one CPU thread."""
+
+
 @dataclass(kw_only=True)
 class Engine:
     """Evidence on demand: from memory, from the store, or measured.
@@ -168,6 +172,7 @@ class _Loader:
             self.checkpoint = self.stack.enter_context(
                 load(self.ref, dtype=self.ref.dtype or self.settings.dtype, device=self.settings.device)
             )
+            self.stack.enter_context(_fitting_threads(self.checkpoint))
         try:
             return task.measure.prepare(self.checkpoint, task.params)
         except (RuntimeError, ValueError) as error:
@@ -176,6 +181,22 @@ class _Loader:
     def provenance(self) -> dict[str, Json]:
         """Where and with what the evidence was made."""
         return provenance(self.settings, self.ref)
+
+
+@contextmanager
+def _fitting_threads(checkpoint: Checkpoint) -> Iterator[None]:
+    """One thread for a small model on a CPU, restored afterwards: its products are too short to share out, and on a
+    busy
+    machine threads that wait for one another made a minute's run take five."""
+    import torch
+
+    threads = torch.get_num_threads()
+    small = checkpoint.device.type == "cpu" and checkpoint.parameters < SMALL
+    torch.set_num_threads(1 if small else threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def versions() -> dict[str, str]:
