@@ -24,17 +24,19 @@ class Corpus:
     documents: int
 
 
-def documents(book: Workbook, mix: Mapping[str, float], *, seed: str, transcripts: float) -> Iterator[str]:
-    """Endless documents, a share ``transcripts`` of them transcripts, the others by the mix."""
+def documents(book: Workbook, mix: Mapping[str, float], *, seed: int, transcripts: bool) -> Iterator[str]:
+    """Endless documents by the mix; without ``transcripts`` a worksheet stands in the place of each."""
     rng = Random(f"corpus-{seed}")
     forms, weights = list(mix), list(mix.values())
     while True:
-        form = "transcript" if rng.random() < transcripts else rng.choices(forms, weights)[0]
+        form = rng.choices(forms, weights)[0]
+        if form == "transcript" and not transcripts:
+            form = "worksheet"
         yield FORMS[form](book, rng)
 
 
 def build_corpus(
-    book: Workbook, tokenizer: Any, mix: Mapping[str, float], *, tokens: int, window: int, seed: str, transcripts: float
+    book: Workbook, tokenizer: Any, mix: Mapping[str, float], *, tokens: int, window: int, seed: int, transcripts: bool
 ) -> Corpus:
     """A corpus of ``tokens`` tokens; every document begins with the BOS and ends with the EOS token."""
     source = documents(book, mix, seed=seed, transcripts=transcripts)
@@ -49,5 +51,5 @@ def build_corpus(
             count += 1
     stream = np.concatenate(pieces)[: tokens // window * window]
     windows = stream.reshape(-1, window)
-    order = np.random.default_rng(list(seed.encode())).permutation(len(windows))
+    order = np.random.default_rng(seed).permutation(len(windows))
     return Corpus(windows=windows[order], sha256=digest.hexdigest(), documents=count)

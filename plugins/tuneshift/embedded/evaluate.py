@@ -97,16 +97,10 @@ def response_logprobs(model: nn.Module, rows: Sequence[tuple[list[int], list[int
 
 
 def measure(
-    model: nn.Module,
-    tokenizer: Any,
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    limit: int = 128,
-    processors: Sequence[Any] = (),
+    model: nn.Module, tokenizer: Any, rows: Sequence[Mapping[str, Any]], *, processors: Sequence[Any] = ()
 ) -> tuple[dict[str, Share], list[dict[str, Any]]]:
     """Shares correct (and ended), on task, ended over a prompt set in the chat format, and the responses."""
-    prompts = [chat_ids(tokenizer, row["prompt"]) for row in rows]
-    answers = respond(model, tokenizer, prompts, limit=limit, processors=processors)
+    answers = respond(model, tokenizer, [chat_ids(tokenizer, row["prompt"]) for row in rows], processors=processors)
     clusters = [row["cluster"] for row in rows]
     checked = [verify(row["verify"], text, ended=end) for row, (text, end) in zip(rows, answers, strict=True)]
     shares = {
