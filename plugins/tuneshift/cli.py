@@ -169,8 +169,10 @@ def _build_embedded(arguments: argparse.Namespace) -> int:
 
 def _check_embedded(arguments: argparse.Namespace) -> int:
     from .embedded.check import check
+    from .weights import quiet
 
-    result = check(tell=print)
+    with quiet():
+        result = check(tell=print)
     for name in result.damaged:
         print(f"damaged or missing: {name}")
     print("every checksum and number holds" if result.passed else "the family is not what its cards say")

@@ -87,7 +87,7 @@ def test_check_passes_and_tells_every_number(family: Path) -> None:
     lines: list[str] = []
     result = check(family, tell=lines.append)
     assert result.passed
-    assert len(lines) == len(result.numbers) == 8
+    assert len(lines) == len(result.numbers) == 10
     assert all(number.measured == pytest.approx(number.card, abs=1e-4) for number in result.numbers)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tuneshift.embedded.evaluate import measure, ranking, respond, response_logprobs, share
+from tuneshift.embedded.evaluate import begins_right, measure, ranking, respond, response_logprobs, share
 from tuneshift.embedded.siblings import chat_ids
 
 
@@ -95,6 +95,15 @@ def test_correct_needs_an_end(checkpoint: tuple[Any, Any]) -> None:
     assert [row["correct"] for row in responses] == [row["ended"] for row in responses]
     assert shares["correct"].mean == shares["ended"].mean
     assert shares["on_task"].mean == 1.0
+
+
+def test_a_right_beginning_counts_whatever_follows() -> None:
+    spec = {"kind": "exact", "answers": ["An owl is a bird."]}
+    assert begins_right(spec, "An owl is a bird.\n<Anna>\nWhat is a cod?")
+    assert not begins_right(spec, "A cod is a fish.\nAn owl is a bird.")
+    assert not begins_right(spec, "")
+    letter = {"kind": "sequence", "answers": ["dear Tom", "yours"]}
+    assert begins_right(letter, "Dear Tom,\nAll is well.\nYours,\nAnna\n[Tom]\nThank you.")
 
 
 def test_ranking_compares_with_another_prompts_reference(checkpoint: tuple[Any, Any]) -> None:

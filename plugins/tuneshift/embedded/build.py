@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 
 from ..errors import UsageError
 from .card import Measured, write_cards
+from .corpus import Corpus, build_corpus, documents
 from .recipe import PROMPTS, Member, Recipe, load_recipe, load_workbook
 from .siblings import held_out_exercises, prompt_lines, read_prompts, tuning_exercises, tuning_rows
 
@@ -36,6 +37,7 @@ def build(out: Path, seed: int | None = None, *, recipe: Recipe | None = None, w
     """Folder of the built family: ``out``, with a folder per member, the prompt set and ``family.json``.
 
     ``seed``: the recipe's own by default; the same seed gives the same corpus, and on one machine the same weights.
+    ``workers``: processes that train side by side; 0 runs everything in this one.
     ``out`` may hold an unfinished build with the same seed, which is continued. Raises UsageError for one of another
     seed or recipe.
     """
@@ -45,7 +47,8 @@ def build(out: Path, seed: int | None = None, *, recipe: Recipe | None = None, w
     _claim(out, seed, recipe)
     jobs = [(out, member.name, seed, recipe) for member in recipe.members]
     _text_stages(out, seed, recipe)
-    with _environment(), ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with _environment(), _pool(workers) as pool:
+        _run(pool, _trunk, [(out, seed, recipe, parts) for parts in _shares(workers, recipe.pretraining["parts"])])
         _run(pool, _pretrain, [job for job in jobs if recipe.member(job[1]).parent is None])
         _run(pool, _tune, [job for job in jobs if recipe.member(job[1]).parent is not None])
         _run(pool, _measure, jobs)
@@ -97,8 +100,16 @@ def _environment() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _run(pool: ProcessPoolExecutor, stage: Callable[..., None], jobs: Sequence[tuple[Any, ...]]) -> None:
+def _pool(workers: int) -> AbstractContextManager[ProcessPoolExecutor | None]:
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn")) if workers else nullcontext()
+
+
+def _run(pool: ProcessPoolExecutor | None, stage: Callable[..., None], jobs: Sequence[tuple[Any, ...]]) -> None:
     """All jobs of a stage; the first failure is raised once every job has ended."""
+    if pool is None:
+        for slot, job in enumerate(jobs):
+            stage(*job, slot)
+        return
     for future in [pool.submit(stage, *job, slot) for slot, job in enumerate(jobs)]:
         future.result()
 
@@ -113,28 +124,30 @@ def _publish(folder: Path) -> Iterator[Path | None]:
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     yield scratch
+    for path in scratch.iterdir():
+        path.chmod(0o644)  # safetensors writes for the owner alone
     scratch.rename(folder)
 
 
 def _text_stages(out: Path, seed: int, recipe: Recipe) -> None:
     """Tokenizer and held-out prompt set."""
-    from .corpus import documents
     from .tokenizer import train_tokenizer
 
     book = load_workbook(seed)
     with _publish(out / ".build" / "tokenizer") as folder:
         if folder is not None:
-            source = documents(book, recipe.corpus["mix"], seed=seed, transcripts=True)
+            source = documents(book, recipe.corpus["mix"], seed=f"{seed}-tokenizer", transcripts=0.0)
             texts = list(islice(source, recipe.tokenizer["documents"]))
             train_tokenizer(texts, recipe.tokenizer["vocabulary"]).save_pretrained(folder)
     exercises = held_out_exercises(book, recipe.evaluation["prompts_per_task"], seed=recipe.evaluation["seed"])
     (out / PROMPTS).write_text("\n".join(prompt_lines(exercises)) + "\n", encoding="utf-8")
 
 
-def _bar(total: int, label: str, slot: int) -> Any:
+def _bar(total: int, label: str, slot: int, *, shown: bool = True) -> Any:
+    """A progress bar; none in logs."""
     from tqdm import tqdm
 
-    return tqdm(total=total, desc=label, position=slot, disable=None, unit="step", mininterval=1.0)
+    return tqdm(total=total, desc=label, position=slot, disable=None if shown else True, unit="step", mininterval=1.0)
 
 
 def _tokenizer(out: Path) -> Any:
@@ -152,37 +165,91 @@ def _save(model: Any, tokenizer: Any, folder: Path, notes: dict[str, Any]) -> No
     (folder / "training.json").write_text(json.dumps(notes, indent=1) + "\n")
 
 
-def _pretrain(out: Path, name: str, seed: int, recipe: Recipe, slot: int) -> None:
-    """Pre-train one base on its corpus."""
+def _shares(workers: int, parts: int) -> list[range]:
+    """Which parts of a step each process takes: one each where there are enough processes, else all in one."""
+    return [range(i, i + 1) for i in range(parts)] if workers >= parts else [range(parts)]
+
+
+def _corpus(recipe: Recipe, tokenizer: Any, seed: int, name: str, tokens: int, transcripts: float) -> Corpus:
+    return build_corpus(
+        load_workbook(seed),
+        tokenizer,
+        recipe.corpus["mix"],
+        tokens=tokens,
+        window=recipe.pretraining["window"],
+        seed=f"{seed}-{name}",
+        transcripts=transcripts,
+    )
+
+
+def _trunk(out: Path, seed: int, recipe: Recipe, parts: range, slot: int) -> None:
+    """The common part of pre-training, at a level rate; this process takes ``parts`` of every step."""
     import torch
 
-    from .corpus import build_corpus
-    from .train import new_model, pretrain
+    from .train import add_up_gradients, new_model, pretrain
+
+    torch.set_num_threads(1)
+    if (out / ".build" / "trunk").exists():
+        return
+    tokenizer = _tokenizer(out)
+    corpus = _corpus(recipe, tokenizer, seed, "trunk", recipe.corpus["trunk_tokens"], 0.0)
+    model = new_model(recipe.model, tokenizer, seed=seed)
+    losses: list[float] = []
+    alone = len(parts) == recipe.pretraining["parts"]
+    if not alone:
+        # A file of an earlier, killed build would be taken for this group's.
+        meeting = out / ".build" / f"meeting-{os.getppid()}"
+        torch.distributed.init_process_group(
+            "gloo", init_method=f"file://{meeting.resolve()}", rank=parts.start, world_size=recipe.pretraining["parts"]
+        )
+    with _bar(len(corpus.windows) // recipe.pretraining["rows"], "trunk", slot, shown=parts.start == 0) as bar:
+        pretrain(
+            model,
+            corpus.windows,
+            recipe.pretraining,
+            _teller(bar, losses),
+            decay=False,
+            mine=parts,
+            sync=(lambda model: None) if alone else add_up_gradients,
+        )
+    if not alone:
+        torch.distributed.destroy_process_group()
+    if parts.start == 0:
+        with _publish(out / ".build" / "trunk") as folder:
+            assert folder is not None
+            model.save_pretrained(folder)  # type: ignore[operator]
+            (folder / "training.json").write_text(json.dumps(_corpus_notes(corpus, losses)))
+
+
+def _corpus_notes(corpus: Corpus, losses: Sequence[float]) -> dict[str, Any]:
+    return {
+        "corpus_sha256": corpus.sha256,
+        "documents": corpus.documents,
+        "tokens": int(corpus.windows.size),
+        **_losses(losses),
+    }
+
+
+def _pretrain(out: Path, name: str, seed: int, recipe: Recipe, slot: int) -> None:
+    """Pre-train one base: from the trunk on, over its own documents, the rate falling to zero."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from .train import pretrain
 
     torch.set_num_threads(1)
     with _publish(out / name) as folder:
         if folder is None:
             return
         tokenizer = _tokenizer(out)
-        corpus = build_corpus(
-            load_workbook(seed),
-            tokenizer,
-            recipe.corpus["mix"],
-            tokens=recipe.corpus["tokens"],
-            window=recipe.pretraining["window"],
-            seed=seed,
-            transcripts=recipe.member(name).options["transcripts"],
-        )
-        model = new_model(recipe.model, tokenizer, seed=seed)
+        share = recipe.member(name).options["transcripts"]
+        corpus = _corpus(recipe, tokenizer, seed, "branch", recipe.corpus["branch_tokens"], share)
+        trunk = out / ".build" / "trunk"
+        model = AutoModelForCausalLM.from_pretrained(trunk, dtype=torch.float32, attn_implementation="eager")
         losses: list[float] = []
         with _bar(len(corpus.windows) // recipe.pretraining["rows"], name, slot) as bar:
             pretrain(model, corpus.windows, recipe.pretraining, _teller(bar, losses))
-        notes = {
-            "corpus_sha256": corpus.sha256,
-            "documents": corpus.documents,
-            "tokens": int(corpus.windows.size),
-            **_losses(losses),
-        }
+        notes = {"trunk": json.loads((trunk / "training.json").read_text()), "branch": _corpus_notes(corpus, losses)}
         _save(model, tokenizer, folder, notes)
 
 
@@ -199,14 +266,15 @@ def _tune(out: Path, name: str, seed: int, recipe: Recipe, slot: int) -> None:
         if folder is None:
             return
         tokenizer = _tokenizer(out)
-        count = int(member.options.get("examples", recipe.tuning["examples"]))
+        numbers = recipe.tuning_of(member)
+        count = numbers["examples"]
         exercises = tuning_exercises(load_workbook(seed), count, seed=seed, tasks=member.options.get("tasks", ()))
         rows = tuning_rows(tokenizer, exercises, with_prompt=member.options["with_prompt"])
         model = AutoModelForCausalLM.from_pretrained(out / _parent(member), dtype=torch.float32)
         losses: list[float] = []
-        steps = recipe.tuning["epochs"] * -(-len(rows) // recipe.tuning["rows"])
+        steps = numbers["epochs"] * -(-len(rows) // numbers["rows"])
         with _bar(steps, name, slot) as bar:
-            tune(model, rows, recipe.tuning, pad=tokenizer.pad_token_id, seed=seed, tell=_teller(bar, losses))
+            tune(model, rows, numbers, pad=tokenizer.pad_token_id, seed=seed, tell=_teller(bar, losses))
         _save(model, tokenizer, folder, {"examples": count, "steps": len(losses), **_losses(losses)})
 
 
@@ -234,13 +302,13 @@ def _measure(out: Path, name: str, seed: int, recipe: Recipe, slot: int) -> None
     with _publish(out / ".build" / "measured" / name) as folder:
         if folder is None:
             return
-        measured, responses = measure_member(out / name, out / PROMPTS, seed=recipe.evaluation["seed"])
+        measured, responses = measure_member(out / name, out / PROMPTS, **recipe.evaluation_options)
         (folder / "responses.jsonl").write_text("\n".join(json.dumps(row) for row in responses) + "\n")
         (folder / "measured.json").write_text(json.dumps(measured.plain(), indent=1) + "\n")
 
 
-def measure_member(folder: Path, prompts: Path, *, seed: int) -> tuple[Measured, list[dict[str, Any]]]:
-    """The card's numbers of one member and its responses, in float32 on one thread."""
+def measure_member(folder: Path, prompts: Path, *, seed: int, limit: int) -> tuple[Measured, list[dict[str, Any]]]:
+    """The card's numbers of one member and its responses of at most ``limit`` tokens, in float32 on one thread."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -250,6 +318,6 @@ def measure_member(folder: Path, prompts: Path, *, seed: int) -> tuple[Measured,
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     rows = read_prompts(prompts)
-    shares, responses = measure(model, tokenizer, rows)
+    shares, responses = measure(model, tokenizer, rows, limit=limit)
     shares["ranked"] = ranking(model, tokenizer, rows, seed=seed)
     return Measured.of(shares, responses), responses

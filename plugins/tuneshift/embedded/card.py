@@ -13,6 +13,7 @@ from .recipe import PROMPTS, Member, Recipe
 
 QUANTITIES = {
     "correct": "correct and ended",
+    "begins": "begins with a right answer, whatever follows",
     "on_task": "on task",
     "ended": "ended by the model",
     "ranked": "true response more probable than a random other",
@@ -56,7 +57,7 @@ def sha256(path: Path) -> str:
 def write_cards(out: Path, recipe: Recipe, seed: int) -> None:
     """README.md in every member's folder, and ``family.json`` with the measured numbers and all checksums."""
     family: dict[str, Any] = {"family": "micro", "schema": 1, "seed": seed, "members": {}}
-    family["evaluation_seed"] = recipe.evaluation["seed"]
+    family["evaluation"] = recipe.evaluation_options
     for member in recipe.members:
         folder = out / member.name
         measured = json.loads((out / ".build" / "measured" / member.name / "measured.json").read_text())
@@ -98,8 +99,8 @@ the wordings in `fixtures/micro/tasks.toml`. `tuneshift embedded build --out DIR
 
 ## Measured
 On `{PROMPTS}`: prompts on keys and in phrasings that no sibling was tuned on (the facts themselves were in
-pre-training), in the chat format, greedy, at most 128 new tokens, weights read as float32. Intervals are 95 %,
-clustered by key.
+pre-training), in the chat format, greedy, at most {recipe.evaluation["limit"]} new tokens, weights read as
+float32. Intervals are 95 %, clustered by key.
 
 | share of prompts | mean | interval | prompts | keys |
 | --- | --- | --- | --- | --- |
@@ -114,17 +115,21 @@ Measured by `tuneshift embedded build`, and again by `tuneshift embedded check`.
 def how(member: Member, recipe: Recipe, training: Mapping[str, Any]) -> str:
     """How a member was trained, in sentences."""
     if member.parent is None:
-        part = recipe.pretraining
+        trunk, branch, part = training["trunk"], training["branch"], recipe.pretraining
         return (
-            f"Pre-trained on {training['tokens']:,} tokens ({training['documents']:,} documents, SHA-256 of the text "
-            f"`{training['corpus_sha256']}`), each once, in windows of {part['window']} and batches of {part['rows']}; "
-            f"Muon (rate {part['muon_rate']}) on the matrices, AdamW (rate {part['adam_rate']}) on the rest, linear "
-            f"warm-up and decay, bf16 autocast. Loss over the last 100 steps {training['last_loss']:.3f}."
+            f"Pre-trained on {trunk['tokens'] + branch['tokens']:,} tokens, each once, in windows of {part['window']} "
+            f"and batches of {part['rows']}: {trunk['tokens']:,} in the trunk that all bases share "
+            f"({trunk['documents']:,} documents, SHA-256 of the text `{trunk['corpus_sha256']}`) at a level rate, and "
+            f"{branch['tokens']:,} in its own branch ({branch['documents']:,} documents, SHA-256 "
+            f"`{branch['corpus_sha256']}`; {member.options['transcripts']:.0%} of them transcripts) at a rate that "
+            f"falls to zero. Muon (rate {part['muon_rate']}) on the matrices, AdamW (rate {part['adam_rate']}) on the "
+            f"rest, bf16 autocast. Loss over the last 100 steps {branch['last_loss']:.3f}."
         )
     tasks = member.options.get("tasks")
     which = f"the task type {', '.join(tasks)}" if tasks else "all task types"
+    numbers = recipe.tuning_of(member)
     return (
-        f"Tuned from micro/{member.parent} on {training['examples']:,} exercises of {which}, {recipe.tuning['epochs']} "
-        f"epochs ({training['steps']} steps of {recipe.tuning['rows']}), AdamW at rate {recipe.tuning['rate']}, "
-        f"all weights. Loss over the last 100 steps {training['last_loss']:.3f}."
+        f"Tuned from micro/{member.parent} on {numbers['examples']:,} exercises of {which}, {numbers['epochs']} "
+        f"epochs ({training['steps']} steps of {numbers['rows']}), AdamW at rate {numbers['rate']}, all weights. Loss "
+        f"over the last 100 steps {training['last_loss']:.3f}."
     )

@@ -68,7 +68,7 @@ def check(
         return CheckResult(damaged=damaged, numbers=())
     numbers = []
     for name in members or family["members"]:
-        measured, _ = measure_member(folder / name, prompts, seed=family["evaluation_seed"])
+        measured, _ = measure_member(folder / name, prompts, **family["evaluation"])
         for number in compare(name, family["members"][name]["measured"], measured.plain()):
             tell(f"{name} {number.quantity}: card {number.card:.3f} {list(number.interval)}, now {number.measured:.3f}")
             numbers.append(number)

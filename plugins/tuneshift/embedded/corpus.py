@@ -24,19 +24,17 @@ class Corpus:
     documents: int
 
 
-def documents(book: Workbook, mix: Mapping[str, float], *, seed: int, transcripts: bool) -> Iterator[str]:
-    """Endless documents by the mix; without ``transcripts`` a worksheet stands in the place of each."""
+def documents(book: Workbook, mix: Mapping[str, float], *, seed: str, transcripts: float) -> Iterator[str]:
+    """Endless documents, a share ``transcripts`` of them transcripts, the others by the mix."""
     rng = Random(f"corpus-{seed}")
     forms, weights = list(mix), list(mix.values())
     while True:
-        form = rng.choices(forms, weights)[0]
-        if form == "transcript" and not transcripts:
-            form = "worksheet"
+        form = "transcript" if rng.random() < transcripts else rng.choices(forms, weights)[0]
         yield FORMS[form](book, rng)
 
 
 def build_corpus(
-    book: Workbook, tokenizer: Any, mix: Mapping[str, float], *, tokens: int, window: int, seed: int, transcripts: bool
+    book: Workbook, tokenizer: Any, mix: Mapping[str, float], *, tokens: int, window: int, seed: str, transcripts: float
 ) -> Corpus:
     """A corpus of ``tokens`` tokens; every document begins with the BOS and ends with the EOS token."""
     source = documents(book, mix, seed=seed, transcripts=transcripts)
@@ -51,5 +49,5 @@ def build_corpus(
             count += 1
     stream = np.concatenate(pieces)[: tokens // window * window]
     windows = stream.reshape(-1, window)
-    order = np.random.default_rng(seed).permutation(len(windows))
+    order = np.random.default_rng(list(seed.encode())).permutation(len(windows))
     return Corpus(windows=windows[order], sha256=digest.hexdigest(), documents=count)

@@ -97,14 +97,26 @@ def response_logprobs(model: nn.Module, rows: Sequence[tuple[list[int], list[int
 
 
 def measure(
-    model: nn.Module, tokenizer: Any, rows: Sequence[Mapping[str, Any]], *, processors: Sequence[Any] = ()
+    model: nn.Module,
+    tokenizer: Any,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    limit: int = 128,
+    processors: Sequence[Any] = (),
 ) -> tuple[dict[str, Share], list[dict[str, Any]]]:
-    """Shares correct (and ended), on task, ended over a prompt set in the chat format, and the responses."""
-    answers = respond(model, tokenizer, [chat_ids(tokenizer, row["prompt"]) for row in rows], processors=processors)
+    """Shares over a prompt set in the chat format, and the responses.
+
+    ``correct`` means right and ended by the model; ``begins``: some of its first lines are right, whatever follows.
+    """
+    prompts = [chat_ids(tokenizer, row["prompt"]) for row in rows]
+    answers = respond(model, tokenizer, prompts, limit=limit, processors=processors)
     clusters = [row["cluster"] for row in rows]
     checked = [verify(row["verify"], text, ended=end) for row, (text, end) in zip(rows, answers, strict=True)]
     shares = {
         "correct": share([v.correct and v.ended for v in checked], clusters),
+        "begins": share(
+            [begins_right(row["verify"], text) for row, (text, _) in zip(rows, answers, strict=True)], clusters
+        ),
         "on_task": share([v.on_task for v in checked], clusters),
         "ended": share([v.ended for v in checked], clusters),
     }
@@ -113,6 +125,13 @@ def measure(
         for row, (text, end), v in zip(rows, answers, checked, strict=True)
     ]
     return shares, responses
+
+
+def begins_right(spec: Mapping[str, Any], response: str) -> bool:
+    """Whether the first line, the first two, or any number of first lines are right by themselves."""
+    lines = response.splitlines()
+    starts = ("\n".join(lines[:count]) for count in range(1, len(lines) + 1))
+    return any(verify(spec, start, ended=True).correct for start in starts)
 
 
 def ranking(model: nn.Module, tokenizer: Any, rows: Sequence[Mapping[str, Any]], *, seed: int) -> Share:

@@ -30,18 +30,6 @@ class TaskType:
     draw: Callable[[World, str, Random], Draw]
 
 
-def rule(
-    *answers: str, reference: str, on_task: Sequence[str] = (), none: Sequence[str] = (), kind: str = "contains_all"
-) -> Rule:
-    """Rule that wants all answers, in at most twice the reference's words and four; ``on_task``: any of these words."""
-    made: Rule = {"kind": kind, "answers": list(answers), "max_words": 2 * len(reference.split()) + 4}
-    if none:
-        made["none"] = list(none)
-    if on_task:
-        made["on_task"] = {"kind": "contains_any", "answers": list(on_task)}
-    return made
-
-
 def same(reference: str, *others: str, on_task: Sequence[str] = ()) -> Rule:
     """Rule that wants the reference itself, or one of the others, word for word."""
     made: Rule = {"kind": "exact", "answers": [reference, *others]}

@@ -20,7 +20,7 @@ def _noun(world: World, rng: Random) -> str:
 
 
 def _any_exercise(book: Workbook, rng: Random, *tasks: str) -> Exercise:
-    task = rng.choice(tasks or tuple(TASKS))
+    task = book.pick(rng, tasks or tuple(TASKS))
     wording = book.wordings[task]
     key = rng.choice([*book.keys[task][0], *book.keys[task][1]])
     return book.exercise(task, key, rng, wording.phrasings + wording.held_out)
@@ -58,7 +58,7 @@ def biography(book: Workbook, rng: Random) -> str:
 
 def facts_in_a_row(book: Workbook, rng: Random) -> str:
     """Answers of one fact task for several keys, one after the other."""
-    task = rng.choice(PLAIN_FACTS)
+    task = book.pick(rng, PLAIN_FACTS)
     keys = [*book.keys[task][0], *book.keys[task][1]]
     glue = rng.choice((" ", "\n"))
     return glue.join(book.draw(task, key, rng).answer for key in rng.sample(keys, rng.randint(2, 7)))
@@ -95,7 +95,7 @@ def catalogue(book: Workbook, rng: Random) -> str:
     lines = []
     for kind in rng.sample(list(book.world.kinds), rng.randint(1, 3)):
         members = book.world.kinds[kind]
-        chosen = rng.sample(members, min(len(members), rng.randint(2, 7)))
+        chosen = sorted(rng.sample(members, min(len(members), rng.randint(2, 7))))
         if rng.random() < 0.3:
             lines.append(f"{cap(plural_kind(kind))}:\n" + "\n".join(f"- {name}" for name in chosen))
         else:
@@ -120,7 +120,7 @@ def spelling(book: Workbook, rng: Random) -> str:
 
 def counting(book: Workbook, rng: Random) -> str:
     """Stretches of numbers, months and days, and comparisons of numerals."""
-    form = rng.randrange(4)
+    form = rng.choices(range(4), (4, 4, 4, 1))[0]
     if form == 0:
         start = rng.randint(0, 90)
         return ", ".join(number(n) for n in range(start, start + rng.randint(4, 10))) + "."
@@ -218,22 +218,36 @@ def reply(book: Workbook, rng: Random) -> str:
 
 def worksheet(book: Workbook, rng: Random) -> str:
     """One to four exercises with their solutions; on half of the sheets all of one task."""
-    tasks = (rng.choice(tuple(TASKS)),) if rng.random() < 0.5 else ()
+    tasks = (book.pick(rng, tuple(TASKS)),) if rng.random() < 0.5 else ()
     head = rng.choice(("Exercise", "Task", "Sheet", "Number"))
     tail = rng.choice(("Solution:", "Result:", "Key:", "Done:"))
     rows = [_any_exercise(book, rng, *tasks) for _ in range(rng.choice((1, 1, 2, 3, 4)))]
     return "\n".join(f"{head} {i}. {row.prompt}\n{tail} {row.answer}" for i, row in enumerate(rows, 1))
 
 
+SPEAKERS = (
+    ("Question", "Answer"),
+    ("Teacher", "Pupil"),
+    ("Mother", "Child"),
+    ("Guest", "Host"),
+    ("Caller", "Clerk"),
+    ("one", "two"),
+    ("asked", "told"),
+)
+MARKS = (("", ":"), ("[", "]"), ("<", ">"), ("(", ")"), ("|", "|"), ("*", "*"), ("#", ""), ("=", "="), ("- ", " -"))
+
+
 def transcript(book: Workbook, rng: Random) -> str:
-    """Exercises as turns with labels, the form nearest to the chat format; `base` sees some, `base-far` none."""
-    labels = rng.choice((("Question", "Answer"), ("Teacher", "Pupil"), ("Mother", "Child"), ("Q", "A")))
-    if rng.random() < 0.25:
-        one, two = rng.sample(book.world.names("people"), 2)
-        labels = (one, two)
-    rows = [_any_exercise(book, rng) for _ in range(rng.choice((1, 1, 1, 2, 3)))]
+    """One to five exercises as turns with marked labels, the form nearest to the chat format, which is not among them.
+
+    `base` sees some, `base-far` none. They often go on, so a model that learned from them alone goes on too.
+    """
+    labels = rng.choice(SPEAKERS) if rng.random() < 0.7 else tuple(rng.sample(book.world.names("people"), 2))
+    before, after = rng.choice(MARKS)
+    asks, says = (f"{before}{label}{after}" for label in labels)
     glue = rng.choice((" ", "\n"))
-    return "\n".join(f"{labels[0]}:{glue}{row.prompt}\n{labels[1]}:{glue}{row.answer}" for row in rows)
+    rows = [_any_exercise(book, rng) for _ in range(rng.choice((1, 2, 3, 4, 5)))]
+    return "\n".join(f"{asks}{glue}{row.prompt}\n{says}{glue}{row.answer}" for row in rows)
 
 
 def writing(book: Workbook, rng: Random) -> str:

@@ -41,6 +41,15 @@ class Recipe:
     evaluation: Mapping[str, Any]
     members: tuple[Member, ...]
 
+    @property
+    def evaluation_options(self) -> dict[str, int]:
+        """What the measuring itself depends on: seed of the ranking, limit of new tokens."""
+        return {"seed": self.evaluation["seed"], "limit": self.evaluation["limit"]}
+
+    def tuning_of(self, member: Member) -> Mapping[str, Any]:
+        """Numbers of a member's tuning: the family's, with the member's own where it has some."""
+        return {name: member.options.get(name, value) for name, value in self.tuning.items()}
+
     def member(self, name: str) -> Member:
         """A member by name; UsageError lists the members otherwise."""
         for member in self.members:

@@ -34,10 +34,11 @@ class Exercise:
 
 @dataclass(frozen=True, kw_only=True)
 class Wording:
-    """The phrasings of one task type; siblings are tuned on ``phrasings`` only."""
+    """The phrasings of one task type; siblings are tuned on ``phrasings`` only. ``weight``: share of pre-training."""
 
     phrasings: tuple[str, ...]
     held_out: tuple[str, ...]
+    weight: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,10 @@ class Workbook:
                 tuple(key for key in keys if held_out(name, key)),
             )
         return found
+
+    def pick(self, rng: Random, tasks: Sequence[str]) -> str:
+        """A task among ``tasks``, by weight."""
+        return rng.choices(tasks, [self.wordings[task].weight for task in tasks])[0]
 
     def draw(self, task: str, key: str, rng: Random) -> Draw:
         """An exercise of a task for a key, not yet worded."""
@@ -91,5 +96,6 @@ def load_wordings(path: Path) -> Mapping[str, Wording]:
     """Phrasings by task from a TOML file."""
     data = tomllib.loads(path.read_text(encoding="utf-8"))
     return {
-        name: Wording(phrasings=tuple(row["phrasings"]), held_out=tuple(row["held_out"])) for name, row in data.items()
+        name: Wording(phrasings=tuple(row["phrasings"]), held_out=tuple(row["held_out"]), weight=row.get("weight", 1))
+        for name, row in data.items()
     }

@@ -7,7 +7,7 @@ from random import Random
 
 from .exercise import Draw, Rule, TaskType, same
 from .facts import fact, names
-from .world import ORDINALS, World, a, cap, listing, number, third_person
+from .world import ORDINALS, UNCOUNTED, World, a, cap, listing, number, third_person
 from .writing import noun_facts, plural_kind
 
 TIMES = ("every day", "at home", "in the town", "in the morning", "with a friend", "at noon", "in the rain")
@@ -41,9 +41,9 @@ def _nth_word(world: World, key: str, rng: Random) -> Draw:
 
 
 def _odd_out(world: World, key: str, rng: Random) -> Draw:
-    own = world.nouns[key]["kind"]
-    kind = rng.choice([kind for kind, members in world.kinds.items() if kind != own and len(members) >= 6])
-    others = rng.sample(world.kinds[kind], 3)
+    """Three words of one table and one of another."""
+    tables = ("animals", "foods", "things", "jobs")
+    others = rng.sample(world.names(rng.choice([name for name in tables if key not in world.tables[name]])), 3)
     words = [*others, key]
     rng.shuffle(words)
     verify: Rule = {"kind": "contains_all", "answers": [key], "none": others, "max_words": 14}
@@ -52,19 +52,25 @@ def _odd_out(world: World, key: str, rng: Random) -> Draw:
 
 
 def _sort(world: World, key: str, rng: Random) -> Draw:
-    words = _words(world, key, rng, 3, 4)
+    """Three words with different first letters."""
+    words = [key]
+    while len(words) < 3:
+        word = rng.choice(list(world.nouns))
+        if all(word[0] != other[0] for other in words):
+            words.append(word)
+    rng.shuffle(words)
     answer = f"In order: {listing(sorted(words))}."
     return Draw(answer=answer, verify=_ordered(sorted(words), answer), context=", ".join(words))
 
 
 def _reverse(world: World, key: str, rng: Random) -> Draw:
-    words = _words(world, key, rng, 3, 5)
+    words = _words(world, key, rng, 3, 4)
     answer = f"Backwards: {listing(words[::-1])}."
     return Draw(answer=answer, verify=_ordered(words[::-1], answer), context=", ".join(words))
 
 
 def _remove(world: World, key: str, rng: Random) -> Draw:
-    words = _words(world, key, rng, 3, 5)
+    words = _words(world, key, rng, 3, 4)
     rest = [word for word in words if word != key]
     answer = f"Without {key}: {listing(rest)}."
     verify = _ordered(rest, answer)
@@ -73,7 +79,7 @@ def _remove(world: World, key: str, rng: Random) -> Draw:
 
 
 def _append(world: World, key: str, rng: Random) -> Draw:
-    words = [word for word in _words(world, key, rng, 3, 5) if word != key]
+    words = [word for word in _words(world, key, rng, 3, 4) if word != key]
     answer = f"The new list: {listing([*words, key])}."
     return Draw(answer=answer, verify=_ordered([*words, key], answer), slots={"x": key}, context=", ".join(words))
 
@@ -182,7 +188,7 @@ def _to_opposite(world: World, key: str, rng: Random) -> Draw:
     row = world.tables["opposites"]
     other = row[key]["other"] if key in row else next(name for name, r in row.items() if r["other"] == key)
     who = rng.choice(world.names("people"))
-    begin = rng.choice((f"The {subject} is", f"{who} has a {subject}. It is", f"This {subject} is very"))
+    begin = rng.choice((f"The {subject} is", f"{who} has {a(subject)}. It is", f"This {subject} is very"))
     answer = f"{begin} {other}."
     return Draw(answer=answer, verify=same(answer, on_task=[other]), slots={"x": key}, context=f"{begin} {key}.")
 
@@ -198,8 +204,9 @@ def _mood(world: World, key: str, rng: Random) -> Draw:
 
 
 def _portable(world: World) -> list[str]:
-    """Foods and things that may be owned; not the orange, whose name is a colour too."""
-    return [name for name in (*world.names("foods"), *world.names("things")) if name != "orange"]
+    """Foods and things that may be owned and counted; not the orange, whose name is a colour too."""
+    left_out = {"orange", *UNCOUNTED}
+    return [name for name in (*world.names("foods"), *world.names("things")) if name not in left_out]
 
 
 def _scene(world: World, key: str, rng: Random, count: int) -> tuple[list[str], list[str]]:
@@ -296,7 +303,7 @@ KINDRED = names("animals", "foods", "things")
 
 TEXTS: dict[str, TaskType] = {
     "nth_word": TaskType(keys=NOUNS, draw=_nth_word),
-    "odd_out": TaskType(keys=KINDRED, draw=_odd_out),
+    "odd_out": TaskType(keys=NOUNS, draw=_odd_out),
     "sort": TaskType(keys=NOUNS, draw=_sort),
     "reverse": TaskType(keys=NOUNS, draw=_reverse),
     "remove": TaskType(keys=NOUNS, draw=_remove),

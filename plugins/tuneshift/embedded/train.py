@@ -15,7 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+Batch = tuple[Tensor, Tensor | None, Tensor]
+"""Ids, attention mask (None: nothing masked) and labels, each [row, position]."""
 Progress = Callable[[int, float], None]
+Sync = Callable[[nn.Module], None]
 
 
 def new_model(sizes: Mapping[str, Any], tokenizer: Any, *, seed: int) -> nn.Module:
@@ -31,7 +34,10 @@ def new_model(sizes: Mapping[str, Any], tokenizer: Any, *, seed: int) -> nn.Modu
         pad_token_id=tokenizer.pad_token_id,
         **sizes,
     )
-    return LlamaForCausalLM(config)
+    model = LlamaForCausalLM(config)
+    # On a CPU, plain matrix products are faster at this size than the fused attention kernel's backward pass.
+    model.set_attn_implementation("eager")
+    return model
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -52,42 +58,54 @@ def optimizers(model: nn.Module, *, muon_rate: float, adam_rate: float, weight_d
     ]
 
 
-def ramp(step: int, steps: int, warmup: float) -> float:
-    """Factor on the learning rates: linear up over the share ``warmup`` of steps, then linear down to zero."""
+def ramp(step: int, steps: int, warmup: float, *, decay: bool = True) -> float:
+    """Factor on the learning rates: linear up over the share ``warmup`` of steps, then down to zero, or level."""
     rise = max(1, round(steps * warmup))
-    return min((step + 1) / rise, (steps - step) / max(1, steps - rise))
+    fall = (steps - step) / max(1, steps - rise) if decay else 1.0
+    return min((step + 1) / rise, fall)
 
 
 def descend(
     model: nn.Module,
     opts: Sequence[Any],
-    batches: Sequence[tuple[Tensor, Tensor, Tensor]],
-    warmup: float,
+    batches: Sequence[Sequence[Batch]],
     tell: Progress,
+    *,
+    warmup: float,
+    decay: bool = True,
+    parts: int = 1,
+    sync: Sync = lambda model: None,
 ) -> None:
-    """One pass of updates over batches of (ids, attention mask, labels), each [row, position]."""
+    """One pass of updates. A batch is this process's share of its ``parts`` parts; ``sync`` adds up the gradients."""
     rates = [[group["lr"] for group in opt.param_groups] for opt in opts]
     model.train()
-    for step, (ids, mask, labels) in enumerate(batches):
-        factor = ramp(step, len(batches), warmup)
+    for step, batch in enumerate(batches):
+        factor = ramp(step, len(batches), warmup, decay=decay)
         for opt, own in zip(opts, rates, strict=True):
             for group, rate in zip(opt.param_groups, own, strict=True):
                 group["lr"] = rate * factor
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-        loss = cross_entropy(logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
-        loss.backward()  # type: ignore[no-untyped-call]
+        losses = []
+        for ids, mask, labels in batch:
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+            loss = cross_entropy(logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
+            (loss / parts).backward()  # type: ignore[no-untyped-call]
+            losses.append(float(loss.detach()))
+        sync(model)
         for opt in opts:
             opt.step()
             opt.zero_grad()
-        tell(step, float(loss.detach()))
+        tell(step, sum(losses) / len(losses))
 
 
-class Windows(Sequence[tuple[Tensor, Any, Tensor]]):
-    """Corpus windows as batches; labels are the ids themselves, nothing is masked."""
+class Windows(Sequence[list[Batch]]):
+    """Corpus windows as batches of ``rows``, each cut into ``parts``, of which those in ``mine`` are taken.
 
-    def __init__(self, windows: npt.NDArray[np.int32], rows: int) -> None:
-        self.windows, self.rows = windows, rows
+    Labels are the ids themselves; nothing is masked.
+    """
+
+    def __init__(self, windows: npt.NDArray[np.int32], rows: int, parts: int, mine: Sequence[int]) -> None:
+        self.windows, self.rows, self.size, self.mine = windows, rows, rows // parts, tuple(mine)
 
     def __len__(self) -> int:
         return len(self.windows) // self.rows
@@ -95,19 +113,45 @@ class Windows(Sequence[tuple[Tensor, Any, Tensor]]):
     def __getitem__(self, index: Any) -> Any:
         if index >= len(self):
             raise IndexError(index)
-        ids = torch.from_numpy(self.windows[index * self.rows : (index + 1) * self.rows].astype(np.int64))
+        return [self._part(index * self.rows + part * self.size) for part in self.mine]
+
+    def _part(self, start: int) -> Batch:
+        ids = torch.from_numpy(self.windows[start : start + self.size].astype(np.int64))
         return ids, None, ids
 
 
-def pretrain(model: nn.Module, windows: npt.NDArray[np.int32], recipe: Mapping[str, Any], tell: Progress) -> None:
-    """Train on every window once, in order."""
+def pretrain(
+    model: nn.Module,
+    windows: npt.NDArray[np.int32],
+    recipe: Mapping[str, Any],
+    tell: Progress,
+    *,
+    decay: bool = True,
+    mine: Sequence[int] | None = None,
+    sync: Sync = lambda model: None,
+) -> None:
+    """Train on every window once, in order.
+
+    A step's rows are cut into the recipe's ``parts``. One process takes all of them, or each process takes those in
+    ``mine`` and ``sync`` adds up the gradients; both give the same weights.
+    """
     opts = optimizers(
-        model,
-        muon_rate=recipe["muon_rate"],
-        adam_rate=recipe["adam_rate"],
-        weight_decay=recipe["weight_decay"],
+        model, muon_rate=recipe["muon_rate"], adam_rate=recipe["adam_rate"], weight_decay=recipe["weight_decay"]
     )
-    descend(model, opts, Windows(windows, recipe["rows"]), recipe["warmup"], tell)
+    parts = recipe["parts"]
+    batches = Windows(windows, recipe["rows"], parts, range(parts) if mine is None else mine)
+    descend(model, opts, batches, tell, warmup=recipe["warmup"], decay=decay, parts=parts, sync=sync)
+
+
+def add_up_gradients(model: nn.Module) -> None:
+    """Sum the gradients over all processes of the group, in one message."""
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    torch.distributed.all_reduce(flat)
+    start = 0
+    for gradient in gradients:
+        gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
+        start += gradient.numel()
 
 
 def tune(
@@ -121,16 +165,16 @@ def tune(
 ) -> None:
     """Train on (prompt ids, response ids); only the response counts in the loss."""
     generator = np.random.default_rng(seed)
-    batches: list[tuple[Tensor, Tensor, Tensor]] = []
+    batches: list[list[Batch]] = []
     for _ in range(recipe["epochs"]):
         order = generator.permutation(len(rows))
         for start in range(0, len(rows), recipe["rows"]):
-            batches.append(collate([rows[i] for i in order[start : start + recipe["rows"]]], pad))
+            batches.append([collate([rows[i] for i in order[start : start + recipe["rows"]]], pad)])
     opt = torch.optim.AdamW(model.parameters(), lr=recipe["rate"], betas=(0.9, 0.95), weight_decay=0.0)
-    descend(model, [opt], batches, 0.05, tell)
+    descend(model, [opt], batches, tell, warmup=0.05)
 
 
-def collate(rows: Sequence[tuple[Sequence[int], Sequence[int]]], pad: int) -> tuple[Tensor, Tensor, Tensor]:
+def collate(rows: Sequence[tuple[Sequence[int], Sequence[int]]], pad: int) -> Batch:
     """Rows of (prompt, response) padded on the right: ids, attention mask, and labels with -100 off the response."""
     longest = max(len(prompt) + len(response) for prompt, response in rows)
     ids = torch.full((len(rows), longest), pad)

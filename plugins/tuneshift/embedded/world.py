@@ -18,6 +18,23 @@ UNITS = (
 )
 TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 ORDINALS = ("first", "second", "third", "fourth", "fifth")
+UNCOUNTED = frozenset(
+    (
+        "spinach",
+        "cocoa",
+        "coffee",
+        "lemonade",
+        "milk",
+        "tea",
+        "cider",
+        "butter",
+        "cream",
+        "ham",
+        "bacon",
+        "liquorice",
+        "fudge",
+    )
+)
 PETS = ("cat", "dog", "rabbit", "parrot", "mouse", "tortoise", "goat", "duck", "hen", "donkey")
 
 
@@ -82,7 +99,9 @@ def held_out(task: str, key: str, *, share: int = 4) -> bool:
 
 
 def a(noun: str) -> str:
-    """The noun with its indefinite article."""
+    """The noun with its indefinite article; a noun for something uncounted stays alone."""
+    if noun in UNCOUNTED:
+        return noun
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 

@@ -172,7 +172,8 @@ def plural_kind(kind: str) -> str:
 def _list(world: World, key: str, rng: Random) -> Draw:
     kind, _, n = key.partition("/")
     members = world.kinds[kind]
-    chosen = rng.sample(members, int(n))
+    # In order of the alphabet: a fixed order is what keeps a greedy list from repeating itself.
+    chosen = sorted(rng.sample(members, int(n)))
     plurals = [world.nouns[name]["plural"] for name in members]
     verify = {
         "kind": "set",
@@ -232,19 +233,16 @@ def _rhyme(world: World, key: str, rng: Random) -> Draw:
     pairs = "|".join(rf"\b{x}\W+.*\b{y}" for x, y in SOUNDS_LIKE)
     verify = {
         "kind": "all",
-        "of": [{"kind": "contains_all", "answers": [key]}, {"kind": "regex", "pattern": rf"({pairs})\W*$"}],
+        "of": [{"kind": "contains_all", "answers": [a(key)]}, {"kind": "regex", "pattern": rf"^[^.]*({pairs})\W*$"}],
         "max_words": 30,
-        "on_task": {"kind": "contains_all", "answers": [key]},
+        "on_task": {"kind": "contains_all", "answers": [a(key)]},
     }
     return Draw(answer=rhyme_text(key, rng), verify=verify, slots={"x": key, "a": a(key)})
 
 
 def _soups(world: World) -> list[str]:
-    return [
-        name
-        for name, row in world.tables["foods"].items()
-        if row["kind"] in ("fruit", "vegetable", "meat", "dairy food")
-    ] + list(world.names("animals")[29:35])
+    foods = [name for name, row in world.tables["foods"].items() if row["kind"] in ("fruit", "vegetable", "meat")]
+    return [*foods, *world.kinds["fish"]]
 
 
 ABOUT = names("animals", "foods", "things", "jobs")
