@@ -40,7 +40,7 @@ def add_options(parser: pytest.Parser) -> None:
     add("--shift-store", metavar="DIR",
         help=f"Evidence store (default: ${STORE_VARIABLE}, else the user's cache folder).")  # fmt: skip
     add("--shift-dtype", default="float32", choices=("float32", "bfloat16", "float16", "float64"),
-        help="dtype of weights and forward passes (default: %(default)s; half moves 1 level in 5).")  # fmt: skip
+        help="dtype of weights and forward passes (default: %(default)s; half precision moves levels).")  # fmt: skip
     add(
         "--shift-device",
         default="auto",
