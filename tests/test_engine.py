@@ -122,7 +122,7 @@ def test_what_was_measured_before_a_failure_is_kept(counting, tmp_path):
 def test_a_damaged_chunk_is_named_set_aside_and_measured_again(counting, tmp_path):
     engine(tmp_path).evidence(task())
     chunk = next(tmp_path.rglob("chunk-00001.safetensors"))
-    chunk.write_bytes(chunk.read_bytes()[:-1] + b"\x55")
+    chunk.write_bytes(chunk.read_bytes()[:-1] + bytes([chunk.read_bytes()[-1] ^ 1]))
     counting.asked = []
     with pytest.warns(EvidenceWarning, match="chunk-00001"):
         made = engine(tmp_path).evidence(task())
