@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import resource
 import statistics
 import time
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils import flop_counter
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tuneshift.architectures import LlamaBlocks, llama_blocks
@@ -150,8 +151,10 @@ def floor_flops(blocks: LlamaBlocks, n: int, m: int) -> float:
 
 
 def flops(way: Way, prompt: Tensor, response: Tensor) -> float:
-    """Matrix work of one call as torch counts it."""
-    with FlopCounterMode(display=False) as counter:
+    """Matrix work of one call as torch counts it, the in-place products included, which it leaves out by default."""
+    aten = torch.ops.aten
+    in_place = {aten.addmm_: flop_counter.addmm_flop, aten.baddbmm_: flop_counter.baddbmm_flop}
+    with flop_counter.FlopCounterMode(display=False, custom_mapping=in_place) as counter:
         way(prompt, response)
     return float(counter.get_total_flops())
 
@@ -165,16 +168,25 @@ def quiet() -> Iterator[None]:
 
 
 def extra_memory(way: Way, prompt: Tensor, response: Tensor, device: str) -> float:
-    """Peak memory of a call beyond what was in use, MB. On a CPU the growth of the process's peak: a lower bound where
-    an earlier call already reached higher."""
+    """Peak memory of a call beyond what was in use before it, MB. On a CPU the growth of a forked process's peak."""
     if device != "cpu":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         way(prompt, response)
         return float(torch.cuda.max_memory_allocated() - before) / 1e6
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    way(prompt, response)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3
+    reader, writer = multiprocessing.Pipe(duplex=False)
+
+    def call() -> None:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # a fork's peak starts at what it has now
+        way(prompt, response)
+        writer.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3)
+
+    child = multiprocessing.get_context("fork").Process(target=call)
+    child.start()
+    child.join()
+    if child.exitcode:
+        raise SystemExit(f"the memory measurement ended with exit code {child.exitcode}")
+    return float(reader.recv())
 
 
 def agreement(blocks: LlamaBlocks, way: Way, prompt: Tensor, response: Tensor) -> tuple[float, int]:
