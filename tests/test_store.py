@@ -550,7 +550,7 @@ def test_reading_works_on_a_read_only_store_and_writing_says_why_not(
     assert len(store.read(key()).items) == 7
     assert [s.complete for s in store.list()] == [True]
     assert list(store.verify()) == []
-    with pytest.raises(StoreError, match="permission denied: name another folder for the store"):
+    with pytest.raises(StoreError, match="permission denied: name another store with --shift-store"):
         fill(store)
     with pytest.raises(StoreError, match="permission denied"):
         list(store.prune(older_than_days=0))
@@ -587,7 +587,7 @@ def test_a_root_that_is_a_file(tmp_path: Path) -> None:
         lambda: fill(store),
         lambda: [*store.list()],
     ):
-        with pytest.raises(StoreError, match="a file is where a folder should be: name another folder"):
+        with pytest.raises(StoreError, match="a file is where a folder should be: name another store"):
             attempt()
 
 

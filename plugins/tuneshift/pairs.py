@@ -73,7 +73,7 @@ def resolve_pairs(
                 raise PairError(f"--pair {name}: {path} has no such pair; {options(name, known)}.")
         pairs = tuple(known[name] for name in dict.fromkeys(names or known))
     if prompts:
-        here = _Place(label="--prompts", folder=Path.cwd())
+        here = _Place(label="--shift-prompts", folder=Path.cwd())
         sources = tuple(_prompt_source(value, here) for value in prompts)
         pairs = tuple(replace(pair, prompts=sources) for pair in pairs)
     return pairs

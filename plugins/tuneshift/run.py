@@ -130,6 +130,10 @@ class Run:
 
     def _check_checkpoints(self, pair: ModelPair) -> None:
         live = [ref for ref in _roles(pair).values() if ref.evidence is None]
+        if live:
+            from .checkpoints import resolve_device
+
+            resolve_device(self.options.settings.device)
         for ref in live:
             self._inspect(ref)
         for ref in live:

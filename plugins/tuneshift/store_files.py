@@ -82,15 +82,15 @@ def store_error(error: OSError, doing: str, note: str = "") -> StoreError:
     """A StoreError that says in the user's words why ``doing`` failed; ``note`` is what became of the work so far."""
     reasons = {
         **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "the disk is full (or a quota is used up): free some space"),
-        errno.EROFS: "it lies on a read-only file system: name another folder for the store",
+        errno.EROFS: "it lies on a read-only file system: name another store with --shift-store",
         **dict.fromkeys(
-            (errno.EACCES, errno.EPERM), "permission denied: name another folder for the store or change its owner"
+            (errno.EACCES, errno.EPERM), "permission denied: name another store with --shift-store or change its owner"
         ),
         **dict.fromkeys(
-            (errno.ENOTDIR, errno.EEXIST), "a file is where a folder should be: name another folder for the store"
+            (errno.ENOTDIR, errno.EEXIST), "a file is where a folder should be: name another store with --shift-store"
         ),
     }
-    reason = reasons.get(error.errno or 0, "check the disk, or name another folder for the store")
+    reason = reasons.get(error.errno or 0, "check the disk, or name another store with --shift-store")
     return StoreError(f"could not {doing}: {reason}{note} [{error}]")
 
 

@@ -187,7 +187,7 @@ def _document(path: Path) -> dict[str, Any]:
     if isinstance(version := found.get("format"), int) and version > FORMAT:
         raise FutureEvidence(
             f"{path} has evidence format {version}; this tuneshift reads formats up to {FORMAT}. "
-            "Upgrade tuneshift, or name another folder for the store"
+            "Upgrade tuneshift, or name another store with --shift-store"
         )
     if found.get("sha256") != _seal(found):
         raise DamagedEvidence(path, "its checksum does not fit its content")

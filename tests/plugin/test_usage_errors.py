@@ -77,9 +77,13 @@ def test_a_store_that_is_a_file(suites, tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(("--shift-alpha", "2"), "*--shift-alpha is 2.0*"), (("--shift-max-new-tokens", "0"), "*at least 1*")],
+    [
+        (("--shift-alpha", "2"), "*--shift-alpha is 2.0*"),
+        (("--shift-max-new-tokens", "0"), "*at least 1*"),
+        (("--shift-device", "tpu"), "*tpu*"),
+    ],
 )
-def test_numbers_out_of_range(suites, options, message):
+def test_options_out_of_range(suites, options, message):
     refused(suites(*options), message)
 
 
