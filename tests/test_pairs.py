@@ -217,7 +217,10 @@ def test_base_and_tuned_make_one_pair(folder: Path, monkeypatch: pytest.MonkeyPa
         ({"base": "./nowhere", "tuned": "tuned"}, "--base: './nowhere' is neither a folder"),
         ({"base": "", "tuned": "tuned"}, "--base: the string is empty"),
         ({"base": "recorded/llama-7b.attributions.parquet", "tuned": "tuned"}, "goes under 'evidence' in a pair file"),
-        ({"base": "base", "tuned": "tuned", "prompts": ["no/set.jsonl"]}, "--shift-prompts: prompt set 'no/set.jsonl' does"),
+        (
+            {"base": "base", "tuned": "tuned", "prompts": ["no/set.jsonl"]},
+            "--shift-prompts: prompt set 'no/set.jsonl' does",
+        ),
     ],
 )
 def test_contradicting_options(
