@@ -152,11 +152,20 @@ def floor_flops(blocks: LlamaBlocks, n: int, m: int) -> float:
 
 def flops(way: Way, prompt: Tensor, response: Tensor) -> float:
     """Matrix work of one call as torch counts it, the in-place products included, which it leaves out by default."""
-    aten = torch.ops.aten
-    in_place = {aten.addmm_: flop_counter.addmm_flop, aten.baddbmm_: flop_counter.baddbmm_flop}
+    products = {torch.ops.aten.addmm_: flop_counter.mm_flop, torch.ops.aten.baddbmm_: flop_counter.bmm_flop}
+    in_place = {op: _accumulated(count) for op, count in products.items()}
     with flop_counter.FlopCounterMode(display=False, custom_mapping=in_place) as counter:
         way(prompt, response)
     return float(counter.get_total_flops())
+
+
+def _accumulated(count: Callable[..., int]) -> Callable[..., int]:
+    """The count of an accumulating product, from its shapes (total, left, right)."""
+
+    def flops_of(_total: torch.Size, left: torch.Size, right: torch.Size, **_: Any) -> int:
+        return count(left, right)
+
+    return flops_of
 
 
 @contextmanager

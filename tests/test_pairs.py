@@ -287,10 +287,16 @@ def test_importing_pairs_imports_no_model_library() -> None:
 def test_the_shipped_pair_file_names_the_micro_pair(shipped: Path) -> None:
     (shipped / "expectations").mkdir()
     (shipped / "expectations" / "micro.toml").write_text("")
+    for name in ("response-only", "single-task"):
+        (shipped / "models" / "micro" / name).mkdir(parents=True)
     (shipped / "pairs.toml").write_text((Path(__file__).parents[1] / "fixtures" / "pairs.toml").read_text())
     (pair,) = resolve(shipped)
     assert (pair.name, pair.base.name, pair.tuned.name) == ("micro", "micro/base", "micro/instruct")
     assert pair.prompts == (PromptSource(path="micro-heldout"),)
+    assert {role: ref.name for role, ref in pair.siblings.items()} == {
+        "response_tuned": "micro/response-only",
+        "single_task_tuned": "micro/single-task",
+    }
     assert pair.expectations == shipped / "expectations" / "micro.toml"
 
 
@@ -305,3 +311,13 @@ def test_the_documented_pair_file_is_read(folder: Path) -> None:
     pairs = read(folder, "\n".join(line.removeprefix("    ") for line in text.splitlines()))
     assert list(pairs) == ["qwen", "mine", "llama-vicuna"]
     assert pairs["llama-vicuna"].prompts[0].groups == {"self-instruct": "user_oriented_task_*", "mt-bench": "mtbench_*"}
+
+
+@pytest.mark.parametrize("value", ["0", "-3", "true", '"12"', "1.5"])
+def test_a_longest_response_that_is_no_count_is_refused(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "pairs.toml"
+    path.write_text(f'[pairs.p]\nbase = "org/a"\ntuned = "org/b"\nmax_new_tokens = {value}\n')
+    with pytest.raises(PairError, match=r"max_new_tokens.*at least 1"):
+        load_pairs(path)
+    path.write_text('[pairs.p]\nbase = "org/a"\ntuned = "org/b"\nmax_new_tokens = 12\n')
+    assert load_pairs(path)["p"].max_new_tokens == 12

@@ -98,6 +98,16 @@ def test_what_changes_the_numbers_changes_the_key(change):
     assert before.key.digest != after.key.digest
 
 
+def test_the_longest_response_is_the_options_then_the_pairs_then_the_papers():
+    def longest(planner: Planner, pair: ModelPair) -> int:
+        return planner.task(pair, "base", "generation", PROMPTS).params["max_new_tokens"]
+
+    short = replace(pair(), max_new_tokens=100)
+    assert longest(planner(), pair()) == 300
+    assert longest(planner(), short) == 100
+    assert longest(planner(max_new_tokens=7), short) == 7
+
+
 def test_spans_and_names_do_not_change_the_key_but_texts_do():
     def key(prompts: PromptSet, name: str = "B") -> str:
         return planner().task(pair(name), "base", "attribution", prompts).key.digest

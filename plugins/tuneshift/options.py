@@ -50,8 +50,8 @@ def add_options(parser: pytest.Parser) -> None:
     add("--shift-response", default="own", choices=("own", "reference", "tuned"),
         help="Whose response importance is attributed to: each model's own (the paper's protocol, default), the prompt "
         "set's reference, or the tuned model's for both.")  # fmt: skip
-    add("--shift-max-new-tokens", default=300, type=int, metavar="N",
-        help="Longest response in tokens (default: %(default)s, the paper's).")  # fmt: skip
+    add("--shift-max-new-tokens", type=int, metavar="N",
+        help="Longest response in tokens (default: the pair's max_new_tokens, else 300 as in the paper).")  # fmt: skip
     add("--shift-alpha", default=0.05, type=float, metavar="A",
         help="Error rate that all claims of the run share (default: %(default)s).")  # fmt: skip
     add("--shift-inconclusive", default="fail", choices=("fail", "skip", "pass"),
@@ -102,7 +102,7 @@ def read_options(config: pytest.Config) -> Options:
     option = config.option
     if not 0 < option.shift_alpha < 1:
         raise UsageError(f"--shift-alpha is {option.shift_alpha}; it is an error rate, between 0 and 1 (0.05).")
-    if option.shift_max_new_tokens < 1:
+    if option.shift_max_new_tokens is not None and option.shift_max_new_tokens < 1:
         raise UsageError(f"--shift-max-new-tokens is {option.shift_max_new_tokens}; a response needs at least 1.")
     store = Path(option.shift_store).expanduser() if option.shift_store else default_store()
     return Options(

@@ -16,7 +16,7 @@ from .records import ModelPair, ModelRef, PromptSource
 from .resources import fixture
 
 SIBLINGS = ("response_tuned", "single_task_tuned")
-PAIR_KEYS = ("base", "tuned", *SIBLINGS, "prompts", "expectations", "ratings")
+PAIR_KEYS = ("base", "tuned", *SIBLINGS, "prompts", "expectations", "ratings", "max_new_tokens")
 CHECKPOINT_KEYS: Mapping[str, type] = {
     "model": str,
     "revision": str,
@@ -180,7 +180,16 @@ def _pair(name: str, value: Any, place: _Place) -> ModelPair:
         prompts=sources or DEFAULT_PROMPTS,
         expectations=None if expectations is None else at.existing(at.typed(expectations, str), "expectations file"),
         ratings=None if ratings is None else place.at("ratings").typed(ratings, str),
+        max_new_tokens=_length(table.get("max_new_tokens"), place.at("max_new_tokens")),
     )
+
+
+def _length(value: Any, place: _Place) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        place.fail(f"a number of tokens of at least 1 is wanted, got {value!r}")
+    return value
 
 
 def _distinct(base: ModelRef, tuned: ModelRef, table: Mapping[str, Any]) -> tuple[ModelRef, ModelRef]:

@@ -19,16 +19,22 @@ decides,
 own where a shared one does. It feeds the sensitivity shown beside a verdict, never the verdict."""
 
 
+LONGEST_RESPONSE = 300
+"""Tokens, as in the paper's release (arXiv:2310.00492)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """How measures are taken, for the whole run.
 
-    ``response``: whose response importance is attributed to. ``dtype`` and ``device`` hold where a checkpoint names
+    ``max_new_tokens`` None leaves the longest response to the pair, or else to ``LONGEST_RESPONSE``. ``response``:
+    whose
+    response importance is attributed to. ``dtype`` and ``device`` hold where a checkpoint names
     none.
     """
 
     response: ResponseMode = "own"
-    max_new_tokens: int = 300
+    max_new_tokens: int | None = None
     dtype: str = "float32"
     device: str = "auto"
     memo: Path | None = None
@@ -115,7 +121,7 @@ class Planner:
         params = {
             "chat_template": self.template(pair, ref),
             "decoding": "greedy",
-            "max_new_tokens": self.settings.max_new_tokens,
+            "max_new_tokens": self._longest(pair),
         }
         return self._make(ref, GENERATION, params, prompts, None)
 
@@ -128,13 +134,16 @@ class Planner:
         rests_on = None if mode == "reference" else self._generation(pair, author, prompts)
         params: dict[str, Json] = {
             "chat_template": self.template(pair, ref),
-            "max_new_tokens": self.settings.max_new_tokens,
+            "max_new_tokens": self._longest(pair),
             # A shared response of the model itself is its own: the same evidence under the same key.
             "response": "own" if rests_on is not None and author == ref else mode,
         }
         if rests_on is not None and author != ref:
             params["author"] = rests_on.key.digest
         return self._make(ref, ATTRIBUTION, params, prompts, rests_on)
+
+    def _longest(self, pair: ModelPair) -> int:
+        return self.settings.max_new_tokens or pair.max_new_tokens or LONGEST_RESPONSE
 
     def _make(
         self, ref: ModelRef, measure: Measure, params: Mapping[str, Json], prompts: PromptSet, rests_on: Task | None

@@ -68,6 +68,8 @@ class ModelPair:
     prompts: tuple[PromptSource, ...] = ()
     expectations: Path | None = None
     ratings: str | None = None
+    max_new_tokens: int | None = None
+    """Longest response in tokens; None takes the run's."""
 
     def checkpoint(self, role: str) -> ModelRef | None:
         """The checkpoint of a role: ``base``, ``tuned`` or a sibling's; None where the pair names no such sibling."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 
 from tuneshift.embedded.evaluate import begins_right, measure, ranking, respond, response_logprobs, share
 from tuneshift.embedded.siblings import chat_ids
@@ -43,8 +44,11 @@ def test_doubling_every_item_inside_its_cluster_narrows_nothing() -> None:
 
 
 def test_share_stays_in_its_range() -> None:
-    found = share([True] * 10, [str(i) for i in range(10)])
-    assert (found.mean, found.low, found.high) == (1.0, 1.0, 1.0)
+    names = [str(i) for i in range(10)]
+    found, none = share([True] * 10, names), share([False] * 10, names)
+    assert (found.mean, found.high) == (1.0, 1.0)
+    assert found.low == pytest.approx(binomtest(10, 10).proportion_ci(0.95, "exact").low)
+    assert (none.mean, none.low, none.high) == pytest.approx((0.0, 0.0, 1 - found.low))
     assert share([True] + [False] * 9, [str(i) for i in range(10)]).low == 0.0
 
 

@@ -28,16 +28,20 @@ class Share:
 
 
 def share(hits: Sequence[bool], clusters: Sequence[str]) -> Share:
-    """Mean of yes and no with the cluster-robust normal interval: residuals are summed per cluster, then squared."""
+    """Mean of yes and no with the cluster-robust normal interval: residuals are summed per cluster, then squared.
+
+    Where all hits agree, that interval has no width; the exact binomial one over clusters stands in its place.
+    """
     values = np.asarray(hits, dtype=float)
     names, index = np.unique(np.asarray(clusters), return_inverse=True)
     mean = float(values.mean())
     sums = np.bincount(index, weights=values - mean)
     error = float(np.sqrt((sums**2).sum() * len(names) / (len(names) - 1))) / len(values)
+    margin = 1.96 * error if 0 < mean < 1 else 1 - 0.025 ** (1 / len(names))
     return Share(
         mean=mean,
-        low=max(0.0, mean - 1.96 * error),
-        high=min(1.0, mean + 1.96 * error),
+        low=max(0.0, mean - margin),
+        high=min(1.0, mean + margin),
         n=len(values),
         clusters=len(names),
     )
