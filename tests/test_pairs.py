@@ -289,6 +289,7 @@ def test_the_shipped_pair_file_names_the_micro_pair(shipped: Path) -> None:
     (shipped / "expectations" / "micro.toml").write_text("")
     for name in ("response-only", "single-task"):
         (shipped / "models" / "micro" / name).mkdir(parents=True)
+        (shipped / "models" / "micro" / name / "config.json").write_text("{}")
     (shipped / "pairs.toml").write_text((Path(__file__).parents[1] / "fixtures" / "pairs.toml").read_text())
     (pair,) = resolve(shipped)
     assert (pair.name, pair.base.name, pair.tuned.name) == ("micro", "micro/base", "micro/instruct")
