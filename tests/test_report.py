@@ -448,8 +448,8 @@ def test_unpaired_arms_get_no_paired_differences() -> None:
     assert "Difference of the means, followed minus not followed" in page.text
     # The table of verdicts names the arms, since base and tuned are not what is compared.
     first, second = two_samples()["arms"]
-    row = page.text[page.text.index("llama-vicuna · Self-Instruct 40") :]
-    start = f"llama-vicuna · Self-Instruct 40 not followed {display.number(first['mean'])} ± 0.500 followed "
+    row = page.text[page.text.index("llama-vicuna · Self-Instruct 20 + 60") :]
+    start = f"llama-vicuna · Self-Instruct 20 + 60 not followed {display.number(first['mean'])} ± 0.500 followed "
     assert row.startswith(start + display.number(second["mean"]))
 
 
