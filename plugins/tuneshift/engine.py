@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -162,7 +161,6 @@ class _Loader:
     settings: Settings
     stack: ExitStack
     checkpoint: Checkpoint | None = None
-    started: float = field(default_factory=time.time)
 
     def prepare(self, task: Task) -> Take:
         """What takes the task's measure, on the loaded checkpoint."""
