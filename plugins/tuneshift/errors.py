@@ -31,9 +31,17 @@ class MeasureError(TuneshiftError):
     """A measure could not be taken from a checkpoint that loaded."""
 
 
+class EndpointError(TuneshiftError):
+    """A language model behind a URL did not answer, or its server refused; the message says what the server said."""
+
+
 class StoreError(TuneshiftError):
     """Evidence cannot be read from or written to the store."""
 
 
 class RecordError(TuneshiftError):
     """A run record is unreadable, foreign or of a version that this code does not know."""
+
+
+class WordError(UsageError):
+    """A word list or word vectors cannot be had: a malformed file, an unknown name, a missing package or download."""

@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all: for evidence, run records and reports."""
+"""Writing a file whole or not at all, and the folder for what can be computed again."""
 
 from __future__ import annotations
 
@@ -33,3 +33,10 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def cache_folder() -> Path:
+    """tuneshift's folder in the user's cache."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("tuneshift")
