@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tuneshift.comparison import Claim, View, followed_or_not, paired
+from tuneshift.comparison import Claim, followed_or_not, paired
 from tuneshift.measures.density import instruction_score
 from tuneshift.records import EvidenceItem, Expectation, Finding, ModelPair, ModelRef, Outcome, Prompt
+from tuneshift.views import View
 
 TEXT = "Sort it: b a"
 PROMPTS = tuple(
@@ -37,7 +38,7 @@ FINDING = Finding(
     sesoi=0.05,
     sesoi_reason="r",
     how="h",
-    needs=(),
+    needs=(("base", "attribution"), ("tuned", "attribution")),
 )
 
 

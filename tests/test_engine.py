@@ -36,9 +36,13 @@ class Counting:
     def __init__(self) -> None:
         self.loads: list[str] = []
         self.asked: list[str] = []
+        self.given: list[object] = []
+        self.loaded = 0
         self.fail_at: str | None = None
 
-    def prepare(self, checkpoint, params):
+    def prepare(self, checkpoint, params, sources):
+        self.given.append(checkpoint)
+
         def take(prompts, inputs):
             for prompt, given in zip(prompts, inputs, strict=True):
                 if prompt.id == self.fail_at:
@@ -59,20 +63,23 @@ def counting(monkeypatch) -> Counting:
         made.loads.append(ref.name)
         if ref.name == "broken":
             raise CheckpointError("broken holds NaN")
+        made.loaded += 1
         yield SimpleNamespace(device=SimpleNamespace(type="cpu"), parameters=1)
+        made.loaded -= 1
 
     monkeypatch.setattr(tuneshift.checkpoints, "load", load)
-    monkeypatch.setattr(Measure, "prepare", lambda self, checkpoint, params: made.prepare(checkpoint, params))
+    monkeypatch.setattr(Measure, "prepare", lambda self, *given: made.prepare(*given))
     return made
 
 
-def task(name: str = "one", measure: str = "counting", rests_on: Task | None = None) -> Task:
+def task(name: str = "one", measure: str = "counting", rests_on: Task | None = None, loads: bool = True) -> Task:
     key = EvidenceKey(measure=measure, version=1, params={}, checkpoint=name, dtype="float32", prompts=PROMPTS.sha256)
     return Task(
         ref=ModelRef(name=name, model=name),
-        measure=Measure(name=measure, version=1, chunk=2, preparation=""),
+        measure=Measure(name=measure, version=1, chunk=2, preparation="", loads=loads),
         params={},
-        prompts=PROMPTS,
+        units=PROMPTS.prompts,
+        on=PROMPTS.name,
         key=key,
         rests_on=rests_on,
     )
@@ -80,6 +87,18 @@ def task(name: str = "one", measure: str = "counting", rests_on: Task | None = N
 
 def engine(folder: Path) -> Engine:
     return Engine(store=Store(folder), settings=Settings())
+
+
+def test_what_needs_no_weights_is_measured_without_a_checkpoint_in_memory(counting, tmp_path, monkeypatch):
+    first = task("one", "a")
+    second = task("one", "b", rests_on=first, loads=False)
+    in_memory = []
+    honest = counting.prepare
+    monkeypatch.setattr(counting, "prepare", lambda *given: in_memory.append(counting.loaded) or honest(*given))
+    engine(tmp_path).complete([second])
+    assert counting.loads == ["one"]
+    assert in_memory == [1, 0]
+    assert counting.given[1] is None
 
 
 def test_a_checkpoint_is_loaded_once_for_all_its_tasks_and_never_when_the_store_has_them(counting, tmp_path):
@@ -160,8 +179,8 @@ made = Counting()
 def load(ref, *, dtype, device):
     yield SimpleNamespace(device=SimpleNamespace(type="cpu"), parameters=1)
 tuneshift.checkpoints.load = load
-def prepare(self, checkpoint, params):
-    take = made.prepare(checkpoint, params)
+def prepare(self, *given):
+    take = made.prepare(*given)
     def slow(prompts, inputs):
         for item in take(prompts, inputs):
             time.sleep({pause})
@@ -220,9 +239,9 @@ def test_a_small_model_is_measured_on_one_thread_and_the_users_count_comes_back(
     torch.set_num_threads(2)
     honest = counting.prepare
 
-    def prepare(checkpoint, params):
+    def prepare(checkpoint, params, sources):
         seen.append(torch.get_num_threads())
-        return honest(checkpoint, params)
+        return honest(checkpoint, params, sources)
 
     monkeypatch.setattr(counting, "prepare", prepare)
     try:

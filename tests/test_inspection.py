@@ -42,6 +42,7 @@ def test_inspection_reads_what_loading_finds(folder: Path):
     info = inspect(ref(folder))
     assert (info.model_type, info.architecture, info.dtype) == ("llama", "LlamaForCausalLM", "float32")
     assert (info.parameters, info.context_length, info.vocabulary) == (PARAMETERS, 96, 260)
+    assert (info.layers, info.width) == (2, 16)
     assert (info.folder, info.adapter) == (folder, None)
 
 

@@ -15,12 +15,23 @@ PACKAGE = Path(tuneshift.__file__).parent
 
 LAYERS = (
     {"errors", "files", "records", "resources"},
-    {"prompts", "tokens", "verifiers", "checkpoint_files", "architectures", "store_files", "store_format"},
-    {"pairs", "weights", "inspection", "published", "store_session", "store_upkeep"},
-    {"checkpoints", "store", "statistics", "measures", "embedded"},
-    {"plan", "judge"},
-    {"engine", "recording"},
-    {"comparison", "display"},
+    {"prompts", "tokens", "verifiers", "checkpoint_files", "architectures", "parts", "store_files", "store_format"},
+    {"pairs", "weights", "inspection", "published", "store_session", "store_upkeep", "word_vectors", "word_tokens"},
+    {"vocabulary", "chat_endpoint", "subspaces", "annotators_spelling"},
+    {
+        "checkpoints",
+        "store",
+        "statistics",
+        "measures",
+        "embedded",
+        "adapters",
+        "annotators",
+        "annotators_embedding",
+        "annotators_prompted",
+    },
+    {"plan", "judge", "views", "agreement", "tuning", "tuning_card", "tuning_data", "tuning_recipe", "tuning_trainer"},
+    {"engine", "recording", "verb_relations", "concept_shift", "concept_shares", "concept_figures", "ranking"},
+    {"comparison", "display", "figures"},
     {"run", "report"},
     {"options", "findings", "console", "scheduling"},
     {"plugin", "cli"},
@@ -30,7 +41,8 @@ LAYERS = (
 FREE_OF_TORCH = (
     "errors", "records", "resources", "prompts", "tokens", "pairs", "published", "verifiers", "weights", "inspection",
     "store", "statistics", "judge", "recording", "plan", "engine", "comparison", "run", "report", "options", "console",
-    "plugin", "cli",
+    "plugin", "cli", "views", "vocabulary", "word_vectors", "word_tokens", "subspaces", "verb_relations",
+    "concept_shift", "concept_shares", "concept_figures", "annotators", "agreement", "chat_endpoint"
 )  # fmt: skip
 
 

@@ -28,6 +28,9 @@ NEEDED = (
     "tuneshift/fixtures/expectations/micro.toml",
     "tuneshift/fixtures/models/micro/base/model.safetensors",
     "tuneshift/fixtures/models/micro/instruct/chat_template.jinja",
+    "tuneshift/fixtures/models/micro/words.npz",
+    "tuneshift/fixtures/words/instruction-verbs.txt",
+    "tuneshift/fixtures/words/stop-words.txt",
     "tuneshift/reports/templates/report.html",
 )
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tuneshift.errors import MeasureError, PairError
-from tuneshift.plan import Planner, Settings, Task, plan_lines, steps
-from tuneshift.records import EvidenceItem, ModelPair, ModelRef, Prompt, PromptSet
+from tuneshift.plan import Planner, Settings, Task, plan_lines, reads_weights, steps
+from tuneshift.records import EvidenceItem, Finding, ModelPair, ModelRef, Prompt, PromptSet
 from tuneshift.store import Store
 
 PROMPTS = PromptSet(
@@ -26,6 +28,9 @@ class Offline(Planner):
 
     def template(self, pair: ModelPair, ref: ModelRef) -> str | None:
         return None
+
+    def shape(self, ref: ModelRef) -> tuple[int, int]:
+        return 3, 128
 
 
 def ref(name: str, **more) -> ModelRef:
@@ -130,6 +135,54 @@ def test_unknown_needs_and_roles_are_named():
         planner().task(pair(), "base", "attribusion", PROMPTS)
     with pytest.raises(PairError, match="names no response_tuned"):
         planner().task(pair(), "response_tuned", "attribution", PROMPTS)
+
+
+@pytest.fixture
+def words(tmp_path) -> ModelPair:
+    """A pair with a vocabulary and a word space of its own."""
+    np.savez(tmp_path / "words.npz", words=np.array(["sort", "list"]), vectors=np.eye(2, dtype=np.float32))
+    file = str(tmp_path / "words.npz")
+    return replace(pair(), vocabulary=file, word_vectors=file)
+
+
+def test_a_need_of_weights_has_a_layer_for_each_item_and_no_prompts_in_its_key(words):
+    made = planner().task(words, "base", "relations", None)
+    assert made.ids == ("layer.0", "layer.1", "layer.2")
+    assert made.key.prompts == ""
+    assert made.sources == {"vocabulary": words.vocabulary, "word_vectors": words.word_vectors}
+    assert planner().task(words, "base", "relations", PROMPTS).key == made.key
+
+
+def test_annotations_rest_on_concepts_and_run_after_them(words):
+    annotated = planner().task(words, "tuned", "annotation", None)
+    assert [t.measure.name for step in steps([annotated]) for t in step.tasks] == ["concepts", "annotation"]
+    assert annotated.rests_on.params["rotation_k"] == 32  # a quarter of the width
+
+
+def test_the_words_file_counts_by_content_and_not_by_place(words, tmp_path):
+    def key(file: Path) -> str:
+        named = replace(words, vocabulary=str(file), word_vectors=str(file))
+        return planner().task(named, "base", "relations", None).key.digest
+
+    moved, other = tmp_path / "moved.npz", tmp_path / "other.npz"
+    moved.write_bytes(Path(words.vocabulary).read_bytes())
+    np.savez(other, words=np.array(["sort", "other"]), vectors=np.eye(2, dtype=np.float32))
+    assert key(Path(words.vocabulary)) == key(moved) != key(other)
+
+
+def test_options_on_words_come_before_the_pairs(words):
+    plan = planner(vocabulary="7", word_vectors="minilm")
+    assert (plan.words(words), plan.word_space(words)) == ("7", "minilm")
+    assert (planner().words(pair()), planner().word_space(pair())) == ("10000", "minilm")
+
+
+def test_a_finding_reads_weights_where_all_its_needs_do():
+    def finding(*needs: tuple[str, str]) -> Finding:
+        words = dict.fromkeys(("id", "title", "claim", "source", "unit", "sesoi_reason", "how"), "")
+        return Finding(**words, direction="greater", sesoi=0.1, needs=needs)
+
+    assert reads_weights(finding(("base", "relations"), ("tuned", "annotation")))
+    assert not reads_weights(finding(("base", "relations"), ("tuned", "attribution.contrast")))
 
 
 def test_plan_lines_say_what_the_store_holds(tmp_path):

@@ -67,9 +67,8 @@ def write_plan(terminal: Terminal, run: Run, wanted: Sequence[tuple[Finding, Tar
     if not wanted:
         terminal.write_line("No test of a finding was selected.")
         return
-    terminal.write_line(
-        f"{len(wanted)} claims on {len(run.pairs)} pair(s), level {1 - run.options.alpha / len(wanted):.4g} each"
-    )
+    share = run.options.alpha / run.confirmatory(wanted)
+    terminal.write_line(f"{len(wanted)} claims on {len(run.pairs)} pair(s), level {1 - share:.4g} each")
     for line in lines:
         terminal.write_line(_plan_line(line))
     recorded = {ref for p in run.pairs for ref in (p.base, p.tuned) if ref.evidence is not None}
@@ -85,7 +84,7 @@ def _plan_line(line: Line) -> str:
     task, progress = line.task, line.progress
     of = f" to {task.params['response']} response" if "response" in task.params else ""
     return (
-        f"  {task.ref.name}: {task.measure.name}{of}, {task.prompts.name}, "
+        f"  {task.ref.name}: {task.measure.name}{of}, {task.on}, "
         f"{progress.stored}/{progress.total} stored, {task.key.digest[:12]}"
     )
 
@@ -183,7 +182,8 @@ def _run_fields(run: Run, claims: Sequence[Mapping[str, Json]], started: float) 
         "versions": versions(),
         "host": {"platform": platform.platform(), "cpus": os.cpu_count(), "device": _device(run)},
         "alpha": run.options.alpha,
-        "confirmatory_claims": len(claims),
+        # Under xdist only the workers counted the claims; their level says how many share it.
+        "confirmatory_claims": round(run.options.alpha / (1 - claims[0]["level"])),
         "response": settings.response,
         "store": str(run.options.store),
     }

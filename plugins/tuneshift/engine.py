@@ -25,11 +25,11 @@ class Bar(Protocol):
     """What a progress bar must do; tqdm's does."""
 
     def update(self, n: int) -> object:
-        """Move on by n prompts."""
+        """Move on by n items."""
 
 
-Bars = Callable[[str, int, int], AbstractContextManager[Bar]]
-"""(label, prompts in all, prompts already done) -> a progress bar for as long as the measuring goes on."""
+Bars = Callable[[str, int, int, str], AbstractContextManager[Bar]]
+"""(label, items in all, items already done, what an item is) -> a progress bar for as long as the measuring goes on."""
 
 
 class SilentBar:
@@ -40,7 +40,7 @@ class SilentBar:
 
 
 @contextmanager
-def silent_bars(label: str, total: int, done: int) -> Iterator[Bar]:
+def silent_bars(label: str, total: int, done: int, unit: str) -> Iterator[Bar]:
     """No progress bar."""
     yield SilentBar()
 
@@ -49,7 +49,7 @@ def bars_on(stream: TextIO) -> Bars:
     """Progress bars on a terminal stream, with rate and remaining time; none where it is no terminal or CI is set."""
 
     @contextmanager
-    def bar(label: str, total: int, done: int) -> Iterator[Bar]:
+    def bar(label: str, total: int, done: int, unit: str) -> Iterator[Bar]:
         from tqdm import tqdm
 
         quiet = bool(os.environ.get("CI")) or not stream.isatty()
@@ -57,7 +57,7 @@ def bars_on(stream: TextIO) -> Bars:
             total=total,
             initial=done,
             desc=label,
-            unit="prompt",
+            unit=unit,
             file=stream,
             disable=quiet,
             dynamic_ncols=True,
@@ -121,17 +121,19 @@ class Engine:
         return True
 
     def _measure(self, step: Step) -> None:
-        with ExitStack() as stack:
-            loaded = _Loader(ref=step.ref, settings=self.settings, stack=stack)
-            for task in step.tasks:
-                try:
-                    self._fill(task, loaded)
-                except TuneshiftError as error:
-                    self._failures[task.key.digest] = error
+        # What needs no weights comes after the checkpoint was freed: an annotator may be a model itself.
+        for loads in (True, False):
+            with ExitStack() as stack:
+                loaded = _Loader(ref=step.ref, settings=self.settings, stack=stack)
+                for task in (t for t in step.tasks if t.measure.loads is loads):
+                    try:
+                        self._fill(task, loaded)
+                    except TuneshiftError as error:
+                        self._failures[task.key.digest] = error
 
     def _fill(self, task: Task, loaded: _Loader) -> None:
         inputs = self._inputs(task)
-        prompts = {p.id: p for p in task.prompts.prompts}
+        units = {unit.id: unit for unit in task.units}
         with self.store.session(task.key, task.ids, loaded.provenance(), chunk_size=task.measure.chunk) as session:
             missing = session.missing
             if not missing:
@@ -139,10 +141,11 @@ class Engine:
             take = loaded.prepare(task)
             left = sum(len(ids) for _, ids in missing)
             label = f"{task.measure.name} {task.ref.name}"
-            with self.bars(label, len(task.ids), len(task.ids) - left) as bar:
+            unit = task.measure.of.removesuffix("s")
+            with self.bars(label, len(task.ids), len(task.ids) - left, unit) as bar:
                 for number, ids in missing:
                     items = []
-                    for item in take([prompts[i] for i in ids], [inputs.get(i) for i in ids]):
+                    for item in take([units[i] for i in ids], [inputs.get(i) for i in ids]):
                         items.append(item)
                         bar.update(1)
                     session.write(number, items)
@@ -163,8 +166,8 @@ class _Loader:
     checkpoint: Checkpoint | None = None
 
     def prepare(self, task: Task) -> Take:
-        """What takes the task's measure, on the loaded checkpoint."""
-        if self.checkpoint is None:
+        """What takes the task's measure, on the checkpoint, loaded if the measure needs it."""
+        if self.checkpoint is None and task.measure.loads:
             from .checkpoints import load
 
             self.checkpoint = self.stack.enter_context(
@@ -172,7 +175,7 @@ class _Loader:
             )
             self.stack.enter_context(_fitting_threads(self.checkpoint))
         try:
-            return task.measure.prepare(self.checkpoint, task.params)
+            return task.measure.prepare(self.checkpoint, task.params, task.sources)
         except (RuntimeError, ValueError) as error:
             raise MeasureError(f"{task.measure.name} of {self.ref.name}: {error}") from error
 

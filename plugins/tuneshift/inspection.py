@@ -34,7 +34,8 @@ class CheckpointInfo:
     """What a checkpoint's files say without its weights being loaded.
 
     ``parameters`` counts the stored numbers (a tied matrix once, without the adapter's), ``dtype`` is the stored type
-    of most of them (``float32`` ...), ``context_length`` in tokens, ``vocabulary`` the rows of the embedding.
+    of most of them (``float32`` ...), ``context_length`` in tokens, ``vocabulary`` the rows of the embedding,
+    ``layers`` the number of blocks and ``width`` the size of the residual stream (d_model).
     """
 
     folder: Path
@@ -45,6 +46,8 @@ class CheckpointInfo:
     dtype: str
     context_length: int
     vocabulary: int
+    layers: int
+    width: int
 
 
 def inspect(ref: ModelRef) -> CheckpointInfo:
@@ -60,6 +63,7 @@ def inspect(ref: ModelRef) -> CheckpointInfo:
     architecture = _require_causal(ref, folder, config)
     tensors = [tensor for file in weight_files(folder) for tensor in headers(file)]
     tokenizer_folder(ref)
+    text = config.get_text_config()
     numbers: dict[str, int] = {}
     for tensor in tensors:
         numbers[tensor.dtype] = numbers.get(tensor.dtype, 0) + _numel(tensor.shape)
@@ -74,7 +78,9 @@ def inspect(ref: ModelRef) -> CheckpointInfo:
         parameters=sum(numbers.values()),
         dtype={"F32": "float32", "BF16": "bfloat16", "F16": "float16", "F64": "float64"}.get(stored, stored.lower()),
         context_length=_context_length(config),
-        vocabulary=int(config.get_text_config().vocab_size),
+        vocabulary=int(text.vocab_size),
+        layers=int(text.num_hidden_layers),
+        width=int(text.hidden_size),
     )
 
 

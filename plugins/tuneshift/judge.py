@@ -32,7 +32,8 @@ def shared_level(alpha: float, claims: int) -> float:
 def judge(finding: Finding, statistic: Statistic) -> Verdict:
     """The verdict on a finding. Reproduced: the interval lies beyond the sesoi in the claimed direction (for
     ``equivalent``: wholly within it). Contradicted: it lies wholly on the other side of the sesoi. Else inconclusive,
-    with the number of items that would decide it if the observed effect were the true one.
+    with the number of items that would decide it if the observed effect were the true one; not where the items are a
+    model's layers, heads or verbs, of which nobody can take more.
 
     Raises ValueError for a sesoi that is negative or not finite.
     """
@@ -40,11 +41,12 @@ def judge(finding: Finding, statistic: Statistic) -> Verdict:
         raise ValueError(f"{finding.id}: the sesoi is {finding.sesoi}; it is a finite size of an effect, 0 or above")
     low, high = statistic.interval
     if not (math.isfinite(low) and math.isfinite(high)):
-        return Verdict(outcome=Outcome.INCONCLUSIVE, reason=_too_few(statistic))
+        return Verdict(outcome=Outcome.INCONCLUSIVE, reason=_too_few(finding, statistic))
     outcome = _outcome(finding, low, high)
     if outcome is not Outcome.INCONCLUSIVE:
         return Verdict(outcome=outcome, reason=_decided(finding, outcome, low, high))
-    needed = n_needed(statistic, sesoi=finding.sesoi, direction=finding.direction)
+    more = finding.items == "prompts"
+    needed = n_needed(statistic, sesoi=finding.sesoi, direction=finding.direction) if more else None
     return Verdict(outcome=outcome, reason=_undecided(finding, low, high), n_needed=needed)
 
 
@@ -85,14 +87,14 @@ def _undecided(finding: Finding, low: float, high: float) -> str:
     return f"{_interval(low, high)} holds the smallest effect of interest, {_bound(finding)}".capitalize() + "."
 
 
-def _too_few(statistic: Statistic) -> str:
+def _too_few(finding: Finding, statistic: Statistic) -> str:
     if statistic.n == 0:
-        return "No prompt is left to compare."
+        return f"No {finding.items.removesuffix('s')} is left to compare."
     units, needed = statistic.clusters, fewest_clusters(statistic.level)
     if units < needed:
         return f"No interval can be given: {units} independent clusters are too few; at this level it takes {needed}."
     return (
-        f"No interval can be given: the values of {statistic.n} items in {units} clusters do not vary, "
+        f"No interval can be given: the values of {statistic.n} {finding.items} in {units} clusters do not vary, "
         "or one cluster holds most of them."
     )
 

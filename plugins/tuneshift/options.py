@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .files import cache_folder
 from .resources import data_folder
 
 if TYPE_CHECKING:
@@ -52,6 +53,15 @@ def add_options(parser: pytest.Parser) -> None:
         "set's reference, or the tuned model's for both.")  # fmt: skip
     add("--shift-max-new-tokens", type=int, metavar="N",
         help="Longest response in tokens (default: the pair's max_new_tokens, else 300 as in the paper).")  # fmt: skip
+    add("--shift-vocabulary", metavar="N|FILE",
+        help="Words of the findings on weights: the N most frequent of English, or a file with one a line (default: "
+        "the pair's, else 10000).")  # fmt: skip
+    add("--shift-word-vectors", metavar="SPACE",
+        help="Independent word space of the findings on weights: minilm (offline), glove (from the hub), or a .npz or "
+        "word2vec text file (default: the pair's, else minilm).")  # fmt: skip
+    add("--shift-annotator", default="embedding", metavar="ANNOTATOR",
+        help="Who sorts feed-forward concepts into categories: embedding (default, offline), openai:MODEL@URL (key in "
+        "$OPENAI_API_KEY), or hf:CHECKPOINT.")  # fmt: skip
     add("--shift-alpha", default=0.05, type=float, metavar="A",
         help="Error rate that all claims of the run share (default: %(default)s).")  # fmt: skip
     add("--shift-inconclusive", default="fail", choices=("fail", "skip", "pass"),
@@ -86,16 +96,10 @@ def default_store() -> Path:
     return cache_folder() / "evidence"
 
 
-def cache_folder() -> Path:
-    """tuneshift's folder in the user's cache."""
-    from platformdirs import user_cache_path
-
-    return user_cache_path("tuneshift")
-
-
 def read_options(config: pytest.Config) -> Options:
     """What was asked for, checked. Raises UsageError."""
     from .errors import UsageError
+    from .pairs import words_from_option
     from .plan import Settings
     from .run import Options
 
@@ -115,6 +119,9 @@ def read_options(config: pytest.Config) -> Options:
         settings=Settings(
             response=option.shift_response,
             max_new_tokens=option.shift_max_new_tokens,
+            vocabulary=words_from_option("--shift-vocabulary", option.shift_vocabulary),
+            word_vectors=words_from_option("--shift-word-vectors", option.shift_word_vectors),
+            annotator=option.shift_annotator,
             dtype=option.shift_dtype,
             device=option.shift_device,
             memo=cache_folder() / "fingerprints.json",

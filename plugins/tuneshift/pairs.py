@@ -16,7 +16,9 @@ from .records import ModelPair, ModelRef, PromptSource
 from .resources import fixture
 
 SIBLINGS = ("response_tuned", "single_task_tuned")
-PAIR_KEYS = ("base", "tuned", *SIBLINGS, "prompts", "expectations", "ratings", "max_new_tokens")
+PAIR_KEYS = (
+    "base", "tuned", *SIBLINGS, "prompts", "expectations", "ratings", "max_new_tokens", "vocabulary", "word_vectors",
+)  # fmt: skip
 CHECKPOINT_KEYS: Mapping[str, type] = {
     "model": str,
     "revision": str,
@@ -28,6 +30,8 @@ CHECKPOINT_KEYS: Mapping[str, type] = {
     "evidence": str,
 }
 DTYPES = ("float64", "float32", "bfloat16", "float16")
+WORD_SPACES = ("minilm", "glove")
+"""Word spaces that have names; others are files."""
 DEFAULT_PROMPTS = (PromptSource(path="general"),)
 EMBEDDED = "embedded:"
 PAIR_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
@@ -181,7 +185,43 @@ def _pair(name: str, value: Any, place: _Place) -> ModelPair:
         expectations=None if expectations is None else at.existing(at.typed(expectations, str), "expectations file"),
         ratings=None if ratings is None else place.at("ratings").typed(ratings, str),
         max_new_tokens=_length(table.get("max_new_tokens"), place.at("max_new_tokens")),
+        vocabulary=_vocabulary(table.get("vocabulary"), place.at("vocabulary")),
+        word_vectors=_word_file(table.get("word_vectors"), place.at("word_vectors")),
     )
+
+
+def checkpoint_ref(text: str, label: str) -> ModelRef:
+    """The checkpoint that ``text`` names, as in a pair file; messages start with ``label``. Raises PairError."""
+    return _checkpoint(text, _Place(label=label, folder=Path.cwd()))
+
+
+def words_from_option(option: str, value: str | None) -> str | None:
+    """``--shift-vocabulary`` or ``--shift-word-vectors`` with a file's path made absolute. Raises PairError."""
+    place = _Place(label=option, folder=Path.cwd())
+    return _vocabulary(value, place) if option == "--shift-vocabulary" else _word_file(value, place)
+
+
+def _vocabulary(value: Any, place: _Place) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if isinstance(value, str) and value.lstrip("-").isdigit():
+        if int(value) < 1:
+            place.fail(f"a number of words of at least 1 is wanted, got {value}")
+        return value
+    return _word_file(value, place)
+
+
+def _word_file(value: Any, place: _Place) -> str | None:
+    """A named word space or an embedded file as it is; any other file's absolute path."""
+    if value is None:
+        return None
+    if value in WORD_SPACES:
+        return str(value)
+    if place.typed(value, str).startswith(EMBEDDED):
+        if not fixture(f"models/{value.removeprefix(EMBEDDED)}").is_file():
+            place.fail(f"no embedded file {value!r}")
+        return str(value)
+    return str(place.existing(value, "words file"))
 
 
 def _length(value: Any, place: _Place) -> int | None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from .errors import MeasureError, PairError
-from .measures.catalogue import ATTRIBUTION, GENERATION, MEASURES, Measure
-from .records import EvidenceKey, Json, ModelPair, ModelRef, PromptSet
+from .measures.catalogue import ANNOTATION, ATTRIBUTION, CONCEPTS, GENERATION, MEASURES, RELATIONS, Measure
+from .records import NOTHING, EvidenceKey, Finding, Json, Layer, ModelPair, ModelRef, Prompt, PromptSet
 from .store import Progress, Store
 
 ResponseMode = Literal["own", "reference", "tuned"]
@@ -22,19 +22,36 @@ own where a shared one does. It feeds the sensitivity shown beside a verdict, ne
 LONGEST_RESPONSE = 300
 """Tokens, as in the paper's release (arXiv:2310.00492)."""
 
+VOCABULARY = "10000"
+WORD_VECTORS = "minilm"
+"""Words and word space where neither the run nor the pair names others."""
+
+RELATED = {"top": 100, "z": 1.96, "frequent": 3000}
+"""As in the paper's release (arXiv:2310.00492): words a neuron is known by, the threshold of similarity in standard
+deviations, and the frequent words that it is measured against."""
+
+NOISE = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+"""Sizes of weight noise, against the weights', whose mixing of directions is taken off a rotation. The two largest keep
+noise of a half from passing for one (docs/ffn-rotation.md)."""
+
+CONCEPTS_KEPT = 300
+"""Directions per layer, as in the paper's release."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """How measures are taken, for the whole run.
 
-    ``max_new_tokens`` None leaves the longest response to the pair, or else to ``LONGEST_RESPONSE``. ``response``:
-    whose
-    response importance is attributed to. ``dtype`` and ``device`` hold where a checkpoint names
-    none.
+    ``max_new_tokens`` None leaves the longest response to the pair, or else to ``LONGEST_RESPONSE``; ``vocabulary`` and
+    ``word_vectors`` likewise. ``response``: whose response importance is attributed to. ``dtype`` and ``device`` hold
+    where a checkpoint names none.
     """
 
     response: ResponseMode = "own"
     max_new_tokens: int | None = None
+    vocabulary: str | None = None
+    word_vectors: str | None = None
+    annotator: str = "embedding"
     dtype: str = "float32"
     device: str = "auto"
     memo: Path | None = None
@@ -42,19 +59,40 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One measure of one checkpoint on one prompt set: a key of the store and how to fill it."""
+    """One measure of one checkpoint, on one prompt set or on its layers: a key of the store and how to fill it.
+
+    ``units``: what there is an item for. ``on``: their name, the prompt set's or ``weights``. ``sources``: where the
+    things lie that ``params`` identify by content.
+    """
 
     ref: ModelRef
     measure: Measure
     params: Mapping[str, Json]
-    prompts: PromptSet
+    units: tuple[Prompt | Layer, ...]
+    on: str
     key: EvidenceKey
     rests_on: Task | None = None
+    sources: Mapping[str, Json] = field(default_factory=lambda: NOTHING)
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The prompts' ids, in order."""
-        return tuple(p.id for p in self.prompts.prompts)
+        """The units' ids, in order."""
+        return tuple(unit.id for unit in self.units)
+
+
+def reads_weights(finding: Finding) -> bool:
+    """Whether all that a finding needs is taken from weights, so that it is tested once per pair and asks no prompts.
+
+    Raises MeasureError for a need that no measure serves.
+    """
+    return all(_measure(need).of == "layers" for _, need in finding.needs)
+
+
+def _measure(need: str) -> Measure:
+    name = need.partition(CONTRAST)[0]
+    if name not in MEASURES:
+        raise MeasureError(f"no measure is called {name!r}; known are {', '.join(MEASURES)}")
+    return MEASURES[name]
 
 
 @dataclass(kw_only=True)
@@ -64,6 +102,7 @@ class Planner:
     settings: Settings
     _fingerprints: dict[ModelRef, str] = field(default_factory=dict)
     _templates: dict[ModelRef, str | None] = field(default_factory=dict)
+    _shapes: dict[ModelRef, tuple[int, int]] = field(default_factory=dict)
 
     def fingerprint(self, ref: ModelRef) -> str:
         """Fingerprint of weights and tokenizer, or of the recorded evidence; 64 hexadecimal digits."""
@@ -95,19 +134,36 @@ class Planner:
             self._templates[chosen] = resolve_chat_template(chosen, load_tokenizer(chosen))
         return self._templates[chosen]
 
-    def task(self, pair: ModelPair, role: str, need: str, prompts: PromptSet) -> Task | None:
-        """The task behind a need, or None for recorded evidence, which is read and never measured."""
+    def shape(self, ref: ModelRef) -> tuple[int, int]:
+        """Number of layers and width (d_model) of a checkpoint, from its configuration."""
+        if ref not in self._shapes:
+            from .inspection import inspect
+
+            info = inspect(ref)
+            self._shapes[ref] = info.layers, info.width
+        return self._shapes[ref]
+
+    def task(self, pair: ModelPair, role: str, need: str, prompts: PromptSet | None) -> Task | None:
+        """The task behind a need, or None for recorded evidence, which is read and never measured.
+
+        ``prompts`` may be None for a need of weights. Raises PairError, MeasureError; WordError for words that cannot
+        be read.
+        """
         ref = pair.checkpoint(role)
         if ref is None:
             raise PairError(f"pair {pair.name} names no {role} checkpoint")
         if ref.evidence is not None:
             return None
-        name, contrast, _ = need.partition(CONTRAST)
-        if name not in MEASURES:
-            raise MeasureError(f"no measure is called {name!r}; known are {', '.join(MEASURES)}")
-        if name == GENERATION.name:
+        measure = _measure(need)
+        if measure.of == "layers":
+            return {RELATIONS: self._relations, CONCEPTS: self._concepts, ANNOTATION: self._annotation}[measure](
+                pair, ref
+            )
+        assert prompts is not None
+        if measure is GENERATION:
             return self._generation(pair, ref, prompts)
-        return self._attribution(pair, ref, prompts, self._response_mode(prompts, contrast=bool(contrast)))
+        mode = self._response_mode(prompts, contrast=need != measure.name)
+        return self._attribution(pair, ref, prompts, mode)
 
     def _response_mode(self, prompts: PromptSet, *, contrast: bool) -> ResponseMode:
         if not contrast:
@@ -142,21 +198,94 @@ class Planner:
             params["author"] = rests_on.key.digest
         return self._make(ref, ATTRIBUTION, params, prompts, rests_on)
 
+    def _relations(self, pair: ModelPair, ref: ModelRef) -> Task:
+        from .vocabulary import load_vocabulary
+        from .word_vectors import space_identity
+
+        words, space = self.words(pair), self.word_space(pair)
+        params = {**RELATED, "vocabulary": load_vocabulary(words).sha256, "word_vectors": space_identity(space)}
+        return self._make_layers(ref, RELATIONS, params, {"vocabulary": words, "word_vectors": space})
+
+    def _concepts(self, pair: ModelPair, ref: ModelRef) -> Task:
+        from .vocabulary import load_vocabulary
+
+        words, width = self.words(pair), self.shape(ref)[1]
+        params = {
+            "concepts": CONCEPTS_KEPT,
+            "top": 30,
+            "vocabulary": load_vocabulary(words).sha256,
+            # Well below the width, or any two subspaces overlap.
+            "rotation_k": max(1, min(CONCEPTS_KEPT, width // 4)),
+            "noise": list(NOISE),
+        }
+        return self._make_layers(ref, CONCEPTS, params, {"vocabulary": words})
+
+    def _annotation(self, pair: ModelPair, ref: ModelRef) -> Task:
+        from .annotators import make_annotator
+
+        concepts, space = self._concepts(pair, ref), self.word_space(pair)
+        annotator = make_annotator(self.settings.annotator, space)
+        params = {
+            "annotator": annotator.identity,
+            "seeds": list(annotator.seeds),
+            "concepts": concepts.key.digest,
+        }
+        sources = {"annotator": self.settings.annotator, "word_vectors": space}
+        return self._make_layers(ref, ANNOTATION, params, sources, rests_on=concepts)
+
+    def words(self, pair: ModelPair) -> str:
+        """The vocabulary of a pair's measures of weights, as `load_vocabulary` takes it."""
+        return self.settings.vocabulary or pair.vocabulary or VOCABULARY
+
+    def word_space(self, pair: ModelPair) -> str:
+        """The word space of a pair's measures of weights, as `load_word_space` takes it."""
+        return self.settings.word_vectors or pair.word_vectors or WORD_VECTORS
+
     def _longest(self, pair: ModelPair) -> int:
         return self.settings.max_new_tokens or pair.max_new_tokens or LONGEST_RESPONSE
 
     def _make(
         self, ref: ModelRef, measure: Measure, params: Mapping[str, Json], prompts: PromptSet, rests_on: Task | None
     ) -> Task:
-        key = EvidenceKey(
+        key = self._key(ref, measure, params, prompts.sha256)
+        return Task(
+            ref=ref,
+            measure=measure,
+            params=params,
+            units=prompts.prompts,
+            on=prompts.name,
+            key=key,
+            rests_on=rests_on,
+        )
+
+    def _make_layers(
+        self,
+        ref: ModelRef,
+        measure: Measure,
+        params: Mapping[str, Json],
+        sources: Mapping[str, Json],
+        rests_on: Task | None = None,
+    ) -> Task:
+        return Task(
+            ref=ref,
+            measure=measure,
+            params=params,
+            units=tuple(Layer(index=i) for i in range(self.shape(ref)[0])),
+            on="weights",
+            key=self._key(ref, measure, params, ""),
+            rests_on=rests_on,
+            sources=sources,
+        )
+
+    def _key(self, ref: ModelRef, measure: Measure, params: Mapping[str, Json], prompts: str) -> EvidenceKey:
+        return EvidenceKey(
             measure=measure.name,
             version=measure.version,
             params=params,
             checkpoint=self.fingerprint(ref),
             dtype=ref.dtype or self.settings.dtype,
-            prompts=prompts.sha256,
+            prompts=prompts,
         )
-        return Task(ref=ref, measure=measure, params=params, prompts=prompts, key=key, rests_on=rests_on)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,10 +67,11 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test per finding, pair, prompt set and group."""
-    if "claim" not in metafunc.fixturenames or metafunc.definition.get_closest_marker("finding") is None:
+    marker = metafunc.definition.get_closest_marker("finding")
+    if "claim" not in metafunc.fixturenames or marker is None:
         return
     try:
-        targets = _run(metafunc.config).targets
+        targets = _run(metafunc.config).targets_of(marker.args[0])
     except TuneshiftError as error:
         # Raised as a usage error once collection is over: from here it would be one more collection error.
         metafunc.config.stash[PROBLEM] = error
@@ -85,8 +86,9 @@ def pytest_collection_modifyitems(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Count the claims that share the level."""
-    session.config.stash[COUNT] = len(_wanted(session))
+    """Count the claims that share the level: those that can be decided."""
+    wanted = _wanted(session)
+    session.config.stash[COUNT] = _run(session.config).confirmatory(wanted) if wanted else 1
 
 
 @pytest.hookimpl(tryfirst=True)

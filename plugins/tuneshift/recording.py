@@ -56,6 +56,7 @@ def claim_record(
     sensitivity: Sequence[Mapping[str, Json]] = (),
     secondary: Sequence[Mapping[str, Json]] = (),
     examples: Sequence[Mapping[str, Json]] = (),
+    figures: Sequence[Mapping[str, Json]] = (),
 ) -> dict[str, Json]:
     """One claim of the run record. ``statistic`` is None where the finding was not applicable."""
     arms = statistic.arms if statistic else ()
@@ -80,6 +81,7 @@ def claim_record(
         "secondary": secondary,
         "values": {arm.label: {"ids": arm.ids, "x": [round(float(x), 6) for x in arm.values]} for arm in arms},
         "examples": examples,
+        "figures": figures,
     }
     result: dict[str, Json] = plain(record)
     return result

@@ -70,6 +70,9 @@ class ModelPair:
     ratings: str | None = None
     max_new_tokens: int | None = None
     """Longest response in tokens; None takes the run's."""
+    vocabulary: str | None = None
+    word_vectors: str | None = None
+    """Words and word space of the measures that read weights, as the options spell them; None takes the run's."""
 
     def checkpoint(self, role: str) -> ModelRef | None:
         """The checkpoint of a role: ``base``, ``tuned`` or a sibling's; None where the pair names no such sibling."""
@@ -110,6 +113,18 @@ class PromptSet:
         return tuple(dict.fromkeys(p.group for p in self.prompts))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One layer of a checkpoint: what a measure of weights is taken from, as a prompt is what others are taken from."""
+
+    index: int
+
+    @property
+    def id(self) -> str:
+        """``layer.`` and the index from 0: the item's id in the store."""
+        return f"layer.{self.index}"
+
+
 class Outcome(StrEnum):
     """What a verdict says."""
 
@@ -125,7 +140,8 @@ class Finding:
 
     ``direction``: ``greater`` claims effect > sesoi, ``less`` effect < -sesoi, ``equivalent`` |effect| < sesoi.
     ``needs``: the evidence that its test reads, a measure's name per role, as ``("base", "attribution")``.
-    ``how``: in one or two sentences, how it is tested; ``deviations``: where that departs from the paper.
+    ``how``: in one or two sentences, how it is tested; ``deviations``: where that departs from the paper. ``items``:
+    what its statistic counts (``prompts``, ``layers``, ``heads``, ``verbs``).
     """
 
     id: str
@@ -139,6 +155,7 @@ class Finding:
     how: str
     needs: tuple[tuple[str, str], ...]
     deviations: str = ""
+    items: str = "prompts"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +179,7 @@ class EvidenceKey:
 
 @dataclass(frozen=True, kw_only=True)
 class EvidenceItem:
-    """What a measure returned for one prompt: numeric arrays, JSON values, or the reason why it was left out."""
+    """What a measure returned for one prompt or layer: numeric arrays, JSON values, or why it was left out."""
 
     id: str
     arrays: Mapping[str, npt.NDArray[Any]] = field(default_factory=lambda: NOTHING)

@@ -7,16 +7,19 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from .comparison import Claim, Items
+from .annotators import EMBEDDING, make_annotator
+from .comparison import Claim
 from .engine import Engine
 from .errors import UsageError
 from .inspection import CheckpointInfo, inspect
 from .judge import expected_outcome, load_expectations
+from .measures.catalogue import ANNOTATION
 from .pairs import resolve_pairs
-from .plan import Line, Planner, Settings, Task, plan_lines
+from .plan import Line, Planner, Settings, Task, plan_lines, reads_weights
 from .prompts import load_prompts
 from .records import EvidenceItem, Expectation, Finding, Json, ModelPair, ModelRef, Prompt, PromptSet
 from .store import Store
+from .views import Items, NotApplicable
 from .weights import require_same_tokenizer
 
 RESPONSES: Mapping[str, str] = {
@@ -24,6 +27,9 @@ RESPONSES: Mapping[str, str] = {
     "reference": "the reference as shared response",
     "tuned": "the tuned model's response, shared",
 }
+
+WEIGHTS = "weights"
+"""What stands for the prompt set's name in a claim on weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,16 +49,21 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What a finding's test is parametrised by: a pair, one of its prompt sets, and one group of that set."""
+    """What a finding's test is parametrised by: a pair, one of its prompt sets, and one group of that set.
+
+    ``prompts`` is None for a finding on weights.
+    """
 
     pair: ModelPair
-    prompts: PromptSet
+    prompts: PromptSet | None
     group: str
 
     @property
     def id(self) -> str:
         """``pair:NAME``, with prompt set and group where the pair has several, joined by commas."""
         parts = [f"pair:{self.pair.name}"]
+        if self.prompts is None:
+            return parts[0]
         if len(self.pair.prompts) > 1:
             parts.append(self.prompts.name)
         if self.prompts.groups != ("all",):
@@ -61,8 +72,8 @@ class Target:
 
     @property
     def members(self) -> tuple[Prompt, ...]:
-        """The group's prompts, in file order."""
-        return tuple(p for p in self.prompts.prompts if p.group == self.group)
+        """The group's prompts, in file order; none for a finding on weights."""
+        return tuple(p for p in self.prompts.prompts if p.group == self.group) if self.prompts else ()
 
 
 @dataclass(kw_only=True)
@@ -98,6 +109,15 @@ class Run:
         return tuple(found)
 
     @cached_property
+    def weight_targets(self) -> tuple[Target, ...]:
+        """Every pair, for findings on weights. Raises PairError."""
+        return tuple(Target(pair=pair, prompts=None, group="all") for pair in self.pairs)
+
+    def targets_of(self, finding: Finding) -> tuple[Target, ...]:
+        """What a finding is tested on: every pair where it reads weights alone, else every prompt set and group."""
+        return self.weight_targets if reads_weights(finding) else self.targets
+
+    @cached_property
     def store(self) -> Store:
         """The evidence store."""
         return Store(self.options.store)
@@ -123,6 +143,7 @@ class Run:
         """Look for everything that can be wrong before weights are loaded: files, formats, architectures, tokenizers,
         prompt sets, expectations, the store. Raises the first TuneshiftError found."""
         _ = self.targets, self._expectations
+        make_annotator(self.options.settings.annotator)
         if self.options.store.exists() and not self.options.store.is_dir():
             raise UsageError(f"The evidence store {self.options.store} is a file; --shift-store takes a folder.")
         for pair in self.pairs:
@@ -151,6 +172,17 @@ class Run:
         made = (self.planner.task(target.pair, role, need, target.prompts) for role, need in finding.needs)
         return [task for task in made if task is not None]
 
+    def confirmatory(self, wanted: Iterable[tuple[Finding, Target]]) -> int:
+        """How many claims share the level: those that may be decided, at least 1."""
+        return max(1, sum(self.inapplicable(finding, target) is None for finding, target in wanted))
+
+    def inapplicable(self, finding: Finding, target: Target) -> str | None:
+        """Why a finding cannot be decided on a target, as far as that is known before anything is measured."""
+        if target.prompts is not None:
+            return None
+        refs = [target.pair.checkpoint(role) for role, _ in finding.needs]
+        return next((_no_weights(ref) for ref in refs if ref is not None and ref.evidence is not None), None)
+
     def plan(self, wanted: Iterable[tuple[Finding, Target]]) -> tuple[Line, ...]:
         """Every task of the wanted claims in running order, with what is stored of it."""
         return plan_lines([t for finding, target in wanted for t in self.tasks(finding, target)], self.store)
@@ -167,27 +199,41 @@ class Run:
 
         mode = self.options.settings.response
         # The planner takes references as the shared response where every prompt has one.
-        shared = "reference" if all(p.reference for p in target.prompts.prompts) else "tuned"
+        shared = "reference" if all(p.reference for p in target.members) else "tuned"
         other = shared if mode == "own" else "own"
+        name = target.prompts.name if target.prompts else WEIGHTS
         return Claim(
             finding=finding,
             pair=target.pair,
             prompts=target.members,
-            prompt_set=target.prompts.name,
+            prompt_set=name,
             group=target.group,
             level=shared_level(self.options.alpha, claims),
             items=self._items(target),
-            expected=expected_outcome(
-                self._expectations[target.pair.name], finding.id, target.prompts.name, target.group
-            ),
+            expected=expected_outcome(self._expectations[target.pair.name], finding.id, name, target.group),
             responses=(RESPONSES[mode], RESPONSES[other]),
             conclude=conclude,
+            agreement=self._agreement(finding, target),
         )
+
+    def _agreement(self, finding: Finding, target: Target) -> Mapping[str, Json] | None:
+        """How the run's annotator agrees with lists labelled by hand, for findings that rest on it.
+
+        For the offline annotator only: a chat model would be asked a thousand questions that nobody wanted.
+        """
+        rests = any(need == ANNOTATION.name for _, need in finding.needs)
+        if not rests or self.options.settings.annotator != EMBEDDING or self.inapplicable(finding, target):
+            return None
+        from .agreement import cached_agreement
+
+        return cached_agreement(make_annotator(EMBEDDING, self.planner.word_space(target.pair)))
 
     def _items(self, target: Target) -> Items:
         def items(role: str, need: str) -> Mapping[str, EvidenceItem] | None:
             ref = target.pair.checkpoint(role)
             if ref is not None and ref.evidence is not None:
+                if target.prompts is None:
+                    raise NotApplicable(_no_weights(ref))
                 return self._recorded_items(ref, target.prompts) if need == "attribution" else None
             task = self.planner.task(target.pair, role, need, target.prompts)
             return None if task is None else {i.id: i for i in self.engine.evidence(task).items}
@@ -210,7 +256,8 @@ class Run:
                 **{role: self._describe(pair, ref) for role, ref in _roles(pair).items()},
                 "prompts": [
                     {"name": t.prompts.name, "n": len(t.prompts.prompts), "sha256": t.prompts.sha256}
-                    for t in {t.prompts.name: t for t in self.targets if t.pair is pair}.values()
+                    for t in {t.prompts.name: t for t in self.targets if t.pair is pair and t.prompts}.values()
+                    if t.prompts
                 ],
             }
             for pair in self.pairs
@@ -229,6 +276,10 @@ class Run:
             "parameters": self._inspect(ref).parameters,
             "chat_template": self.planner.template(pair, ref),
         }
+
+
+def _no_weights(ref: ModelRef) -> str:
+    return f"{ref.name} is recorded evidence, which holds no weights"
 
 
 def _roles(pair: ModelPair) -> dict[str, ModelRef]:

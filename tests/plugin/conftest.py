@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tuneshift.resources import data_folder
@@ -18,7 +19,12 @@ Suites = Callable[..., pytest.RunResult]
 
 @pytest.fixture
 def suites(
-    pytester: pytest.Pytester, tiny_base: Path, tiny_tuned: Path, tiny_prompts: Path, warm_store: Path
+    pytester: pytest.Pytester,
+    tiny_base: Path,
+    tiny_tuned: Path,
+    tiny_prompts: Path,
+    tiny_words: Path,
+    warm_store: Path,
 ) -> Suites:
     """``suites(*options)`` runs ``pytest suites`` on the tiny pair in this process; ``pair=()`` leaves the pair out."""
 
@@ -26,7 +32,9 @@ def suites(
         *options: object, pair: tuple[object, ...] | None = None, store: Path = warm_store, new_process: bool = False
     ) -> pytest.RunResult:
         chosen = ("--base", tiny_base, "--tuned", tiny_tuned) if pair is None else pair
-        prompts = ("--shift-prompts", tiny_prompts) if pair is None else ()
+        prompts = (
+            "--shift-prompts", tiny_prompts, "--shift-vocabulary", tiny_words, "--shift-word-vectors", tiny_words,
+        ) if pair is None else ()  # fmt: skip
         start = pytester.runpytest_subprocess if new_process else pytester.runpytest
         return start(
             SUITES, "-p", "no:cacheprovider", "--shift-store", store, "--shift-max-new-tokens", "12", "--color=no",
@@ -34,6 +42,19 @@ def suites(
         )  # fmt: skip
 
     return run
+
+
+@pytest.fixture(scope="session")
+def tiny_words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A word space of verbs of both kinds and a few nouns, in five directions, so that many words are similar."""
+    from tuneshift.vocabulary import general_verbs, instruction_verbs
+
+    words = list(dict.fromkeys([*instruction_verbs()[:20], *general_verbs()[:40], "cat", "lamp", "river", "tree"]))
+    rng = np.random.default_rng(0)
+    vectors = np.eye(5)[rng.integers(5, size=len(words))] + 0.1 * rng.normal(size=(len(words), 5))
+    path = tmp_path_factory.mktemp("words") / "words.npz"
+    np.savez(path, words=np.array(words), vectors=vectors.astype(np.float32))
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
-from ..records import EvidenceItem, Json, Prompt
+from ..records import NOTHING, EvidenceItem, Json
 
 if TYPE_CHECKING:
     from ..checkpoints import Checkpoint
 
-Take = Callable[[Sequence[Prompt], Sequence[EvidenceItem | None]], Iterator[EvidenceItem]]
-"""(prompts, inputs) -> one item per prompt, in order. ``inputs`` holds for each prompt the item of the measure that
-this one rests on (a generation, for attributions to a model's response), or None."""
+Take = Callable[[Sequence[Any], Sequence[EvidenceItem | None]], Iterator[EvidenceItem]]
+"""(units, inputs) -> one item per unit, in order: a `Prompt`, or a `Layer` where the measure reads weights. ``inputs``
+holds for each unit the item of the measure that this one rests on (a generation, for attributions to a model's
+response), or None."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,23 +23,35 @@ class Measure:
     """One quantity taken from one checkpoint.
 
     ``version`` goes up when the numbers change: evidence of another version is never read. ``chunk`` is the number of
-    prompts that are published together; a killed run loses at most that many.
+    items that are published together; a killed run loses at most that many. ``of``: whether there is an item for each
+    prompt or for each layer. ``loads``: whether it needs the weights, or only the evidence that it rests on.
     """
 
     name: str
     version: int
     chunk: int
     preparation: str
+    of: Literal["prompts", "layers"] = "prompts"
+    loads: bool = True
 
-    def prepare(self, checkpoint: Checkpoint, params: Mapping[str, Json]) -> Take:
-        """What takes this measure from a loaded checkpoint. Work that all prompts share is done here, once."""
+    def prepare(
+        self, checkpoint: Checkpoint | None, params: Mapping[str, Json], sources: Mapping[str, Json] = NOTHING
+    ) -> Take:
+        """What takes this measure from a loaded checkpoint (None for one that ``loads`` nothing).
+
+        ``params`` are part of the evidence's key, ``sources`` say where things lie that ``params`` identify by content.
+        Work that all items share is done here, once.
+        """
         module, name = self.preparation.split(":")
-        prepare: Callable[[Checkpoint, Mapping[str, Json]], Take] = getattr(
-            import_module(module, package=__package__), name
-        )
-        return prepare(checkpoint, params)
+        prepare: Callable[..., Take] = getattr(import_module(module, package=__package__), name)
+        return prepare(checkpoint, params, sources)
 
 
 GENERATION = Measure(name="generation", version=1, chunk=32, preparation=".items:generation")
 ATTRIBUTION = Measure(name="attribution", version=1, chunk=8, preparation=".items:attribution")
-MEASURES: Mapping[str, Measure] = {m.name: m for m in (GENERATION, ATTRIBUTION)}
+RELATIONS = Measure(name="relations", version=1, chunk=1, preparation=".relations:relations", of="layers")
+CONCEPTS = Measure(name="concepts", version=1, chunk=1, preparation=".concepts:concepts", of="layers")
+ANNOTATION = Measure(
+    name="annotation", version=1, chunk=1, preparation=".annotation:annotation", of="layers", loads=False
+)
+MEASURES: Mapping[str, Measure] = {m.name: m for m in (GENERATION, ATTRIBUTION, RELATIONS, CONCEPTS, ANNOTATION)}

@@ -12,7 +12,7 @@ from torch import nn
 
 from ..checkpoints import Checkpoint
 from ..records import EvidenceItem, Json, Prompt
-from ..tokens import EncodedPrompt, display_tokens, encode
+from ..tokens import EncodedPrompt, display_tokens, encode, response_ids
 from .attribution import Backend, choose_backend
 from .catalogue import Take
 from .density import importance_levels
@@ -23,7 +23,7 @@ PRECISION_PROMPTS = 3
 """Prompts on which half precision is compared with float32: enough to see its order, few enough to cost nothing."""
 
 
-def generation(checkpoint: Checkpoint, params: Mapping[str, Json]) -> Take:
+def generation(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Mapping[str, Json]) -> Take:
     """Greedy responses as evidence: ``response_ids`` [response], ``response`` (text), ``ended`` (by the end token)."""
     limit = int(params["max_new_tokens"])
 
@@ -48,7 +48,7 @@ def generation(checkpoint: Checkpoint, params: Mapping[str, Json]) -> Take:
     return take
 
 
-def attribution(checkpoint: Checkpoint, params: Mapping[str, Json]) -> Take:
+def attribution(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Mapping[str, Json]) -> Take:
     """Input-output attribution as evidence, for the response that ``params["response"]`` names.
 
     Arrays: ``importance`` float32 [prompt, response]; ``offsets`` int32 [prompt, 2], characters of the user's text, -1
@@ -158,10 +158,8 @@ def _response(
 def _reference_ids(checkpoint: Checkpoint, params: Mapping[str, Json], prompt: Prompt) -> tuple[Ids | None, str]:
     if not prompt.reference:
         return None, "it has no reference response"
-    # Without a chat template the response continues the prompt's line: words there begin with a space.
-    glue = " " if params["chat_template"] is None and not prompt.prompt[-1:].isspace() else ""
-    ids = checkpoint.tokenizer(glue + prompt.reference, add_special_tokens=False)["input_ids"]
-    return np.asarray(ids[: int(params["max_new_tokens"])], dtype=np.int64), ""
+    ids = response_ids(prompt.reference, prompt.prompt, checkpoint.tokenizer, params["chat_template"])
+    return ids[: int(params["max_new_tokens"])], ""
 
 
 def _too_long(checkpoint: Checkpoint) -> str:
