@@ -20,6 +20,7 @@ from markupsafe import Markup
 from . import display
 from .display import MISSING, axis, estimate, finite, histogram, number, padded, quartiles, round_step, shown
 from .errors import RecordError, UsageError
+from .figures import PAGE_NOTES, figure_views, note_budget
 from .files import publish
 from .recording import depends_on_reading
 from .records import Json, Outcome, RunRecord
@@ -97,7 +98,7 @@ def where(claim: Mapping[str, Json], several_sets: bool) -> str:
     return " · ".join(part for part in named if part) or group
 
 
-def claim_view(claim: Mapping[str, Json], anchor: str, several_sets: bool = False) -> View:
+def claim_view(claim: Mapping[str, Json], anchor: str, several_sets: bool = False, notes: int = PAGE_NOTES) -> View:
     """A claim with what its rows and figures print."""
     arms = arm_views(claim)
     known = {outcome.value for outcome in Outcome}
@@ -109,6 +110,8 @@ def claim_view(claim: Mapping[str, Json], anchor: str, several_sets: bool = Fals
         "anchor": anchor,
         "verdict": verdict,
         "arms": arms,
+        "many": str(claim.get("items") or "prompts"),
+        "one": str(claim.get("items") or "prompts").removesuffix("s"),
         "paired": paired,
         "named_arms": bool(arms) and not (claim.get("base") and claim.get("tuned")),
         "expected": expected,
@@ -117,6 +120,7 @@ def claim_view(claim: Mapping[str, Json], anchor: str, several_sets: bool = Fals
         "distribution": distribution(claim, arms),
         "ids": list(dict.fromkeys(i for arm in arms for i in arm["by_id"])),
         "details": flattened(claim.get("details") or {}),
+        "figures": figure_views(claim.get("figures"), notes),
         "where": where(claim, several_sets),
         "depends": depends_on_reading(claim),
     }
@@ -138,12 +142,13 @@ def finding_views(claims: Sequence[Mapping[str, Json]]) -> list[View]:
     for claim in claims:
         gathered.setdefault(str(claim.get("finding")), []).append(claim)
     several_sets = len({claim.get("prompts") for claim in claims}) > 1
+    notes = note_budget(claims)
     taken: set[str] = set()
     anchors = {finding: unused(slug(finding), taken) for finding in gathered}
     views = []
     for finding, rows in gathered.items():
         names = [slug(finding, *(row.get(part) for part in ("pair", "prompts", "group"))) for row in rows]
-        members = [claim_view(row, unused(n, taken), several_sets) for row, n in zip(rows, names, strict=True)]
+        members = [claim_view(row, unused(n, taken), several_sets, notes) for row, n in zip(rows, names, strict=True)]
         reach = [x for c in members for x in (c.get("effect"), *(c.get("interval") or ()))]
         sesoi = finite(members[0].get("sesoi"))
         scale = axis([*reach, 0.0, *((1.15 * sesoi, -1.15 * sesoi) if sesoi else ())])
@@ -304,7 +309,8 @@ def render_summary(record: RunRecord) -> str:
     lines += ["| finding | pair | group | n | base | tuned | effect [interval] | verdict | known outcome |"]
     lines += ["| --- | --- | --- | ---: | ---: | ---: | ---: | --- | --- |"]
     for claim in claims:
-        sides = [f"{a['label']} {number(a.get('mean'))}" for a in claim["arms"][:2]] if claim["named_arms"] else []
+        arms = (claim["arms"][0], claim["arms"][-1]) if claim["named_arms"] else ()
+        sides = [f"{arm['label']} {number(arm.get('mean'))}" for arm in arms]
         sides = sides or [number((claim.get(role) or {}).get("mean")) for role in ("base", "tuned")]
         known = MISSING
         if claim["expected"]:

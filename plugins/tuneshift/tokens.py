@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,6 +123,43 @@ def encode(text: str, tokenizer: Any, chat_template: str | None) -> EncodedPromp
     )
 
 
+def response_ids(response: str, prompt: str, tokenizer: Any, chat_template: str | None) -> npt.NDArray[np.int64]:
+    """Token ids of a given response to a prompt, [token] int64, without special tokens and without an end token.
+
+    It is tokenised by itself, so that no token straddles the boundary. Without a chat template it continues the
+    prompt's line: unless the prompt ends on white space, its first word there begins with a space.
+    """
+    glue = " " if chat_template is None and not prompt[-1:].isspace() else ""
+    return np.asarray(tokenizer(glue + response, add_special_tokens=False, verbose=False)["input_ids"], dtype=np.int64)
+
+
+def bare_ids(tokenizer: Any, chat_template: str | None) -> npt.NDArray[np.int64]:
+    """Token ids of a prompt that asks nothing, [token] int64: what a response's unconditional probability stands on.
+
+    With a chat template its format around an empty user turn; without one the token that begins a text, else the one
+    that ends the text before (as lm-eval does); empty where the tokenizer has neither. Raises PairError for a template
+    that does not render.
+    """
+    if chat_template is not None:
+        ids = tokenizer(_render("", tokenizer, chat_template), add_special_tokens=False)["input_ids"]
+    else:
+        ids = [i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None][:1]
+    return np.asarray(ids, dtype=np.int64)
+
+
+def end_token(tokenizer: Any, chat_template: str | None) -> int | None:
+    """Id of the token that ends a response: the one that the chat template puts after an assistant's turn.
+
+    Where there is no template, or it puts none there (some templates leave that to training), or the tokenizer does not
+    know it as one token, the tokenizer's end token; None where it has none.
+    """
+    after = "" if chat_template is None else _after_response(tokenizer, chat_template)
+    ids = tokenizer(after.lstrip(), add_special_tokens=False, verbose=False)["input_ids"] if after.strip() else []
+    if ids and (ids[0] in tokenizer.added_tokens_decoder or ids[0] in tokenizer.all_special_ids):
+        return int(ids[0])
+    return None if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)
+
+
 def sentencepiece_offsets(pieces: Sequence[str], text: str) -> Offsets:
     """Where recorded SentencePiece pieces lie in ``text``: [token, 2], [start, end) in characters.
 
@@ -215,13 +252,28 @@ def _user_turn(text: str, tokenizer: Any, chat_template: str) -> _Turn:
 
 
 def _render(content: str, tokenizer: Any, chat_template: str) -> str:
+    return _rendered([{"role": "user", "content": content}], tokenizer, chat_template, opened=True)
+
+
+def _after_response(tokenizer: Any, chat_template: str) -> str:
+    """What a template writes after the assistant's text; nothing where it cannot render such a turn."""
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": SENTINEL}]
+    try:
+        _, said, after = _rendered(turns, tokenizer, chat_template, opened=False).rpartition(SENTINEL)
+    except PairError:
+        return ""
+    return after if said else ""
+
+
+def _rendered(turns: Sequence[Mapping[str, str]], tokenizer: Any, chat_template: str, *, opened: bool) -> str:
+    """A chat as text; ``opened`` for the assistant to speak next."""
     from jinja2 import TemplateError
 
     try:
         rendered = tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}],
+            turns,
             tokenize=False,
-            add_generation_prompt=True,
+            add_generation_prompt=opened,
             chat_template=chat_template,
         )
     except (TemplateError, TypeError, ValueError) as error:

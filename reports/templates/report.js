@@ -43,7 +43,11 @@
     const x = parseFloat(text.replace("\u2212", "-").replaceAll(",", ""));
     return Number.isNaN(x) ? text : x;
   };
-  const compare = (a, b) => (typeof a === typeof b ? (a < b ? -1 : a > b ? 1 : 0) : typeof a === "number" ? -1 : 1);
+  const words = new Intl.Collator("en", { numeric: true });
+  const compare = (a, b) => {
+    if (typeof a !== typeof b) return typeof a === "number" ? -1 : 1;
+    return typeof a === "number" ? a - b : words.compare(a, b);
+  };
   for (const table of document.querySelectorAll("table.sortable")) {
     [...table.tHead.rows[0].cells].forEach((head, k) => {
       const sort = document.createElement("button");
@@ -58,6 +62,52 @@
         rows.sort((a, b) => (up ? compare(a[0], b[0]) : compare(b[0], a[0])));
         table.tBodies[0].append(...rows.map((pair) => pair[1]));
       });
+    });
+  }
+
+  // A map tells the cell under the pointer, or the one that arrow keys reached; the tables behind it know the values.
+  for (const map of document.querySelectorAll(".map")) {
+    const figure = map.closest("figure");
+    const [plane, out] = [map.querySelector(".plane"), figure.querySelector(".readout")];
+    const [rows, columns] = [Number(map.dataset.rows), Number(map.dataset.columns)];
+    const matrix = figure.querySelector("table.matrix");
+    const listed = new Map([...figure.querySelectorAll("tr[data-k]")].map((row) => [Number(row.dataset.k), row]));
+    const cursor = document.createElement("span");
+    cursor.className = "cursor";
+    const hint = "Point at a cell, or reach the map with Tab and move with the arrow keys.";
+    let [r, c] = [-1, -1];
+    const texts = () => {
+      const row = listed.get(r * columns + c);
+      const told = row ? [...row.cells].map((cell) => cell.textContent) : ["", "", "", "cut" in map.dataset ? "If it has a note, the run record holds it" : ""];
+      if (!matrix) return row ? told : [`${r + 1} of ${rows}`, `${c + 1} of ${columns}`, "not among the listed", ""];
+      const line = matrix.tBodies[0].rows[r].cells;
+      return [line[0].textContent, matrix.tHead.rows[0].cells[c + 1].textContent, line[c + 1].textContent, told[3]];
+    };
+    const tell = (row, column) => {
+      const [to, across] = [Math.min(Math.max(row, 0), rows - 1), Math.min(Math.max(column, 0), columns - 1)];
+      if (to === r && across === c) return;
+      [r, c] = [to, across];
+      cursor.style.cssText = `left:${100 * c / columns}%;top:${100 * r / rows}%;width:${100 / columns}%;height:${100 / rows}%`;
+      plane.append(cursor);
+      const [first, second, exact, note] = texts();
+      const strong = document.createElement("strong");
+      strong.textContent = exact;
+      out.replaceChildren(`${map.dataset.row} ${first}, ${map.dataset.column} ${second}: `, strong, note ? `. ${note}` : "");
+    };
+    const leave = () => { [r, c] = [-1, -1]; cursor.remove(); out.textContent = hint; };
+    out.hidden = false;
+    leave();
+    plane.addEventListener("pointermove", (event) => {
+      const box = plane.getBoundingClientRect();
+      tell(Math.floor((event.clientY - box.top) / box.height * rows), Math.floor((event.clientX - box.left) / box.width * columns));
+    });
+    map.addEventListener("focus", () => { if (r < 0 && map.matches(":focus-visible")) tell(0, 0); });
+    map.addEventListener("keydown", (event) => {
+      const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+      if (event.key === "Escape") leave();
+      if (!step || event.altKey || event.ctrlKey || event.metaKey) return;
+      event.preventDefault();
+      tell(r + step[0], c + step[1]);
     });
   }
 

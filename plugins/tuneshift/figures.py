@@ -1,0 +1,547 @@
+"""A claim's figures laid out for the templates: scales, positions, colours, texts cut to what a page holds.
+
+A figure is plain JSON of one of four kinds (docs/run-record.md): grid, dots, curves, words. Positions are percentages
+of the width, so that text keeps its size; heights are pixels. What cannot be drawn becomes a line that says which
+figure and why: a figure never costs the report.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from .display import MISSING, TOKEN_LIMIT, Axis, axis, finite, number, plain
+from .records import Json
+
+View = dict[str, Any]
+Layout = Callable[[Mapping[str, Json]], View]
+
+CELL_LIMIT = 10_000
+"""Cells of a grid that are drawn one by one; a larger grid becomes one picture."""
+PIXEL_LIMIT = 1_000_000
+"""Cells of the largest picture, about 0.5 MB of page; what is larger says more when it is summed up first."""
+LISTED = 500
+"""Cells of a picture that its data table lists."""
+NOTE_LIMIT = 240
+PAGE_NOTES = 200_000
+"""Characters of one note, and of all notes of a page with their markup, shared out evenly over its grids."""
+STEPS = 6
+"""Colours on either side of zero; style.css has as many."""
+DOT_ROWS = 60
+WORD_ROWS = 100
+WORDS = 30
+SERIES = 8
+"""Lines that dashes, markers and colours tell apart."""
+LABEL_LIMIT = 80
+CURVE_HEIGHT = 240
+"""Pixels; so is the height of a curve's label, 15."""
+NARROW = 300
+"""Pixels of a plot on a phone: labels that fit there fit everywhere."""
+
+PICTURE = {-1: (0xC4, 0x66, 0x00), 0: (0x80, 0x88, 0x90), 1: (0x2F, 0x78, 0xD2)}
+"""Colours below, at and above zero with at least 3:1 against both backgrounds; steps differ in opacity."""
+
+
+def note_budget(claims: Iterable[Mapping[str, Json]]) -> int:
+    """Characters that the notes of each grid of a page may take, so that many pairs make no heavier page than one."""
+    held = (claim.get("figures") for claim in claims)
+    listed_ones = [figure for figures in held if isinstance(figures, list | tuple) for figure in figures]
+    noted = [figure for figure in listed_ones if isinstance(figure, Mapping) and figure.get("notes")]
+    return PAGE_NOTES // max(1, len(noted))
+
+
+def figure_views(figures: Json, notes: int = PAGE_NOTES) -> list[View]:
+    """The figures of a claim as their templates show them; one that cannot be shown has ``kind`` "" and a ``reason``.
+
+    ``notes`` is the number of characters that the notes of each grid may take.
+    """
+    if figures is None:
+        return []
+    if not isinstance(figures, list | tuple):
+        return [{"kind": "", "title": "", "reason": f"figures is {described(figures)}; a list is needed"}]
+    layouts: dict[str, Layout] = {
+        "grid": partial(grid, notes_left=notes),
+        "dots": dots,
+        "curves": curves,
+        "words": words,
+    }
+    return [figure_view(figure, place, layouts) for place, figure in enumerate(figures, start=1)]
+
+
+def figure_view(figure: Json, place: int, layouts: Mapping[str, Layout]) -> View:
+    """One figure, or the reason why there is none."""
+    view: View = {"kind": "", "title": f"figure {place}"}
+    try:
+        if not isinstance(figure, Mapping):
+            raise ValueError(f"it is {described(figure)}; an object with a kind is needed")
+        view["title"] = label(figure.get("title"), 200) or view["title"]
+        kind = figure.get("kind")
+        if not isinstance(kind, str) or kind not in layouts:
+            got = repr(label(kind)) if isinstance(kind, str) else described(kind)
+            raise ValueError(f"its kind is {got}; this version draws {', '.join(layouts)}")
+        layout = layouts[kind](figure)
+        words = {name: label(figure.get(name), 600) for name in ("caption", "unit")}
+        return {**view, **words, **layout, "kind": kind}
+    except Exception as error:  # a run record may come from elsewhere; its verdicts must be readable all the same
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        return {**view, "kind": "", "reason": label(reason, 300)}
+
+
+# Reading what may be malformed
+
+
+def described(value: Json) -> str:
+    """A value's JSON type, for messages."""
+    names = {type(None): "null", bool: "a truth value", int: "a number", float: "a number", str: "a text"}
+    return names.get(type(value), "an object" if isinstance(value, Mapping) else "a list")
+
+
+def label(value: Json, limit: int = LABEL_LIMIT) -> str:
+    """A text or number as text, cut to the limit; nothing for null. Raises ValueError for anything else."""
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"a label is {described(value)}; a text is needed")
+    text = value if isinstance(value, str) else plain(value) if isinstance(value, float) else str(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def listed(held: Mapping[str, Json], name: str, length: int | None = None) -> list[Json]:
+    """The list of that name. Raises ValueError where it is none or has another length."""
+    found = held.get(name)
+    if not isinstance(found, list | tuple):
+        raise ValueError(f"{name} is {described(found)}; a list is needed")
+    if length is not None and len(found) != length:
+        raise ValueError(f"{name} has {len(found)} entries, not {length}")
+    return list(found)
+
+
+def real(value: Json) -> int | float | None:
+    """A finite number as it is, None for null, NaN and infinities. Raises ValueError for anything else."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise ValueError(f"a value is {described(value)}; a number or null is needed")
+    return None if value is None or finite(value) is None else value
+
+
+def matrix(held: Mapping[str, Json], name: str, rows: int, columns: int) -> list[list[Json]]:
+    """The list of lists of that name. Raises ValueError where its shape is another."""
+    lines = listed(held, name, rows)
+    for place, line in enumerate(lines):
+        if not isinstance(line, list | tuple) or len(line) != columns:
+            got = f"has {len(line)} values" if isinstance(line, list | tuple) else f"is {described(line)}"
+            raise ValueError(f"entry {place} of {name} {got}; a list of {columns} is needed")
+    return [list(line) for line in lines]
+
+
+def pixels(value: float) -> str:
+    """A position for an attribute: a bare float would be printed for readers, with three digits and separators."""
+    return f"{value:.1f}"
+
+
+# Grid: a map of rows by columns around zero
+
+
+def colour_end(values: Iterable[float]) -> float:
+    """The magnitude from which on colour no longer grows: a round number that 99 % of the nonzero cells do not pass."""
+    sizes = sorted(abs(x) for x in values if x)
+    if not sizes:
+        return 1.0
+    reach = sizes[math.ceil(0.99 * len(sizes)) - 1]
+    power = 10.0 ** math.floor(math.log10(reach))
+    return next((m * power for m in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if m * power >= reach * (1 - 1e-9)), reach)
+
+
+def colour_step(value: float, end: float) -> int:
+    """Step of colour, -STEPS..STEPS; 0 for zero alone."""
+    return int(math.copysign(min(STEPS, max(1, math.ceil(abs(value) / end * STEPS - 1e-9))), value)) if value else 0
+
+
+def step_class(step: int) -> str:
+    """Class of the style sheet: n6..n1 below zero, p0 for zero, p1..p6 above."""
+    return f"{'n' if step < 0 else 'p'}{abs(step)}"
+
+
+def grid(figure: Mapping[str, Json], notes_left: int) -> View:
+    """Cells as one path per colour, or all as one picture; values as a table and the cells with notes as a list."""
+    rows, columns = ([label(x) for x in listed(figure, name)] for name in ("rows", "columns"))
+    size = len(rows) * len(columns)
+    if not 0 < size <= PIXEL_LIMIT:
+        raise ValueError(f"it has {size:,} cells; 1 to {PIXEL_LIMIT:,} can be shown")
+    values = [[real(x) for x in line] for line in matrix(figure, "values", len(rows), len(columns))]
+    notes = matrix(figure, "notes", len(rows), len(columns)) if figure.get("notes") else None
+    known = [x for line in values for x in line if x is not None]
+    end = colour_end(known)
+    steps = [[None if x is None else colour_step(x, end) for x in line] for line in values]
+    pictured, ladder = size > CELL_LIMIT, range(-STEPS, STEPS + 1)
+    names = {name: label(figure.get(name)) or name.split("_")[0] for name in ("row_name", "column_name")}
+    cells = noted_cells(rows, columns, values, notes, pictured, notes_left)
+    return {
+        **names,
+        **cells,
+        **map_frame(rows, columns),
+        "summary": grid_summary(rows, columns, values, names),
+        "paths": [] if pictured else cell_paths(steps),
+        "picture": picture(steps) if pictured else None,
+        "legend": {"end": end, "beyond": any(abs(x) > end for x in known), "missing": len(known) < size},
+        "steps": [step_class(k) for k in ladder],
+        "ladder": picture([ladder]) if pictured else None,
+        "table": [] if pictured else list(zip(rows, [[number(x) for x in line] for line in values], strict=True)),
+    }
+
+
+def map_frame(rows: Sequence[str], columns: Sequence[str]) -> View:
+    """Sizes of a map in pixels and the labels along its sides: at most 640 high, 1,200 where rows are many."""
+    height = min(22.0, max(640.0, min(3.0 * len(rows), 1200.0)) / len(rows))
+    return {
+        "rows": len(rows),
+        "columns": len(columns),
+        "height": round(height * len(rows)),
+        "width": round(len(columns) * max(22.0, min(56.0, 480 / len(columns)))),
+        "least_width": 4 * len(columns) if len(rows) * len(columns) <= CELL_LIMIT else 0,
+        "row_ticks": row_ticks(rows, height),
+        "row_width": 8 + round(6.6 * min(24, max(map(len, rows)))),
+        "column_ticks": column_ticks(columns),
+        "column_labels": columns,
+    }
+
+
+def grid_summary(rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[Json]], names: View) -> str:
+    """What a map says, in words: its size and its two ends."""
+    known = [(x, r, c) for r, line in enumerate(values) for c, x in enumerate(line) if x is not None]
+    text = f"{names['row_name']} by {names['column_name']}, {len(rows)} by {len(columns)} cells"
+    if not known:
+        return f"{text}, none with a value"
+    for which, (x, r, c) in (("lowest", min(known)), ("highest", max(known))):
+        text += f"; {which} {number(x)} at {names['row_name']} {rows[r]}, {names['column_name']} {columns[c]}"
+    return text
+
+
+def cell_paths(steps: Sequence[Sequence[int | None]]) -> list[tuple[str, str]]:
+    """(class, path) in a box of columns by rows: a cell is a stroke, with a dash below zero; a missing one is a dot."""
+    strokes: dict[str, list[str]] = {}
+    dashes: dict[str, list[str]] = {}
+    for r, line in enumerate(steps):
+        for c, step in enumerate(line):
+            if step is None:
+                strokes.setdefault("missing", []).append(f"M{c}.4 {r}h.1")
+                continue
+            strokes.setdefault(step_class(step), []).append(f"M{c} {r}h.9")
+            if step < 0:
+                dashes.setdefault("below" if -step <= STEPS / 2 else "below deep", []).append(f"M{c}.22 {r}h.46")
+    return [(name, "".join(parts)) for held in (strokes, dashes) for name, parts in sorted(held.items())]
+
+
+def noted_cells(
+    rows: Sequence[str],
+    columns: Sequence[str],
+    values: Sequence[Sequence[Json]],
+    notes: Sequence[Sequence[Json]] | None,
+    pictured: bool,
+    left: int,
+) -> View:
+    """The cells to list, largest magnitude first: those with a note, or the largest of a picture.
+
+    Notes take turns until ``left`` characters, markup included, are spent.
+    """
+    found = []
+    for r, line in enumerate(values):
+        for c, x in enumerate(line):
+            note = label(notes[r][c], NOTE_LIMIT) if notes else ""
+            if note or (pictured and x is not None):
+                found.append((-abs(x) if x is not None else 0.0, r, c, note))
+    found.sort()
+    shown = []
+    for _, r, c, note in found[: LISTED if pictured else None]:
+        left -= len(note) + 80
+        if left < 0 and not pictured:
+            break
+        row = {"k": r * len(columns) + c, "row": rows[r], "column": columns[c], "value": number(values[r][c])}
+        shown.append({**row, "note": note if left >= 0 else ""})
+    return {"cells": shown, "noted": any(cell["note"] for cell in shown), "unlisted": len(found) - len(shown)}
+
+
+def row_ticks(rows: Sequence[str], height: float) -> list[tuple[str, str]]:
+    """(baseline in pixels, label) of every k-th row, 14 pixels apart at least."""
+    every = label_step(math.ceil(14 / height))
+    return [(pixels((r + 0.5) * height + 4), label(rows[r], 24)) for r in range(0, len(rows), every)]
+
+
+def column_ticks(columns: Sequence[str]) -> View:
+    """Labels of every k-th column at percent of the width; a few long ones stand upright instead."""
+    longest = max(map(len, columns))
+    every = label_step(math.ceil((6.6 * min(longest, 24) + 8) * len(columns) / NARROW))
+    upright = every > 1 and len(columns) <= 16
+    at = range(0, len(columns), 1 if upright else every)
+    return {"upright": upright, "at": [(round(100 * (c + 0.5) / len(columns), 2), label(columns[c], 24)) for c in at]}
+
+
+def label_step(least: int) -> int:
+    """The first of 1, 2, 4, 5 times a power of ten that is not below ``least``."""
+    power = 1
+    while 5 * power < least:
+        power *= 10
+    return next(m * power for m in (1, 2, 4, 5) if m * power >= least)
+
+
+def picture(steps: Sequence[Sequence[int | None]]) -> str:
+    """The cells as a PNG, one pixel each, in a data URI: a palette of steps in rising opacity on transparent ground."""
+    colours = [PICTURE[0] + (0,)]
+    for step in range(-STEPS, STEPS + 1):
+        red, green, blue = PICTURE[(step > 0) - (step < 0)]
+        colours.append((red, green, blue, round(255 * (0.1 + 0.9 * abs(step) / STEPS))))
+    lines = [bytes(0 if step is None else step + STEPS + 1 for step in line) for line in steps]
+    return "data:image/png;base64," + base64.b64encode(png(lines, colours)).decode()
+
+
+def png(lines: Sequence[bytes], colours: Sequence[tuple[int, int, int, int]]) -> bytes:
+    """A PNG (ISO/IEC 15948) of indices into RGBA colours, one byte a pixel."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", len(lines[0]), len(lines), 8, 3, 0, 0, 0)
+    palette, opacity = b"".join(bytes(c[:3]) for c in colours), bytes(c[3] for c in colours)
+    body = zlib.compress(b"".join(b"\0" + line for line in lines), 9)
+    parts = ((b"IHDR", header), (b"PLTE", palette), (b"tRNS", opacity), (b"IDAT", body), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(name, data) for name, data in parts)
+
+
+# Dots: a row per label with its points and intervals
+
+
+def dots(figure: Mapping[str, Json]) -> View:
+    """Rows gathered by group, marks and whiskers as one path per kind of point, and every point for the table."""
+    rows = [dot_row(row) for row in listed(figure, "rows")]
+    if not rows:
+        raise ValueError("it has no rows")
+    groups = list(dict.fromkeys(row["group"] for row in rows))
+    rows.sort(key=lambda row: groups.index(row["group"]))
+    shown = rows[:DOT_ROWS]
+    arms = list(dict.fromkeys(name for row in rows for name in row["points"]))
+    reference = real(figure.get("reference"))
+    reach = [point[name] for row in shown for point in row["points"].values() for name in ("value", "low", "high")]
+    scale = axis([*reach, reference])
+    step = max(22, 11 * max(len(row["points"]) for row in shown) + 4)
+    lines = dot_lines(shown, headed=any(groups))
+    return {
+        "axis": scale,
+        "reference": reference,
+        "reference_at": None if reference is None else scale.at(reference),
+        "step": step,
+        "lines": lines,
+        "marks": [dot_marks(lines, arm, scale, step) for arm in arms],
+        "arms": arms if len(arms) > 1 or any(arms) else [],
+        "grouped": any(groups),
+        "hidden": len(rows) - len(shown),
+        "heads": [f"{arm or 'value'}{' [interval]' if bounded(rows, arm) else ''}" for arm in arms],
+        "table": [(row, [dot_text(row["points"].get(arm)) for arm in arms]) for row in rows],
+        "summary": dot_summary(rows, arms, reference),
+    }
+
+
+def dot_row(row: Json) -> View:
+    """A row with its points by label, as numbers. Raises ValueError for anything malformed."""
+    if not isinstance(row, Mapping):
+        raise ValueError(f"a row is {described(row)}; an object is needed")
+    points: dict[str, View] = {}
+    for point in listed(row, "points"):
+        if not isinstance(point, Mapping):
+            raise ValueError(f"a point is {described(point)}; an object is needed")
+        name = label(point.get("label"))
+        if name in points:
+            raise ValueError(f"row {label(row.get('label'))!r} has two points labelled {name!r}")
+        points[name] = {key: real(point.get(key)) for key in ("value", "low", "high", "n")}
+    return {"label": label(row.get("label")), "group": label(row.get("group")), "points": points}
+
+
+def dot_lines(rows: Sequence[View], headed: bool) -> list[View]:
+    """What stands beside the plot from top to bottom, one line each: rows with their values, and heads of groups."""
+    lines: list[View] = []
+    group = None
+    for row in rows:
+        if headed and row["group"] != group:
+            group = row["group"]
+            lines.append({"head": True, "text": group or "others", "value": "", "points": {}})
+        values = " → ".join(number(point["value"]) for point in list(row["points"].values())[:3])
+        lines.append({"head": False, "text": row["label"], "value": values, "points": row["points"]})
+    return lines
+
+
+def dot_marks(lines: Sequence[View], arm: str, scale: Axis, step: int) -> View:
+    """Paths of one kind of point in a box of 100 by the height in pixels: dots without length, and whiskers."""
+    marks, whiskers = [], []
+    for k, line in enumerate(lines):
+        point = line["points"].get(arm)
+        if point is None or point["value"] is None:
+            continue
+        y = step * (k + 0.5) + 11 * (list(line["points"]).index(arm) - (len(line["points"]) - 1) / 2)
+        marks.append(f"M{scale.at(point['value']):g} {y:g}h0")
+        if point["low"] is not None and point["high"] is not None:
+            whiskers.append(f"M{scale.at(point['low']):g} {y:g}H{scale.at(point['high']):g}")
+    return {"marks": "".join(marks), "whiskers": "".join(whiskers)}
+
+
+def bounded(rows: Sequence[View], arm: str) -> bool:
+    """Whether any point of that label has a bound."""
+    points = (row["points"].get(arm) for row in rows)
+    return any(point and (point["low"], point["high"]) != (None, None) for point in points)
+
+
+def dot_text(point: View | None) -> tuple[str, str]:
+    """A point's value with its bounds, and its n, for the table."""
+    if point is None:
+        return MISSING, MISSING
+    return bounds_text(point["value"], point["low"], point["high"]), number(point["n"])
+
+
+def bounds_text(value: Json, low: Json, high: Json) -> str:
+    """A value, and its bounds where there are any."""
+    return number(value) if low is None and high is None else f"{number(value)} [{number(low)}, {number(high)}]"
+
+
+def dot_summary(rows: Sequence[View], arms: Sequence[str], reference: float | None) -> str:
+    """What the rows say, in words: how many there are, and how many of each kind lie above the reference."""
+    text = f"{len(rows)} rows"
+    if reference is None:
+        return text
+    for arm in arms:
+        known = [x for row in rows if arm in row["points"] and (x := row["points"][arm]["value"]) is not None]
+        above = sum(x > reference for x in known)
+        text += f"; {arm}{' ' if arm else ''}{above} of {len(known)} above {number(reference)}"
+    return text
+
+
+# Curves: lines over a common x
+
+
+def curves(figure: Mapping[str, Json]) -> View:
+    """Lines, bands and markers as paths in a 100 by 100 box, labels at the ends, and all values for the table."""
+    x = [real(value) for value in listed(figure, "x")]
+    points = [value for value in x if value is not None]
+    if not x or len(points) < len(x):
+        raise ValueError("x must be numbers, at least one")
+    series = [curve_values(one, len(x)) for one in listed(figure, "series")]
+    if not series:
+        raise ValueError("it has no series")
+    shown = series[:SERIES]
+    across = axis(points)
+    if all(float(value).is_integer() for value in points):
+        across = replace(across, step=max(1.0, across.step))
+    up = axis([value for one in shown for name in ("values", "low", "high") for value in one[name] or ()])
+    lines = [curve_line(one, k, points, across, up) for k, one in enumerate(shown)]
+    place_ends(lines)
+    return {
+        "x_name": label(figure.get("x_name")) or "x",
+        "across": across,
+        "up": [(round(100 - at, 2), text) for at, text in up.ticks],
+        "zero": round(100 - up.at(0), 2) if up.low < 0 < up.high else None,
+        "up_width": 10 + round(6.8 * max((len(text) for _, text in up.ticks), default=1)),
+        "height": CURVE_HEIGHT,
+        "lines": lines,
+        "hidden": len(series) - len(shown),
+        "names": [one["label"] for one in series],
+        "banded": any(one["band"] for one in lines),
+        "table": [(number(value), [curve_text(one, k) for one in series]) for k, value in enumerate(x)],
+        "summary": "; ".join(curve_summary(one) for one in shown),
+    }
+
+
+def curve_values(one: Json, length: int) -> View:
+    """A series with its values and bounds as numbers. Raises ValueError for anything malformed."""
+    if not isinstance(one, Mapping):
+        raise ValueError(f"a series is {described(one)}; an object is needed")
+    found: View = {"label": label(one.get("label")), "values": [real(v) for v in listed(one, "values", length)]}
+    for name in ("low", "high"):
+        found[name] = None if one.get(name) is None else [real(v) for v in listed(one, name, length)]
+    return found
+
+
+def runs(known: Sequence[bool]) -> list[range]:
+    """Stretches of neighbouring places that are known."""
+    found, start = [], None
+    for k, here in enumerate([*known, False]):
+        if here and start is None:
+            start = k
+        elif not here and start is not None:
+            found.append(range(start, k))
+            start = None
+    return found
+
+
+def curve_line(one: View, k: int, x: Sequence[float], across: Axis, up: Axis) -> View:
+    """One series: its line broken where a value is missing, its band, its markers and where it ends."""
+
+    def place(at: int, values: Sequence[float]) -> str:
+        return f"{across.at(x[at]):g} {100 - up.at(values[at]):.2f}"
+
+    values, low, high = one["values"], one["low"], one["high"]
+    stretches = runs([v is not None for v in values])
+    line = "".join("M" + "L".join(place(i, values) for i in stretch) for stretch in stretches)
+    band = ""
+    if low and high:
+        for stretch in runs([a is not None and b is not None for a, b in zip(low, high, strict=True)]):
+            edge = [place(i, low) for i in stretch] + [place(i, high) for i in reversed(stretch)]
+            band += "M" + "L".join(edge) + "z"
+    # Eight markers a line, shifted from line to line; a point without neighbours has no line to be seen by.
+    every = math.ceil(len(x) / 8)
+    marked = [i for s in stretches for i in s if len(s) == 1 or i % every == (k * every // 3) % every]
+    marks = "".join(f"M{place(i, values)}h0" for i in marked)
+    end = stretches[-1][-1] if stretches else None
+    level = None if end is None else CURVE_HEIGHT * (1 - up.at(values[end]) / 100)
+    return {"index": k, "label": one["label"], "line": line, "band": band, "marks": marks, "level": level}
+
+
+def place_ends(lines: Sequence[View], apart: float = 15.0) -> None:
+    """Give every line that has an end a label height in pixels, moved so that labels do not overlap."""
+    ended = sorted((line for line in lines if line["level"] is not None), key=lambda line: float(line["level"]))
+    below = 8.0 - apart
+    for line in ended:
+        line["label_at"] = below = max(line["level"], below + apart)
+    above = CURVE_HEIGHT - 8.0 + apart
+    for line in reversed(ended):
+        line["label_at"] = above = min(line["label_at"], above - apart)
+    for line in ended:
+        line |= {"leader": f"M1 {line['level']:.1f}L11 {line['label_at']:.1f}", "text_at": pixels(line["label_at"] + 4)}
+
+
+def curve_text(one: View, k: int) -> str:
+    """A value with its bounds, for the table."""
+    return bounds_text(one["values"][k], *(one[name][k] if one[name] else None for name in ("low", "high")))
+
+
+def curve_summary(one: View) -> str:
+    """A line in words: where it starts and ends."""
+    known = [v for v in one["values"] if v is not None]
+    return (
+        f"{one['label']} from {number(known[0])} to {number(known[-1])}" if known else f"{one['label']} without values"
+    )
+
+
+# Words: a table whose cells may be lists of words
+
+
+def words(figure: Mapping[str, Json]) -> View:
+    """The table's heads and its first rows; a list becomes its first words and the number of the others."""
+    heads = [label(head) for head in listed(figure, "columns")]
+    rows = matrix(figure, "rows", len(listed(figure, "rows")), len(heads))
+    if not heads or not rows:
+        raise ValueError("it has no columns or no rows")
+    table = [[word_cell(cell) for cell in row] for row in rows[:WORD_ROWS]]
+    numeric = [k > 0 and all(row[k]["kind"] == "number" for row in table) for k in range(len(heads))]
+    return {"heads": heads, "numeric": numeric, "table": table, "hidden": len(rows) - len(table)}
+
+
+def word_cell(cell: Json) -> View:
+    """A cell as text, number or words."""
+    if isinstance(cell, list | tuple):
+        shown = [label(word, TOKEN_LIMIT) for word in cell[:WORDS]]
+        return {"kind": "words", "words": shown, "more": len(cell) - len(shown)}
+    if isinstance(cell, str):
+        return {"kind": "text", "text": label(cell, 300)}
+    return {"kind": "number", "text": number(real(cell))}
