@@ -77,5 +77,17 @@ def test_help_names_every_command(capsys):
         main(["--help"])
     assert stop.value.code == 0
     out = capsys.readouterr().out
-    for word in ("evidence", "report", "embedded", "pytest suites"):
+    for word in ("annotators", "evidence", "report", "embedded", "tune", "pytest suites"):
         assert word in out
+
+
+def test_annotators_prints_the_agreement_with_the_hand_labelled_lists(capsys):
+    assert main(["annotators", "--word-vectors", "embedded:micro/words.npz"]) == OK
+    out = capsys.readouterr().out
+    assert "157 labelled lists (held-out half)" in out
+    assert "| level | 157 |" in out
+
+
+def test_an_unknown_annotator_is_a_usage_error(capsys):
+    assert main(["annotators", "--annotator", "nobody"]) == USAGE
+    assert "no annotator is called 'nobody'" in capsys.readouterr().err

@@ -207,7 +207,7 @@ def test_arms_and_details_say_what_was_compared(measure, base):
     assert found.details["mean_angle_degrees"] == pytest.approx(np.degrees(0.3), abs=1e-3)
     assert found.details["rotation_index"] == pytest.approx(found.effect)
     other = index_of(base, measure(planted(within_span(0.3))), beyond_noise=True)
-    assert other.arms[1].label == "direct match under noise of this overlap"
+    assert other.arms[1].label == "match under noise"
     assert other.effect == pytest.approx(found.details["rotation_beyond_noise"])
     plain(found.details)  # JSON all through
 

@@ -306,7 +306,7 @@ def test_slope_is_negative_where_lower_layers_gain_most_and_positive_where_upper
         found = gain_slope()(view_of(base, tuned))
         assert outcome(found, direction) is Outcome.REPRODUCED
         assert found.n == found.clusters == sum(len(arm.ids) for arm in found.arms)
-        assert [arm.label for arm in found.arms] == [f"quarter {q} of the layers" for q in (1, 2, 3, 4)]
+        assert [arm.label for arm in found.arms] == [f"quarter {q}" for q in (1, 2, 3, 4)]
         x = np.repeat(np.arange(4.0), [len(arm.ids) for arm in found.arms])
         y = np.concatenate([arm.values for arm in found.arms])
         np.testing.assert_allclose(found.effect, stats.linregress(x, y).slope)

@@ -311,19 +311,3 @@ def _level(label: Label | None) -> str:
 
 def _number(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _main() -> None:
-    import argparse
-
-    from .annotators import DEFAULT
-
-    parser = argparse.ArgumentParser(prog="python -m tuneshift.agreement", description=agreement_text.__doc__)
-    parser.add_argument("--annotator", default=DEFAULT)
-    parser.add_argument("--word-vectors", default="minilm")
-    given = parser.parse_args()
-    print(agreement_text(given.annotator, given.word_vectors), end="")
-
-
-if __name__ == "__main__":
-    _main()

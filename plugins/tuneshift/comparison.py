@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -60,7 +60,9 @@ class Claim:
     responses: tuple[str, str]
     """The deciding kind of response and the other kind, in words."""
     conclude: Callable[[dict[str, Json]], None]
-    agreement: Mapping[str, Json] | None = None
+    context: Mapping[str, Json] = field(default_factory=lambda: NOTHING)
+    """What the claim rests on beside the checkpoints, for its details: vocabulary and word space, say."""
+    agreement: Callable[[], Mapping[str, Json] | None] = lambda: None
     """For a finding that rests on an annotator: its agreement with lists labelled by hand, as plain JSON."""
 
     @property
@@ -98,10 +100,12 @@ class Claim:
         left_out = Counter(self.view.left_out)
         if statistic is not None and (cost := self._precision_cost()):
             statistic = replace(statistic, details={**statistic.details, "precision_cost": cost})
+        if statistic is not None and self.context:
+            statistic = replace(statistic, details={**statistic.details, **self.context})
         drawn = [made for figure in figures if (made := figure(self.view))] if statistic is not None else []
-        if statistic is not None and self.agreement:
-            statistic = replace(statistic, details={**statistic.details, "annotator": self.agreement["annotator"]})
-            drawn.append(agreement_figure(self.agreement))
+        if statistic is not None and (agreement := self.agreement()):
+            statistic = replace(statistic, details={**statistic.details, "annotator": agreement["annotator"]})
+            drawn.append(agreement_figure(agreement))
         applicable = statistic is not None
         self.conclude(
             claim_record(

@@ -108,7 +108,7 @@ def rotates_knowledge(*, beyond_noise: bool) -> Quantity:
     match under noise of the same overlap less the observed one (True). Raises NotApplicable for checkpoints whose
     layers or widths cannot be paired, and for recorded evidence without concepts.
     """
-    labels = ("direct match", "direct match under noise of this overlap" if beyond_noise else "subspace overlap")
+    labels = ("direct match", "match under noise" if beyond_noise else "subspace overlap")
 
     def quantity(view: View) -> Statistic:
         pairs = concept_pairs(view, view.left_out)

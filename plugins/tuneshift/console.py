@@ -131,7 +131,7 @@ def write_summary(terminal: Terminal, claims: Sequence[Mapping[str, Json]], writ
         colour = {"bold": True} if index == 0 else {MARKS[ordered[index - 1]["verdict"]][1]: True}
         terminal.write_line(text, **colour)
     if any(depends_on_reading(claim) for claim in ordered):
-        terminal.write_line("† under another reading (normalisation, response) the verdict differs: see the report")
+        terminal.write_line("† under another reading the verdict differs: see the claim's sensitivity in the report")
     for line in written:
         terminal.write_line(line)
 
@@ -144,9 +144,15 @@ def _row(claim: Mapping[str, Json]) -> tuple[str, ...]:
     if claim["expected"]:
         verdict += " (as declared)" if claim["expected"]["verdict"] == claim["verdict"] else " (declared otherwise)"
     on = claim["pair"] if claim["group"] == "all" else f"{claim['pair']}, {claim['group']}"
-    arms = [number(arm["mean"]) for arm in claim["arms"]] or ["–", "–"]
+    arms = [_arm(arm) for arm in claim["arms"]] or ["–", "–"]
     counts = dict.fromkeys(str(arm["n"]) for arm in claim["arms"])
-    return (claim["finding"], on, "+".join(counts) or "0", arms[0], arms[-1], effect_text(claim), verdict)
+    n = "+".join(counts) if 0 < len(claim["arms"]) <= 2 else str(claim["n"])
+    return (claim["finding"], on, n, arms[0], arms[-1], effect_text(claim), verdict)
+
+
+def _arm(arm: Mapping[str, Json]) -> str:
+    """An arm's mean, with its name where the column's head does not say it."""
+    return number(arm["mean"]) if arm["label"] in ("base", "tuned") else f"{number(arm['mean'])} {arm['label']}"
 
 
 def write_results(

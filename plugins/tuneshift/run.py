@@ -213,8 +213,18 @@ class Run:
             expected=expected_outcome(self._expectations[target.pair.name], finding.id, name, target.group),
             responses=(RESPONSES[mode], RESPONSES[other]),
             conclude=conclude,
-            agreement=self._agreement(finding, target),
+            context=self._context(target),
+            agreement=lambda: self._agreement(finding, target),
         )
+
+    def _context(self, target: Target) -> Mapping[str, Json]:
+        """Words and word space behind a claim on weights."""
+        if target.prompts is not None:
+            return {}
+        return {
+            "vocabulary": self.planner.words(target.pair),
+            "word_vectors": self.planner.word_space(target.pair),
+        }
 
     def _agreement(self, finding: Finding, target: Target) -> Mapping[str, Json] | None:
         """How the run's annotator agrees with lists labelled by hand, for findings that rest on it.
@@ -222,7 +232,7 @@ class Run:
         For the offline annotator only: a chat model would be asked a thousand questions that nobody wanted.
         """
         rests = any(need == ANNOTATION.name for _, need in finding.needs)
-        if not rests or self.options.settings.annotator != EMBEDDING or self.inapplicable(finding, target):
+        if not rests or self.options.settings.annotator != EMBEDDING:
             return None
         from .agreement import cached_agreement
 

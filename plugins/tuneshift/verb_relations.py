@@ -150,7 +150,7 @@ def gain_slope(*, min_neurons: int = MIN_NEURONS) -> Quantity:
         score = heads.instruction - heads.general
         arms = tuple(
             Arm(
-                label=f"quarter {q + 1} of the layers",
+                label=f"quarter {q + 1}",
                 ids=tuple(i for i, own in zip(heads.ids, heads.quarter == q, strict=True) if own),
                 values=score[heads.quarter == q],
             )

@@ -46,10 +46,10 @@ def suites(
 
 @pytest.fixture(scope="session")
 def tiny_words(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A word space of verbs of both kinds and a few nouns, in five directions, so that many words are similar."""
-    from tuneshift.vocabulary import general_verbs, instruction_verbs
+    """A word space of instruction verbs and frequent words in five directions, so that many words are similar."""
+    from tuneshift.vocabulary import instruction_verbs, load_vocabulary
 
-    words = list(dict.fromkeys([*instruction_verbs()[:20], *general_verbs()[:40], "cat", "lamp", "river", "tree"]))
+    words = list(dict.fromkeys([*instruction_verbs()[:20], *load_vocabulary("300").words]))
     rng = np.random.default_rng(0)
     vectors = np.eye(5)[rng.integers(5, size=len(words))] + 0.1 * rng.normal(size=(len(words), 5))
     path = tmp_path_factory.mktemp("words") / "words.npz"

@@ -1,0 +1,51 @@
+"""Findings on weights through the whole run: a checkpoint against itself, and pairs without weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+from tuneshift.findings import findings
+from tuneshift.plan import reads_weights
+
+ON_WEIGHTS = sorted(f.id for f in findings() if reads_weights(f))
+
+
+def test_identical_weights_reproduce_nothing(suites, record, tiny_base, tiny_words, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_base, copy)
+    words = ("--shift-vocabulary", tiny_words, "--shift-word-vectors", tiny_words)
+    suites("-k", "ffn or heads or lower_layers", *words, pair=("--base", tiny_base, "--tuned", copy))
+    verdicts = {c["finding"]: c["verdict"] for c in record()["claims"]}
+    assert sorted(verdicts) == ON_WEIGHTS
+    # The mix of levels is the one claim that equal weights do bear out: its difference is zero in every layer.
+    equal = verdicts.pop("wu2023.ffn_keeps_linguistic_levels")
+    assert equal in ("reproduced", "inconclusive")
+    assert set(verdicts.values()) <= {"contradicted", "inconclusive"}
+
+
+def test_recorded_pairs_have_no_weights_and_their_claims_take_no_share_of_the_level(suites, record, tmp_path):
+    import numpy as np
+    import pyarrow
+    from pyarrow import parquet
+
+    rows = [{"id": f"p{i}", "prompt": "Sort it: b", "instruction_spans": [[0, 8]]} for i in range(4)]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table = {
+        "id": [row["id"] for row in rows],
+        "input_tokens": [["▁Sort", "▁it", ":", "▁b"]] * 4,
+        "output_tokens": [["▁x"] * 6] * 4,
+        "levels": [np.full((4, 6), 10, dtype=np.uint8).tobytes()] * 4,
+    }
+    for side in ("one", "two"):
+        parquet.write_table(pyarrow.table(table), tmp_path / f"{side}.parquet")
+    (tmp_path / "pairs.toml").write_text(
+        '[pairs.recorded]\nbase = { evidence = "one.parquet" }\ntuned = { evidence = "two.parquet" }\n'
+        'prompts = ["prompts.jsonl"]\n'
+    )
+    result = suites(pair=("--pairs", tmp_path / "pairs.toml"))
+    made = record()
+    skipped = {c["finding"] for c in made["claims"] if "holds no weights" in c["reason"]}
+    assert sorted(skipped) == ON_WEIGHTS
+    assert made["run"]["confirmatory_claims"] == len(made["claims"]) - len(ON_WEIGHTS)
+    result.stdout.fnmatch_lines(["*skipped*"])
