@@ -1,17 +1,21 @@
-"""The ``tuneshift`` command: what is done with files that a run left, and the embedded family."""
+"""The ``tuneshift`` command: what is done with files that a run left, tuning, and the embedded family."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from .errors import TuneshiftError, UsageError
 from .options import STORE_VARIABLE, default_store
 
-OK, PROBLEMS, USAGE = 0, 1, 4
-"""Exit codes: done; something is wrong with what was looked at; the command's input is at fault (as in pytest)."""
+OK, PROBLEMS, INTERRUPTED, USAGE = 0, 1, 2, 4
+"""Exit codes, the last two as in pytest: done; something is wrong with what was looked at; stopped by the user; the
+command's input is at fault."""
+DEFAULT_RANK = 16
+"""Of a LoRA adapter: enough for a change of style, a hundredth of the weights of a large model."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,6 +46,8 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_evidence(commands)
     _add_report(commands)
+    _add_annotators(commands)
+    _add_tune(commands)
     _add_embedded(commands)
     return top
 
@@ -77,6 +83,45 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     report.set_defaults(command=_report)
 
 
+def _add_annotators(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    annotators = commands.add_parser("annotators", help="measure how an annotator agrees with lists labelled by hand")
+    annotators.add_argument(
+        "--annotator", default="embedding", metavar="ANNOTATOR",
+        help="embedding (default), openai:MODEL@URL or hf:CHECKPOINT",
+    )  # fmt: skip
+    annotators.add_argument(
+        "--word-vectors", default="minilm", metavar="SPACE",
+        help="word space of the embedding annotator: minilm (default), glove, a file, or embedded:micro/words.npz",
+    )  # fmt: skip
+    annotators.set_defaults(command=_show_agreement)
+
+
+def _add_tune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    tune = commands.add_parser("tune", help="tune a base on instructions, on responses alone, or on one task")
+    tune.add_argument("base", metavar="BASE", help="a folder, a hub id, or embedded:FAMILY/NAME")
+    tune.add_argument("--how", required=True, help="instruction, response or single-task")
+    tune.add_argument("--data", type=Path, required=True, metavar="FILE", help="JSONL of prompts and responses")
+    tune.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of the tuned checkpoint; a killed run resumes"
+    )
+    tune.add_argument("--lora", action="store_true", help="train a LoRA adapter instead of all weights")
+    tune.add_argument("--rank", type=int, metavar="R", help=f"of the adapter (default: {DEFAULT_RANK})")
+    tune.add_argument("--epochs", type=int, default=5, metavar="N", help="times over the data (default: %(default)s)")
+    tune.add_argument("--rate", type=float, help="highest learning rate (default: 1e-5, for an adapter 2e-4)")
+    tune.add_argument("--batch", type=int, default=64, metavar="N", help="examples of an update (default: %(default)s)")
+    tune.add_argument(
+        "--micro-batch", type=int, default=8, metavar="N", help="examples in memory at once (default: %(default)s)"
+    )
+    tune.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    tune.add_argument("--max-length", type=int, metavar="TOKENS", help="leave longer examples out (default: 2048)")
+    tune.add_argument(
+        "--chat-template", metavar="FILE", help="a Jinja file, or `none` (default: the tokenizer's, else the paper's)"
+    )
+    tune.add_argument("--device", default="auto", help="auto, cpu, mps or cuda (default: %(default)s)")
+    tune.add_argument("--dtype", default="float32", help="to compute in: float32 or bfloat16 (default: %(default)s)")
+    tune.set_defaults(command=_tune)
+
+
 def _add_embedded(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     embedded = commands.add_parser("embedded", help="make or check the embedded family of small models")
     actions = embedded.add_subparsers(title="actions", required=True, metavar="ACTION")
@@ -88,6 +133,18 @@ def _add_embedded(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     build.set_defaults(command=_build_embedded)
     check = actions.add_parser("check", help="verify checksums and measure the cards' numbers again")
     check.set_defaults(command=_check_embedded)
+    seeds = actions.add_parser("seeds", help="gather what builds of several seeds measured, for the cards")
+    seeds.add_argument("builds", type=Path, nargs="+", metavar="DIR", help="folders of finished builds")
+    seeds.add_argument("--out", type=Path, required=True, metavar="FILE", help="fixtures/micro/seeds.json")
+    seeds.set_defaults(command=_gather_seeds)
+    exercises = actions.add_parser("exercises", help="write exercises as data for `tuneshift tune`")
+    exercises.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSONL file to write")
+    exercises.add_argument(
+        "--task", action="append", default=[], metavar="NAME", help="a task type; may be repeated (default: all)"
+    )
+    exercises.add_argument("--count", type=int, metavar="N", help="default: as many as `instruct` is tuned on")
+    exercises.add_argument("--seed", type=int, help="default: the seed that ships")
+    exercises.set_defaults(command=_write_exercises)
 
 
 def _store(arguments: argparse.Namespace) -> Path:
@@ -160,10 +217,70 @@ def _report(arguments: argparse.Namespace) -> int:
     return OK
 
 
+def _tune(arguments: argparse.Namespace) -> int:
+    from .tuning import tune
+    from .tuning_recipe import Recipe
+
+    recipe = Recipe(
+        base=arguments.base,
+        how=arguments.how,
+        data=arguments.data,
+        epochs=arguments.epochs,
+        rate=arguments.rate,
+        batch=arguments.batch,
+        micro_batch=arguments.micro_batch,
+        rank=_rank(arguments),
+        seed=arguments.seed,
+        max_length=arguments.max_length,
+        chat_template=arguments.chat_template,
+        device=arguments.device,
+        dtype=arguments.dtype,
+    )
+    try:
+        print(tune(recipe, arguments.out))
+    except KeyboardInterrupt:
+        print("tuneshift: stopped; the same command goes on from the last checkpoint.", file=sys.stderr)
+        return INTERRUPTED
+    return OK
+
+
+def _rank(arguments: argparse.Namespace) -> int | None:
+    if arguments.rank is not None and not arguments.lora:
+        raise UsageError("--rank is that of an adapter; add --lora, or leave it out to train all weights.")
+    return (DEFAULT_RANK if arguments.rank is None else int(arguments.rank)) if arguments.lora else None
+
+
+def _show_agreement(arguments: argparse.Namespace) -> int:
+    from .agreement import agreement_text
+
+    print(agreement_text(arguments.annotator, arguments.word_vectors), end="")
+    return OK
+
+
 def _build_embedded(arguments: argparse.Namespace) -> int:
     from .embedded.build import build
 
-    build(arguments.out, seed=arguments.seed)
+    started = time.monotonic()
+
+    def tell(stage: str) -> None:
+        minutes, seconds = divmod(int(time.monotonic() - started), 60)
+        print(f"{minutes:3}:{seconds:02} {stage}", flush=True)
+
+    folder = build(arguments.out, seed=arguments.seed, tell=tell)
+    tell(f"done: {folder}")
+    return OK
+
+
+def _gather_seeds(arguments: argparse.Namespace) -> int:
+    import json
+
+    from .embedded.card import seeds_of
+    from .files import publish
+
+    try:
+        publish(arguments.out, (json.dumps(seeds_of(arguments.builds), indent=1) + "\n").encode())
+    except OSError as error:
+        raise UsageError(f"Cannot write {arguments.out}: {error.strerror or error}.") from error
     return OK
 
 
@@ -177,6 +294,34 @@ def _check_embedded(arguments: argparse.Namespace) -> int:
         print(f"damaged or missing: {name}")
     print("every checksum and number holds" if result.passed else "the family is not what its cards say")
     return OK if result.passed else PROBLEMS
+
+
+def _write_exercises(arguments: argparse.Namespace) -> int:
+    import json
+
+    from .embedded.recipe import load_recipe, load_workbook
+    from .embedded.siblings import tuning_exercises
+    from .embedded.tasks import TASKS
+    from .files import publish
+    from .prompts import options
+
+    recipe = load_recipe()
+    seed = recipe.seed if arguments.seed is None else arguments.seed
+    count = recipe.tuning["examples"] if arguments.count is None else arguments.count
+    if count < 1:
+        raise UsageError(f"--count is {count}; a number of at least 1 is wanted.")
+    for name in arguments.task:
+        if name not in TASKS:
+            raise UsageError(f"--task {name}: no such task type; {options(name, TASKS)}.")
+    exercises = tuning_exercises(load_workbook(seed), count, seed=seed, tasks=arguments.task)
+    rows = [{"prompt": e.prompt, "response": e.answer, "task": e.task} for e in exercises]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    try:
+        publish(arguments.out, text.encode())
+    except OSError as error:
+        raise UsageError(f"{arguments.out} cannot be written ({error.strerror}).") from error
+    print(f"{len(rows)} exercises in {arguments.out}")
+    return OK
 
 
 def _size(count: int) -> str:

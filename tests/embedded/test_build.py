@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -9,10 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from tuneshift.cli import main
 from tuneshift.embedded.build import build
-from tuneshift.embedded.check import check, compare
-from tuneshift.embedded.recipe import PROMPTS, Member, Recipe, load_recipe
+from tuneshift.embedded.card import SEEDS
+from tuneshift.embedded.check import check, compare, damaged_files
+from tuneshift.embedded.corpus import documents
+from tuneshift.embedded.recipe import FAMILY, PROMPTS, Member, Recipe, load_recipe, load_workbook
+from tuneshift.embedded.vectors import WORDS, words_npz
 from tuneshift.errors import UsageError
+from tuneshift.resources import fixture
 
 
 def small_recipe() -> Recipe:
@@ -59,10 +65,36 @@ def test_cards_hold_numbers_hash_and_command(family: Path) -> None:
         assert part["corpus_sha256"] in (family / "base" / "README.md").read_text()
 
 
+def test_cards_of_another_recipe_show_their_own_seed_alone(family: Path) -> None:
+    assert "| share of prompts | seed 3 |" in (family / "base" / "README.md").read_text()
+
+
+def test_the_shipped_cards_show_all_seeds_and_the_shipped_numbers_are_seed_0s() -> None:
+    seeds = json.loads(fixture(SEEDS).read_text())
+    assert list(seeds) == ["0", "1", "2"]
+    shipped = json.loads((fixture(FAMILY) / "family.json").read_text())
+    for name, row in shipped["members"].items():
+        text = (fixture(FAMILY) / name / "README.md").read_text()
+        assert row["measured"]["shares"]["correct"]["mean"] == seeds["0"][name]["correct"]
+        columns = " | ".join(f"{seeds[seed][name]['correct']:.3f}" for seed in seeds)
+        assert f"| correct and ended | {columns} |" in text
+
+
+def test_seeds_are_gathered_from_builds(family: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "seeds.json"
+    assert main(["embedded", "seeds", str(family), "--out", str(out)]) == 0
+    record = json.loads((family / "family.json").read_text())
+    gathered = json.loads(out.read_text())
+    assert gathered["3"]["instruct"]["begins"] == record["members"]["instruct"]["measured"]["shares"]["begins"]["mean"]
+    assert main(["embedded", "seeds", str(tmp_path), "--out", str(out)]) == 4
+    assert "holds no family.json" in capsys.readouterr().err
+
+
 def test_a_second_build_trains_nothing_again_and_finishes_what_is_missing(family: Path) -> None:
     times = [(family / name / "model.safetensors").stat().st_mtime_ns for name in ("base", "instruct")]
     cards = (family / "family.json").read_text()
     shutil.rmtree(family / ".build" / "measured" / "instruct")
+    (family / WORDS).unlink()
     build(family, 3, recipe=small_recipe(), workers=0)
     assert times == [(family / name / "model.safetensors").stat().st_mtime_ns for name in ("base", "instruct")]
     assert (family / "family.json").read_text() == cards
@@ -73,6 +105,28 @@ def test_the_same_seed_gives_the_same_weights(family: Path, tmp_path: Path) -> N
     for name in ("base", "instruct"):
         own = (family / name / "model.safetensors").read_bytes()
         assert own == (again / name / "model.safetensors").read_bytes()
+    assert (family / WORDS).read_bytes() == (again / WORDS).read_bytes()
+
+
+def test_word_vectors_are_of_the_trunks_text_and_under_the_checksums(family: Path) -> None:
+    record = json.loads((family / "family.json").read_text())
+    trunk = documents(load_workbook(3), small_recipe().corpus["mix"], seed="3-trunk", transcripts=0.0)
+    made = words_npz(trunk, words=3_000)
+    assert (family / WORDS).read_bytes() == made
+    assert record["files"] == {WORDS: hashlib.sha256(made).hexdigest()}
+
+
+def test_the_shipped_family_is_what_its_checksums_say() -> None:
+    folder = fixture(FAMILY)
+    record = json.loads((folder / "family.json").read_text())
+    assert set(record["files"]) == {WORDS}
+    assert damaged_files(folder, fixture(f"prompts/{PROMPTS}"), record) == ()
+
+
+def test_a_family_from_before_there_were_word_vectors_is_checked_without(family: Path) -> None:
+    record = json.loads((family / "family.json").read_text())
+    del record["files"]
+    assert damaged_files(family, family / PROMPTS, record) == ()
 
 
 def test_a_foreign_folder_is_refused(family: Path, tmp_path: Path) -> None:
@@ -100,9 +154,16 @@ def test_check_names_a_damaged_file(family: Path, tmp_path: Path) -> None:
     weights.write_bytes(bytes(data))
     (copy / PROMPTS).unlink()
     (copy / "base" / "tokenizer.json").unlink()
+    words = copy / WORDS
+    words.write_bytes(words.read_bytes()[:-1] + b"\0\0")
     result = check(copy, copy / PROMPTS)
     assert not result.passed
-    assert set(result.damaged) == {str(weights), str(copy / PROMPTS), str(copy / "base" / "tokenizer.json")}
+    assert set(result.damaged) == {
+        str(weights),
+        str(copy / PROMPTS),
+        str(words),
+        str(copy / "base" / "tokenizer.json"),
+    }
     assert result.numbers == ()
 
 

@@ -1,4 +1,4 @@
-"""Build the micro family: corpus, tokenizer, bases, siblings, evaluation, cards; one call, resumable per stage.
+"""Build the micro family: corpus, tokenizer, word vectors, bases, siblings, evaluation, cards; one call, resumable.
 
 Each stage leaves its result under the output folder and is skipped when that is there, so a killed build goes on where
 it was. Independent stages run in two single-threaded processes: on two cores that beats two OpenMP threads in one.
@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from ..files import publish
 from .card import Measured, write_cards
 from .corpus import Corpus, build_corpus, documents
 from .recipe import PROMPTS, Member, Recipe, load_recipe, load_workbook
 from .siblings import held_out_exercises, prompt_lines, read_prompts, tuning_exercises, tuning_rows
+from .vectors import WORDS, words_npz
 
 WORKERS = 2
 # glibc returns large blocks to the system by default and faults them in again at every step; keeping them is 1.2x.
@@ -33,11 +35,18 @@ ENVIRONMENT = {
 }
 
 
-def build(out: Path, seed: int | None = None, *, recipe: Recipe | None = None, workers: int = WORKERS) -> Path:
+def build(
+    out: Path,
+    seed: int | None = None,
+    *,
+    recipe: Recipe | None = None,
+    workers: int = WORKERS,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Path:
     """Folder of the built family: ``out``, with a folder per member, the prompt set and ``family.json``.
 
     ``seed``: the recipe's own by default; the same seed gives the same corpus, and on one machine the same weights.
-    ``workers``: processes that train side by side; 0 runs everything in this one.
+    ``workers``: processes that train side by side; 0 runs everything in this one. ``tell`` is given a line per stage.
     ``out`` may hold an unfinished build with the same seed, which is continued. Raises UsageError for one of another
     seed or recipe.
     """
@@ -46,12 +55,18 @@ def build(out: Path, seed: int | None = None, *, recipe: Recipe | None = None, w
     out = Path(out)
     _claim(out, seed, recipe)
     jobs = [(out, member.name, seed, recipe) for member in recipe.members]
+    tell(f"tokenizer, word vectors and {PROMPTS}")
     _text_stages(out, seed, recipe)
     with _environment(), _pool(workers) as pool:
+        tell(f"trunk: pre-training on {recipe.corpus['trunk_tokens']:,} tokens")
         _run(pool, _trunk, [(out, seed, recipe, parts) for parts in _shares(workers, recipe.pretraining["parts"])])
+        tell(f"bases: pre-training on {recipe.corpus['branch_tokens']:,} tokens each")
         _run(pool, _pretrain, [job for job in jobs if recipe.member(job[1]).parent is None])
+        tell("siblings: tuning")
         _run(pool, _tune, [job for job in jobs if recipe.member(job[1]).parent is not None])
+        tell("evaluation")
         _run(pool, _measure, jobs)
+    tell("cards")
     write_cards(out, recipe, seed)
     return out
 
@@ -101,7 +116,17 @@ def _environment() -> Iterator[None]:
 
 
 def _pool(workers: int) -> AbstractContextManager[ProcessPoolExecutor | None]:
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn")) if workers else nullcontext()
+    if not workers:
+        return nullcontext()
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_hush)
+
+
+def _hush() -> None:
+    """Keep transformers' own progress bars out of the build's."""
+    import transformers
+
+    logging: Any = transformers.utils.logging  # its functions carry no types
+    logging.disable_progress_bar()
 
 
 def _run(pool: ProcessPoolExecutor | None, stage: Callable[..., None], jobs: Sequence[tuple[Any, ...]]) -> None:
@@ -130,7 +155,7 @@ def _publish(folder: Path) -> Iterator[Path | None]:
 
 
 def _text_stages(out: Path, seed: int, recipe: Recipe) -> None:
-    """Tokenizer and held-out prompt set."""
+    """Tokenizer, word vectors and held-out prompt set."""
     from .tokenizer import train_tokenizer
 
     book = load_workbook(seed)
@@ -139,6 +164,10 @@ def _text_stages(out: Path, seed: int, recipe: Recipe) -> None:
             source = documents(book, recipe.corpus["mix"], seed=f"{seed}-tokenizer", transcripts=0.0)
             texts = list(islice(source, recipe.tokenizer["documents"]))
             train_tokenizer(texts, recipe.tokenizer["vocabulary"]).save_pretrained(folder)
+    if not (out / WORDS).exists():
+        source = documents(book, recipe.corpus["mix"], seed=f"{seed}-trunk", transcripts=0.0)
+        # Two fifths of the trunk, whose documents hold 1.6 tokens a word.
+        publish(out / WORDS, words_npz(source, words=recipe.corpus["trunk_tokens"] // 4))
     exercises = held_out_exercises(book, recipe.evaluation["prompts_per_task"], seed=recipe.evaluation["seed"])
     (out / PROMPTS).write_text("\n".join(prompt_lines(exercises)) + "\n", encoding="utf-8")
 

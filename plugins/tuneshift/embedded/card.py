@@ -9,7 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .recipe import PROMPTS, Member, Recipe
+from ..errors import UsageError
+from ..resources import fixture
+from .recipe import PROMPTS, Member, Recipe, load_recipe
+from .vectors import WORDS
+
+SEEDS = "micro/seeds.json"
 
 QUANTITIES = {
     "correct": "correct and ended",
@@ -54,22 +59,63 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+Seeds = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""Seed -> member -> quantity -> share of prompts."""
+
+
+def seeds_of(builds: Sequence[Path]) -> Seeds:
+    """The shares that finished builds measured, by seed. Raises UsageError for a folder without ``family.json``."""
+    return {str(family["seed"]): _means(family) for family in map(read_family, builds)}
+
+
+def _means(family: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    return {
+        name: {quantity: share["mean"] for quantity, share in row["measured"]["shares"].items()}
+        for name, row in family["members"].items()
+    }
+
+
+def read_family(folder: Path) -> dict[str, Any]:
+    """``family.json`` of a folder; UsageError where there is none."""
+    path = folder / "family.json"
+    if not path.is_file():
+        raise UsageError(f"{folder} holds no family.json; accepted is a folder that `tuneshift embedded build` made.")
+    family: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return family
+
+
 def write_cards(out: Path, recipe: Recipe, seed: int) -> None:
-    """README.md in every member's folder, and ``family.json`` with the measured numbers and all checksums."""
+    """README.md in every member's folder, and ``family.json`` with the measured numbers and all checksums.
+
+    The cards also show what other seeds of the shipped recipe gave, as far as ``fixtures/micro/seeds.json`` has them.
+    """
     family: dict[str, Any] = {"family": "micro", "schema": 1, "seed": seed, "members": {}}
     family["evaluation"] = recipe.evaluation_options
     for member in recipe.members:
-        folder = out / member.name
         measured = json.loads((out / ".build" / "measured" / member.name / "measured.json").read_text())
-        training = json.loads((folder / "training.json").read_text())
-        (folder / "README.md").write_text(card(member, recipe, seed, measured, training), encoding="utf-8")
+        training = json.loads((out / member.name / "training.json").read_text())
+        family["members"][member.name] = {"measured": measured, "training": training}
+    others: Seeds = json.loads(fixture(SEEDS).read_text(encoding="utf-8")) if recipe == load_recipe() else {}
+    seeds = dict(sorted({**others, str(seed): _means(family)}.items()))
+    for member in recipe.members:
+        folder, row = out / member.name, family["members"][member.name]
+        text = card(member, recipe, seed, row["measured"], row["training"], seeds)
+        (folder / "README.md").write_text(text, encoding="utf-8")
         files = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
-        family["members"][member.name] = {"measured": measured, "training": training, "sha256": files}
+        row["sha256"] = files
     family["prompts"] = {PROMPTS: sha256(out / PROMPTS)}
+    family["files"] = {WORDS: sha256(out / WORDS)}
     (out / "family.json").write_text(json.dumps(family, indent=1) + "\n", encoding="utf-8")
 
 
-def card(member: Member, recipe: Recipe, seed: int, measured: Mapping[str, Any], training: Mapping[str, Any]) -> str:
+def card(
+    member: Member,
+    recipe: Recipe,
+    seed: int,
+    measured: Mapping[str, Any],
+    training: Mapping[str, Any],
+    seeds: Seeds,
+) -> str:
     """Text of a member's card."""
     rows = "\n".join(
         f"| {QUANTITIES[name]} | {row['mean']:.3f} | [{row['low']:.3f}, {row['high']:.3f}] "
@@ -108,8 +154,25 @@ float32. Intervals are 95 %, clustered by key.
 
 Correct and ended by task type: {tasks}.
 
+### Other seeds
+The same recipe from other seeds, which change the people's facts, the texts and the initial weights. Seed {seed} ships.
+
+{seed_table(member, seeds)}
+
 Measured by `tuneshift embedded build`, and again by `tuneshift embedded check`.
 """
+
+
+def seed_table(member: Member, seeds: Seeds) -> str:
+    """The member's shares of prompts, a column per seed."""
+    lines = [
+        f"| share of prompts | {' | '.join(f'seed {seed}' for seed in seeds)} |",
+        f"| --- |{' --- |' * len(seeds)}",
+    ]
+    for quantity, words in QUANTITIES.items():
+        shares = " | ".join(f"{shares[member.name][quantity]:.3f}" for shares in seeds.values())
+        lines.append(f"| {words} | {shares} |")
+    return "\n".join(lines)
 
 
 def how(member: Member, recipe: Recipe, training: Mapping[str, Any]) -> str:

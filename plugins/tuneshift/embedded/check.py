@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from ..errors import UsageError
 from ..resources import fixture
 from .build import measure_member
-from .card import sha256
+from .card import read_family, sha256
 from .recipe import FAMILY, PROMPTS
 
 
@@ -81,18 +80,10 @@ def _prompts(folder: Path) -> Path:
     return own if own.exists() else fixture(f"prompts/{PROMPTS}")
 
 
-def read_family(folder: Path) -> dict[str, Any]:
-    """``family.json`` of a folder; UsageError where there is none."""
-    path = folder / "family.json"
-    if not path.is_file():
-        raise UsageError(f"{folder} holds no family.json; accepted is a folder that `tuneshift embedded build` made.")
-    family: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return family
-
-
 def damaged_files(folder: Path, prompts: Path, family: Mapping[str, Any]) -> tuple[str, ...]:
     """Files that are missing or whose SHA-256 is not the recorded one."""
     expected = {prompts: family["prompts"][PROMPTS]}
+    expected |= {folder / file: digest for file, digest in family.get("files", {}).items()}
     for name, row in family["members"].items():
         expected |= {folder / name / file: digest for file, digest in row["sha256"].items()}
     return tuple(str(path) for path, digest in expected.items() if not path.is_file() or sha256(path) != digest)
