@@ -15,7 +15,17 @@ PACKAGE = Path(tuneshift.__file__).parent
 
 LAYERS = (
     {"errors", "files", "records", "resources"},
-    {"prompts", "tokens", "verifiers", "checkpoint_files", "architectures", "parts", "store_files", "store_format"},
+    {
+        "prompts",
+        "tokens",
+        "verifiers",
+        "checkpoint_files",
+        "architectures",
+        "parts",
+        "rules",
+        "store_files",
+        "store_format",
+    },
     {"pairs", "weights", "inspection", "published", "store_session", "store_upkeep", "word_vectors", "word_tokens"},
     {"vocabulary", "chat_endpoint", "subspaces", "annotators_spelling"},
     {

@@ -185,6 +185,25 @@ def test_a_finding_reads_weights_where_all_its_needs_do():
     assert not reads_weights(finding(("base", "relations"), ("tuned", "attribution.contrast")))
 
 
+def test_responses_under_rules_are_evidence_of_their_own_for_each_set_of_rules():
+    needs = ("generation", "generation.rules", "generation.rules-end", "generation.rules-diversity")
+    made = [planner().task(pair(), "base", need, PROMPTS) for need in needs]
+    assert len({task.key.digest for task in made}) == 4
+    assert "rules" not in made[0].params
+    assert made[1].params["rules"]["end"] == {"score": 15.0, "steps": 250}
+    assert made[2].params["rules"]["end"] is None
+    assert made[2].params["rules"]["diversity"] == made[1].params["rules"]["diversity"]
+    with pytest.raises(ValueError, match="no rule 'begin'"):
+        planner().task(pair(), "base", "generation.rules-begin", PROMPTS)
+
+
+def test_likelihoods_depend_on_clusters_since_others_are_drawn_outside_them():
+    made = planner().task(pair(), "base", "likelihood", PROMPTS)
+    assert made.sources["population"] == [[i, f"Do {i}.", "yes", None] for i in "abc"]
+    clustered = replace(PROMPTS, prompts=tuple(replace(p, cluster="one") for p in PROMPTS.prompts))
+    assert planner().task(pair(), "base", "likelihood", clustered).key.digest != made.key.digest
+
+
 def test_plan_lines_say_what_the_store_holds(tmp_path):
     store = Store(tmp_path)
     made = tasks(planner(), pair())

@@ -62,6 +62,8 @@ def add_options(parser: pytest.Parser) -> None:
     add("--shift-annotator", default="embedding", metavar="ANNOTATOR",
         help="Who sorts feed-forward concepts into categories: embedding (default, offline), openai:MODEL@URL (key in "
         "$OPENAI_API_KEY), or hf:CHECKPOINT.")  # fmt: skip
+    add("--shift-rules", default="hewitt2024", metavar="RULES",
+        help="Rules of the adapter on the base: a shipped name or a TOML file (default: %(default)s).")  # fmt: skip
     add("--shift-alpha", default=0.05, type=float, metavar="A",
         help="Error rate that all claims of the run share (default: %(default)s).")  # fmt: skip
     add("--shift-inconclusive", default="fail", choices=("fail", "skip", "pass"),
@@ -122,6 +124,7 @@ def read_options(config: pytest.Config) -> Options:
             vocabulary=words_from_option("--shift-vocabulary", option.shift_vocabulary),
             word_vectors=words_from_option("--shift-word-vectors", option.shift_word_vectors),
             annotator=option.shift_annotator,
+            rules=option.shift_rules,
             dtype=option.shift_dtype,
             device=option.shift_device,
             memo=cache_folder() / "fingerprints.json",

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from .errors import MeasureError, PairError
-from .measures.catalogue import ANNOTATION, ATTRIBUTION, CONCEPTS, GENERATION, MEASURES, RELATIONS, Measure
-from .records import NOTHING, EvidenceKey, Finding, Json, Layer, ModelPair, ModelRef, Prompt, PromptSet
+from .measures.catalogue import (
+    ANNOTATION,
+    ATTRIBUTION,
+    CONCEPTS,
+    GENERATION,
+    LIKELIHOOD,
+    MEASURES,
+    RELATIONS,
+    Measure,
+)
+from .records import NOTHING, EvidenceKey, Finding, Json, Layer, ModelPair, ModelRef, Prompt, PromptSet, digest
 from .store import Progress, Store
 
 ResponseMode = Literal["own", "reference", "tuned"]
@@ -18,6 +27,13 @@ CONTRAST = ".contrast"
 decides,
 own where a shared one does. It feeds the sensitivity shown beside a verdict, never the verdict."""
 
+
+RULES = ".rules"
+"""A need named ``generation.rules`` is the checkpoint's responses under the run's rule adapter, and
+``generation.rules-end`` the same without the rule ``end``."""
+
+RANKED = {"k": 5, "seed": 0}
+"""Other responses that each is ranked against, as in arXiv:2409.14254, and the seed of their draw."""
 
 LONGEST_RESPONSE = 300
 """Tokens, as in the paper's release (arXiv:2310.00492)."""
@@ -43,8 +59,8 @@ class Settings:
     """How measures are taken, for the whole run.
 
     ``max_new_tokens`` None leaves the longest response to the pair, or else to ``LONGEST_RESPONSE``; ``vocabulary`` and
-    ``word_vectors`` likewise. ``response``: whose response importance is attributed to. ``dtype`` and ``device`` hold
-    where a checkpoint names none.
+    ``word_vectors`` likewise. ``rules``: those of the rule adapter, as `load_rules` takes them. ``response``: whose
+    response importance is attributed to. ``dtype`` and ``device`` hold where a checkpoint names none.
     """
 
     response: ResponseMode = "own"
@@ -52,6 +68,7 @@ class Settings:
     vocabulary: str | None = None
     word_vectors: str | None = None
     annotator: str = "embedding"
+    rules: str = "hewitt2024"
     dtype: str = "float32"
     device: str = "auto"
     memo: Path | None = None
@@ -89,7 +106,7 @@ def reads_weights(finding: Finding) -> bool:
 
 
 def _measure(need: str) -> Measure:
-    name = need.partition(CONTRAST)[0]
+    name = need.partition(".")[0]
     if name not in MEASURES:
         raise MeasureError(f"no measure is called {name!r}; known are {', '.join(MEASURES)}")
     return MEASURES[name]
@@ -161,7 +178,9 @@ class Planner:
             )
         assert prompts is not None
         if measure is GENERATION:
-            return self._generation(pair, ref, prompts)
+            return self._generation(pair, ref, prompts, rules=need.partition(RULES)[2] if RULES in need else None)
+        if measure is LIKELIHOOD:
+            return self._likelihood(pair, ref, prompts)
         mode = self._response_mode(prompts, contrast=need != measure.name)
         return self._attribution(pair, ref, prompts, mode)
 
@@ -173,13 +192,24 @@ class Planner:
         # The references are the same for every tuned checkpoint, so a base's evidence serves them all.
         return "reference" if all(p.reference for p in prompts.prompts) else "tuned"
 
-    def _generation(self, pair: ModelPair, ref: ModelRef, prompts: PromptSet) -> Task:
-        params = {
+    def _generation(self, pair: ModelPair, ref: ModelRef, prompts: PromptSet, *, rules: str | None = None) -> Task:
+        params: dict[str, Json] = {
             "chat_template": self.template(pair, ref),
             "decoding": "greedy",
             "max_new_tokens": self._longest(pair),
         }
+        if rules is not None:
+            from .rules import load_rules
+
+            left_out = rules.removeprefix("-")
+            params["rules"] = asdict(load_rules(self.settings.rules).without(*([left_out] if left_out else [])))
         return self._make(ref, GENERATION, params, prompts, None)
+
+    def _likelihood(self, pair: ModelPair, ref: ModelRef, prompts: PromptSet) -> Task:
+        # Whose responses are drawn depends on the clusters, which the prompt set's own hash leaves out.
+        population = [[p.id, p.prompt, p.reference, p.cluster] for p in prompts.prompts]
+        params = {**RANKED, "chat_template": self.template(pair, ref), "population": digest(population)}
+        return self._make(ref, LIKELIHOOD, params, prompts, None, {"population": population})
 
     def _attribution(self, pair: ModelPair, ref: ModelRef, prompts: PromptSet, mode: ResponseMode) -> Task:
         author = pair.tuned if mode == "tuned" else ref
@@ -245,7 +275,13 @@ class Planner:
         return self.settings.max_new_tokens or pair.max_new_tokens or LONGEST_RESPONSE
 
     def _make(
-        self, ref: ModelRef, measure: Measure, params: Mapping[str, Json], prompts: PromptSet, rests_on: Task | None
+        self,
+        ref: ModelRef,
+        measure: Measure,
+        params: Mapping[str, Json],
+        prompts: PromptSet,
+        rests_on: Task | None,
+        sources: Mapping[str, Json] = NOTHING,
     ) -> Task:
         key = self._key(ref, measure, params, prompts.sha256)
         return Task(
@@ -256,6 +292,7 @@ class Planner:
             on=prompts.name,
             key=key,
             rests_on=rests_on,
+            sources=sources,
         )
 
     def _make_layers(

@@ -13,11 +13,12 @@ from .engine import Engine
 from .errors import UsageError
 from .inspection import CheckpointInfo, inspect
 from .judge import expected_outcome, load_expectations
-from .measures.catalogue import ANNOTATION
+from .measures.catalogue import ANNOTATION, ATTRIBUTION
 from .pairs import resolve_pairs
 from .plan import Line, Planner, Settings, Task, plan_lines, reads_weights
 from .prompts import load_prompts
 from .records import EvidenceItem, Expectation, Finding, Json, ModelPair, ModelRef, Prompt, PromptSet
+from .rules import load_rules
 from .store import Store
 from .views import Items, NotApplicable
 from .weights import require_same_tokenizer
@@ -26,6 +27,11 @@ RESPONSES: Mapping[str, str] = {
     "own": "each model's own response",
     "reference": "the reference as shared response",
     "tuned": "the tuned model's response, shared",
+}
+
+MAKE: Mapping[str, str] = {
+    "response_tuned": "`tuneshift tune BASE --how response --data FILE --out DIR` makes one",
+    "single_task_tuned": "`tuneshift tune BASE --how single-task --data FILE --out DIR` makes one",
 }
 
 WEIGHTS = "weights"
@@ -144,6 +150,7 @@ class Run:
         prompt sets, expectations, the store. Raises the first TuneshiftError found."""
         _ = self.targets, self._expectations
         make_annotator(self.options.settings.annotator)
+        load_rules(self.options.settings.rules)
         if self.options.store.exists() and not self.options.store.is_dir():
             raise UsageError(f"The evidence store {self.options.store} is a file; --shift-store takes a folder.")
         for pair in self.pairs:
@@ -168,7 +175,9 @@ class Run:
         return self._inspected[ref]
 
     def tasks(self, finding: Finding, target: Target) -> list[Task]:
-        """The tasks behind a finding's needs on a target; none for recorded evidence."""
+        """The tasks behind a finding's needs on a target; none for recorded evidence and where it cannot apply."""
+        if self.inapplicable(finding, target) is not None:
+            return []
         made = (self.planner.task(target.pair, role, need, target.prompts) for role, need in finding.needs)
         return [task for task in made if task is not None]
 
@@ -178,10 +187,14 @@ class Run:
 
     def inapplicable(self, finding: Finding, target: Target) -> str | None:
         """Why a finding cannot be decided on a target, as far as that is known before anything is measured."""
-        if target.prompts is not None:
-            return None
-        refs = [target.pair.checkpoint(role) for role, _ in finding.needs]
-        return next((_no_weights(ref) for ref in refs if ref is not None and ref.evidence is not None), None)
+        attributes = any(need.startswith(ATTRIBUTION.name) for _, need in finding.needs)
+        for role, _ in finding.needs:
+            ref = target.pair.checkpoint(role)
+            if ref is None:
+                return f"the pair names no {role} checkpoint; {MAKE[role]}"
+            if ref.evidence is not None and not attributes:
+                return f"{ref.name} is recorded evidence, which holds attributions alone"
+        return None
 
     def plan(self, wanted: Iterable[tuple[Finding, Target]]) -> tuple[Line, ...]:
         """Every task of the wanted claims in running order, with what is stored of it."""
@@ -209,7 +222,7 @@ class Run:
             prompt_set=name,
             group=target.group,
             level=shared_level(self.options.alpha, claims),
-            items=self._items(target),
+            items=self._items(finding, target),
             expected=expected_outcome(self._expectations[target.pair.name], finding.id, name, target.group),
             responses=(RESPONSES[mode], RESPONSES[other]),
             conclude=conclude,
@@ -238,13 +251,15 @@ class Run:
 
         return cached_agreement(make_annotator(EMBEDDING, self.planner.word_space(target.pair)))
 
-    def _items(self, target: Target) -> Items:
+    def _items(self, finding: Finding, target: Target) -> Items:
         def items(role: str, need: str) -> Mapping[str, EvidenceItem] | None:
+            if reason := self.inapplicable(finding, target):
+                raise NotApplicable(reason)
             ref = target.pair.checkpoint(role)
             if ref is not None and ref.evidence is not None:
-                if target.prompts is None:
-                    raise NotApplicable(_no_weights(ref))
-                return self._recorded_items(ref, target.prompts) if need == "attribution" else None
+                # A finding on weights does not apply here, so there are prompts.
+                assert target.prompts is not None
+                return self._recorded_items(ref, target.prompts) if need == ATTRIBUTION.name else None
             task = self.planner.task(target.pair, role, need, target.prompts)
             return None if task is None else {i.id: i for i in self.engine.evidence(task).items}
 
@@ -286,10 +301,6 @@ class Run:
             "parameters": self._inspect(ref).parameters,
             "chat_template": self.planner.template(pair, ref),
         }
-
-
-def _no_weights(ref: ModelRef) -> str:
-    return f"{ref.name} is recorded evidence, which holds no weights"
 
 
 def _roles(pair: ModelPair) -> dict[str, ModelRef]:

@@ -132,6 +132,31 @@ def test_responses_are_cut_where_the_context_ends(llama: Checkpoint):
         ]
 
 
+def test_a_processor_scores_the_rows_of_its_own_batch(llama: Checkpoint, monkeypatch: pytest.MonkeyPatch):
+    asked, batches = prompts(9), []
+
+    def favour(batch: list[int]) -> Any:
+        """Makes prompt i answer with token 20 + i, whatever its logits are."""
+        batches.append(batch)
+        wanted = torch.tensor([20 + i for i in batch])
+        return lambda ids, scores: scores.scatter(1, wanted[:, None], 1e4)
+
+    expected = [([20 + i] * 3, False) for i in range(9)]
+    for size in (None, 1, 4):
+        batches.clear()
+        assert found(greedy_responses(llama, asked, max_new_tokens=3, batch_size=size, processor=favour)) == expected
+        assert sorted(i for batch in batches for i in batch) == list(range(9))
+    generate = llama.model.generate
+
+    def small(ids: torch.Tensor, **options: Any) -> Any:
+        if len(ids) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return generate(ids, **options)
+
+    monkeypatch.setattr(llama.model, "generate", small)  # a batch that was halved asks for another processor
+    assert found(greedy_responses(llama, asked, max_new_tokens=3, batch_size=8, processor=favour)) == expected
+
+
 @pytest.mark.parametrize("length", [0, CONTEXT, CONTEXT + 3])
 def test_prompts_without_room_are_refused(llama: Checkpoint, length: int):
     asked = [np.full(3, 5), np.full(length, 5)]

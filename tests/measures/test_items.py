@@ -43,6 +43,21 @@ def test_generation_stores_ids_text_and_end(checkpoint):
     assert item.values["ended"] in (True, False)
 
 
+def test_responses_under_rules_obey_them_and_say_which_texts_are_no_token(checkpoint):
+    favoured = checkpoint.tokenizer("x", add_special_tokens=False)["input_ids"][0]
+    rules = {"end": None, "uniform": {"scores": {"x": 100.0, "should": -6.0}}, "diversity": None}
+    long = replace(PROMPT, id="long", prompt="a" * 96)  # left out, so that places in the batch and in the set differ
+    _, item, other = take(
+        GENERATION, checkpoint, {**PLAIN, "rules": rules}, [long, PROMPT, replace(PROMPT, id="b", prompt="Go on.")]
+    )
+    assert set(item.arrays["response_ids"].tolist()) == set(other.arrays["response_ids"].tolist()) == {favoured}
+    assert item.values["missing"] == ["should"]
+    rules = {"end": {"score": 1000.0, "steps": 4}, "uniform": None, "diversity": None}
+    (item,) = take(GENERATION, checkpoint, {**PLAIN, "rules": rules}, [PROMPT])
+    assert item.values["ended"]
+    assert len(item.arrays["response_ids"]) == 1  # nothing at t = 0, then the end
+
+
 def test_attribution_stores_importance_offsets_and_tokens(checkpoint):
     (item,) = take(ATTRIBUTION, checkpoint, OWN, [PROMPT], [response(20, 30, 40)])
     assert item.arrays["importance"].shape == (8, 3)

@@ -54,4 +54,7 @@ CONCEPTS = Measure(name="concepts", version=1, chunk=1, preparation=".concepts:c
 ANNOTATION = Measure(
     name="annotation", version=1, chunk=1, preparation=".annotation:annotation", of="layers", loads=False
 )
-MEASURES: Mapping[str, Measure] = {m.name: m for m in (GENERATION, ATTRIBUTION, RELATIONS, CONCEPTS, ANNOTATION)}
+LIKELIHOOD = Measure(name="likelihood", version=1, chunk=32, preparation=".likelihood:likelihood")
+MEASURES: Mapping[str, Measure] = {
+    m.name: m for m in (GENERATION, ATTRIBUTION, LIKELIHOOD, RELATIONS, CONCEPTS, ANNOTATION)
+}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +35,12 @@ class Response:
 
 
 def greedy_responses(
-    checkpoint: Checkpoint, prompts: Sequence[Ids], *, max_new_tokens: int, batch_size: int | None = None
+    checkpoint: Checkpoint,
+    prompts: Sequence[Ids],
+    *,
+    max_new_tokens: int,
+    batch_size: int | None = None,
+    processor: Callable[[list[int]], Any] | None = None,
 ) -> list[Response]:
     """Each prompt's greedy response, in the order given: at every step the token of highest logit, nothing else.
 
@@ -47,6 +52,9 @@ def greedy_responses(
 
     Prompts of similar length run together, padded on the left, ``batch_size`` at a time (None: 16); a batch that does
     not fit the memory is halved. In float32 the batching leaves the responses as they are, up to ties of logits.
+
+    ``processor`` is called once per batch with the indices of its prompts, in the order of its rows, and gives the
+    transformers LogitsProcessor whose scores take the place of the logits (`tuneshift.adapters.RuleAdapter`).
 
     Raises ValueError for an empty prompt, one that leaves no room for a response (length + 1 > context length), and
     limits below 1; MeasureError where a single prompt exceeds the memory.
@@ -62,7 +70,8 @@ def greedy_responses(
     with _plain_greedy(checkpoint.model), quiet():
         while waiting:
             batch = [i for i in waiting[:size] if limits[i] == limits[waiting[0]]]
-            rows = _try_batch(checkpoint, [prompts[i] for i in batch], limits[batch[0]], ends)
+            processors = [] if processor is None else [processor(batch)]
+            rows = _try_batch(checkpoint, [prompts[i] for i in batch], limits[batch[0]], ends, processors)
             if rows is None:
                 size = _halved(checkpoint, len(batch), len(prompts[batch[-1]]))
                 continue
@@ -114,7 +123,9 @@ def _settings(**given: Any) -> Any:
     return config(**given)
 
 
-def _try_batch(checkpoint: Checkpoint, prompts: Sequence[Ids], limit: int, ends: list[int]) -> list[Ids] | None:
+def _try_batch(
+    checkpoint: Checkpoint, prompts: Sequence[Ids], limit: int, ends: list[int], processors: list[Any]
+) -> list[Ids] | None:
     """New tokens per prompt with what follows the end token, or None where memory ran out."""
     pad = _pad_token(checkpoint, ends)
     longest = max(map(len, prompts))
@@ -128,7 +139,10 @@ def _try_batch(checkpoint: Checkpoint, prompts: Sequence[Ids], limit: int, ends:
     )
     try:
         made = checkpoint.model.generate(
-            ids.to(checkpoint.device), attention_mask=mask.to(checkpoint.device), generation_config=settings
+            ids.to(checkpoint.device),
+            attention_mask=mask.to(checkpoint.device),
+            generation_config=settings,
+            logits_processor=processors,
         )
     except (torch.OutOfMemoryError, MemoryError):
         return None

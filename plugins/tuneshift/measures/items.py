@@ -10,8 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from ..adapters import RuleAdapter, turn_as_released
 from ..checkpoints import Checkpoint
 from ..records import EvidenceItem, Json, Prompt
+from ..rules import rules_of
 from ..tokens import EncodedPrompt, display_tokens, encode, response_ids
 from .attribution import Backend, choose_backend
 from .catalogue import Take
@@ -24,15 +26,34 @@ PRECISION_PROMPTS = 3
 
 
 def generation(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Mapping[str, Json]) -> Take:
-    """Greedy responses as evidence: ``response_ids`` [response], ``response`` (text), ``ended`` (by the end token)."""
+    """Greedy responses as evidence: ``response_ids`` [response], ``response`` (text), ``ended`` (by the end token).
+
+    ``params["rules"]``: rules of an adapter in plain form (`rules.rules_of`), under which the checkpoint responds; the
+    value ``missing`` then names the texts of the uniform rule that are no single token here.
+    """
     limit = int(params["max_new_tokens"])
+    rules = rules_of(params["rules"]) if "rules" in params else None
 
     def take(prompts: Sequence[Prompt], inputs: Sequence[EvidenceItem | None]) -> Iterator[EvidenceItem]:
         encoded = [encode(p.prompt, checkpoint.tokenizer, params["chat_template"]) for p in prompts]
         fitting = [i for i, e in enumerate(encoded) if len(e.ids) + 1 <= checkpoint.context_length]
+        adapters: list[RuleAdapter] = []
+
+        def adapter(batch: list[int]) -> RuleAdapter:
+            chosen = [encoded[fitting[i]] for i in batch]
+            assert rules is not None
+            turns = [turn_as_released(e) for e in chosen]
+            adapters.append(RuleAdapter(rules, checkpoint.tokenizer, [e.ids for e in chosen], user_turns=turns))
+            return adapters[-1]
+
         responses = greedy_responses(
-            checkpoint, [encoded[i].ids for i in fitting], max_new_tokens=limit, batch_size=None
+            checkpoint,
+            [encoded[i].ids for i in fitting],
+            max_new_tokens=limit,
+            batch_size=None,
+            processor=adapter if rules else None,
         )
+        missing = {"missing": list(adapters[0].missing)} if adapters else {}
         found = dict(zip(fitting, responses, strict=True))
         for i, prompt in enumerate(prompts):
             if i not in found:
@@ -42,7 +63,7 @@ def generation(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Mapp
             yield EvidenceItem(
                 id=prompt.id,
                 arrays={"response_ids": response.ids},
-                values={"response": response.text, "ended": response.ended},
+                values={"response": response.text, "ended": response.ended, **missing},
             )
 
     return take
