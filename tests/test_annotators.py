@@ -328,17 +328,18 @@ def test_an_endpoints_identity_has_no_key_and_knows_the_prompts(asking, monkeypa
 # local checkpoint
 
 
-def test_a_checkpoint_is_asked_in_its_chat_template(make_checkpoint, monkeypatch):
-    from conftest import TEMPLATE
+USER_TAG = "{% for m in messages %}<u>{{ m['content'] }}</u>{% endfor %}<a>"
 
+
+def test_a_checkpoint_is_asked_in_its_chat_template(make_checkpoint, monkeypatch):
     from tuneshift.checkpoints import load
     from tuneshift.measures.generation import greedy_responses
     from tuneshift.tokens import encode
 
     monkeypatch.setattr(annotators_prompted, "MAX_TOKENS", 5)
-    annotator = CheckpointAnnotator(str(make_checkpoint("judge", seed=3, template=TEMPLATE)), device="cpu")
+    annotator = CheckpointAnnotator(str(make_checkpoint("judge", seed=3, template=USER_TAG)), device="cpu")
     with load(annotator.ref, device="cpu") as loaded:
-        ids = [encode(text, loaded.tokenizer, TEMPLATE).ids for text in ("one", "two")]
+        ids = [encode(text, loaded.tokenizer, USER_TAG).ids for text in ("one", "two")]
         wanted = [r.text for r in greedy_responses(loaded, ids, max_new_tokens=5)]
         # the third does not fit the context of 96
         assert annotators_prompted._answers(loaded, ["one", "two", "long " * 30]) == [*wanted, ""]

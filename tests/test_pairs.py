@@ -11,7 +11,7 @@ import pytest
 
 from tuneshift import pairs as module
 from tuneshift.errors import PairError
-from tuneshift.pairs import load_pairs, resolve_pairs
+from tuneshift.pairs import load_pairs, resolve_pairs, words_from_option
 from tuneshift.records import ModelPair, PromptSource
 
 
@@ -290,6 +290,7 @@ def test_the_shipped_pair_file_names_the_micro_pair(shipped: Path) -> None:
     for name in ("response-only", "single-task"):
         (shipped / "models" / "micro" / name).mkdir(parents=True)
         (shipped / "models" / "micro" / name / "config.json").write_text("{}")
+    (shipped / "models" / "micro" / "words.npz").write_bytes(b"")
     (shipped / "pairs.toml").write_text((Path(__file__).parents[1] / "fixtures" / "pairs.toml").read_text())
     (pair,) = resolve(shipped)
     assert (pair.name, pair.base.name, pair.tuned.name) == ("micro", "micro/base", "micro/instruct")
@@ -299,6 +300,16 @@ def test_the_shipped_pair_file_names_the_micro_pair(shipped: Path) -> None:
         "single_task_tuned": "micro/single-task",
     }
     assert pair.expectations == shipped / "expectations" / "micro.toml"
+    assert pair.vocabulary == pair.word_vectors == "embedded:micro/words.npz"
+
+
+def test_words_are_a_number_a_name_or_a_file_that_is_there(shipped: Path) -> None:
+    assert words_from_option("--shift-vocabulary", "500") == "500"
+    assert words_from_option("--shift-word-vectors", "minilm") == "minilm"
+    assert words_from_option("--shift-word-vectors", None) is None
+    for value, message in (("-3", "at least 1 is wanted, got -3"), ("no.txt", "does not exist")):
+        with pytest.raises(PairError, match=message):
+            words_from_option("--shift-vocabulary", value)
 
 
 def test_the_documented_pair_file_is_read(folder: Path) -> None:

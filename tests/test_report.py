@@ -390,7 +390,7 @@ def test_a_verdict_that_depends_on_the_reading_is_marked_on_the_first_screen() -
     marked = render_html(record([claim(sensitivity=rows)]))
     steady = render_html(record([claim(sensitivity=[{**rows[0], "verdict": "reproduced"}])]))
     assert "depends on the reading" in marked
-    assert "† Another reading" in marked
+    assert "† Read otherwise" in marked
     assert "†" not in steady
 
 

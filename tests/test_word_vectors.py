@@ -269,6 +269,7 @@ def test_a_damaged_cache_is_made_again(cache, computed, how):
 
 
 def test_a_cache_that_cannot_be_written_is_gone_without(cache, computed):
+    cache.parent.mkdir()
     cache.write_text("a file where the folder should be")
     assert load_word_space("minilm", WORDS).words == WORDS
     load_word_space("minilm", WORDS)

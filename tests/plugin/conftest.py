@@ -13,7 +13,7 @@ import pytest
 
 from tuneshift.resources import data_folder
 
-SUITES = str(data_folder("suites"))
+SUITES = data_folder("suites")
 Suites = Callable[..., pytest.RunResult]
 
 
@@ -26,10 +26,17 @@ def suites(
     tiny_words: Path,
     warm_store: Path,
 ) -> Suites:
-    """``suites(*options)`` runs ``pytest suites`` on the tiny pair in this process; ``pair=()`` leaves the pair out."""
+    """``suites(*options)`` runs instruction recognition on the tiny pair in this process.
+
+    ``suite=""`` runs all of ``suites``, another name that module; ``pair=()`` leaves the pair out.
+    """
 
     def run(
-        *options: object, pair: tuple[object, ...] | None = None, store: Path = warm_store, new_process: bool = False
+        *options: object,
+        pair: tuple[object, ...] | None = None,
+        store: Path = warm_store,
+        new_process: bool = False,
+        suite: str = "test_instruction_recognition.py",
     ) -> pytest.RunResult:
         chosen = ("--base", tiny_base, "--tuned", tiny_tuned) if pair is None else pair
         prompts = (
@@ -37,8 +44,8 @@ def suites(
         ) if pair is None else ()  # fmt: skip
         start = pytester.runpytest_subprocess if new_process else pytester.runpytest
         return start(
-            SUITES, "-p", "no:cacheprovider", "--shift-store", store, "--shift-max-new-tokens", "12", "--color=no",
-            *chosen, *prompts, *options,
+            str(SUITES / suite), "-p", "no:cacheprovider", "--shift-store", store, "--shift-max-new-tokens", "12",
+            "--color=no", *chosen, *prompts, *options,
         )  # fmt: skip
 
     return run

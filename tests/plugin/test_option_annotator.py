@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 TASKS = ("-k", "user_tasks")
+FFN = "test_ffn_rotation.py"
 
 
 def test_the_default_is_offline_and_its_agreement_stands_beside_the_verdict(suites, record):
-    suites(*TASKS)
+    suites(*TASKS, suite=FFN)
     (claim,) = record()["claims"]
     assert claim["details"]["annotator"]["annotator"] == "embedding"
     titles = [figure["title"] for figure in claim["figures"]]
@@ -16,14 +17,14 @@ def test_the_default_is_offline_and_its_agreement_stands_beside_the_verdict(suit
 
 
 def test_an_unknown_annotator_is_named_before_anything_is_measured(suites):
-    result = suites(*TASKS, "--shift-annotator", "embeding")
+    result = suites(*TASKS, "--shift-annotator", "embeding", suite=FFN)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*no annotator is called 'embeding'*embedding*"])
 
 
 def test_an_annotator_that_is_down_fails_its_findings_only(suites, monkeypatch, record):
     monkeypatch.setenv("OPENAI_API_KEY", "none")
-    result = suites("-k", "user_tasks or rotates", "--shift-annotator", "openai:m@http://127.0.0.1:9/v1")
+    result = suites("-k", "user_tasks or rotates", "--shift-annotator", "openai:m@http://127.0.0.1:9/v1", suite=FFN)
     text = result.stdout.str()
     assert "127.0.0.1:9" in text
     assert [c["finding"] for c in record()["claims"]] == ["wu2023.ffn_rotates_knowledge"]

@@ -64,7 +64,11 @@ def verdicts(pytester: pytest.Pytester, tmp_path: Path, base: Path, tuned: Path)
         'prompts = ["prompts.jsonl"]\nratings = "rating"\n'
     )
     result = pytester.runpytest(
-        str(data_folder("suites")), "--pairs", tmp_path / "pairs.toml", "-p", "no:cacheprovider"
+        str(data_folder("suites") / "test_instruction_recognition.py"),
+        "--pairs",
+        tmp_path / "pairs.toml",
+        "-p",
+        "no:cacheprovider",
     )
     record = json.loads((pytester.path / "tuneshift-results" / "run.json").read_text())
     return {c["finding"]: c["verdict"] for c in record["claims"]}, int(result.ret)

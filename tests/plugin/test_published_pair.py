@@ -47,7 +47,13 @@ groups = {{ self-instruct = "user_oriented_task_*", mt-bench = "mtbench_*" }}
 def claims(pytester: pytest.Pytester, pair_file: Path) -> dict[tuple[str, str], dict]:
     """Every claim of a run on the published pair, by finding and group."""
     result = pytester.runpytest(
-        str(data_folder("suites")), "--pairs", pair_file, "--pair", "llama-vicuna", "-p", "no:cacheprovider"
+        str(data_folder("suites") / "test_instruction_recognition.py"),
+        "--pairs",
+        pair_file,
+        "--pair",
+        "llama-vicuna",
+        "-p",
+        "no:cacheprovider",
     )
     result.stdout.fnmatch_lines(["*(recorded evidence) -> *(recorded evidence)*"])
     record = json.loads((pytester.path / "tuneshift-results" / "run.json").read_text())
