@@ -5,8 +5,17 @@ from __future__ import annotations
 import pytest
 
 from tuneshift.comparison import Claim
+from tuneshift.following import following, win_rate
+from tuneshift.following_figures import (
+    ended_figure,
+    following_figure,
+    length_figure,
+    responses_figure,
+    win_matrix_figure,
+)
 from tuneshift.ranking import margin_figure, ranked, ranking_figure, ranking_survives
 from tuneshift.records import Finding
+from tuneshift.single_task import outside_single_task, single_task_style_fades
 
 RANKS = Finding(
     id="hewitt2024.base_ranks_responses",
@@ -77,6 +86,108 @@ SURVIVES = Finding(
 )
 
 
+RULES_YIELD = Finding(
+    id="hewitt2024.rules_yield_following",
+    title="Three rules make the base follow",
+    claim="A base model times three hand-written rules about the next token follows instructions better than alone.",
+    source="arXiv:2409.14254, the rule-based adapter",
+    direction="greater",
+    unit="share of prompts followed",
+    sesoi=0.05,
+    sesoi_reason="One part in twenty, the rule of this project: one more of twenty prompts is followed.",
+    how=(
+        "Greedy responses of the base with and without the adapter (a rising score for the end token, fixed scores for "
+        "fifteen tokens, a malus on tokens already present), judged by the run's judge; paired by prompt."
+    ),
+    needs=(
+        ("base", "generation"),
+        ("base", "generation.rules"),
+        ("base", "generation.rules+text"),
+        ("base", "generation.rules-end"),
+        ("base", "generation.rules-uniform"),
+        ("base", "generation.rules-diversity"),
+    ),
+    deviations=(
+        "The paper's judge is a chat model in pairwise comparison. Tokens of the assistant's tag count as present, as "
+        "in the release; the user's text alone stands beside it."
+    ),
+)
+
+RESPONSE_TUNING = Finding(
+    id="hewitt2024.response_tuning_yields_following",
+    title="Tuning on responses alone yields following",
+    claim="A model tuned on responses without their instructions follows instructions better than the base.",
+    source="arXiv:2409.14254, response tuning",
+    direction="greater",
+    unit="share of prompts followed",
+    sesoi=0.05,
+    sesoi_reason="One part in twenty, as for the rules.",
+    how="Greedy responses of the response-tuned sibling and of the base, judged by the run's judge; paired by prompt.",
+    needs=(("base", "generation"), ("response_tuned", "generation"), ("tuned", "generation")),
+    deviations="The paper compares with the instruction-tuned model by win rate, which stands beside the verdict.",
+)
+
+SINGLE_TASK = Finding(
+    id="hewitt2024.single_task_yields_following",
+    title="Tuning on one narrow task yields following",
+    claim="A model tuned on one narrow task follows instructions of other kinds better than the base.",
+    source="arXiv:2409.14254, single-task tuning",
+    direction="greater",
+    unit="share of prompts followed",
+    sesoi=0.05,
+    sesoi_reason="One part in twenty, as for the rules.",
+    how=(
+        "Greedy responses of the single-task sibling and of the base, judged by the run's judge, on prompts outside "
+        "the task where the pair says which these are (`single_task`); paired by prompt."
+    ),
+    needs=(("base", "generation"), ("single_task_tuned", "generation"), ("tuned", "generation")),
+    deviations="The paper compares with the instruction-tuned model by win rate, which stands beside the verdict.",
+)
+
+STYLE_FADES = Finding(
+    id="hewitt2024.style_fades_off_domain",
+    title="Single-task style fades off its domain",
+    claim="The farther an instruction lies from the single task, the less its response is in the task's style.",
+    source="arXiv:2409.14254, single-task tuning",
+    direction="greater",
+    unit="rank correlation",
+    sesoi=0.1,
+    sesoi_reason="Cohen's bound of a small correlation.",
+    how=(
+        "Spearman's correlation over prompts between nearness of the instruction to the task's instructions (cosine in "
+        "the run's word space) and likeness of the response to the task's responses (length, opening, punctuation, "
+        "character trigrams); bootstrap over clusters."
+    ),
+    needs=(("single_task_tuned", "generation"),),
+    deviations="The paper shows examples and win rates by instruction type; the measure of style is ours.",
+)
+
+TUNED_FOLLOWS = Finding(
+    id="hewitt2024.tuned_follows",
+    title="Control: the tuned model follows",
+    claim="The instruction-tuned model follows instructions better than the base.",
+    source="arXiv:2409.14254, the comparison that the others rest on",
+    direction="greater",
+    unit="share of prompts followed",
+    sesoi=0.05,
+    sesoi_reason="One part in twenty, as for the rules.",
+    how="Greedy responses of the tuned model and of the base, judged by the run's judge; paired by prompt.",
+    needs=(("base", "generation"), ("tuned", "generation")),
+)
+
+BASE, TUNED = ("base", "generation"), ("tuned", "generation")
+RESPONSE_ONLY, SINGLE = ("response_tuned", "generation"), ("single_task_tuned", "generation")
+RULES = ("base", "generation.rules")
+ABLATIONS = {
+    "base": BASE,
+    "with three rules": RULES,
+    "without the end rule": ("base", "generation.rules-end"),
+    "without the uniform rule": ("base", "generation.rules-uniform"),
+    "without the diversity rule": ("base", "generation.rules-diversity"),
+    "the user's text alone present": ("base", "generation.rules+text"),
+}
+
+
 @pytest.mark.finding(RANKS)
 def test_base_ranks_responses(claim: Claim) -> None:
     """The base prefers the own response."""
@@ -105,4 +216,95 @@ def test_ranking_survives_tuning(claim: Claim) -> None:
             "instructions swapped": ranking_survives("swap"),
         },
         figures=[ranking_figure("base", "tuned")],
+    )
+
+
+@pytest.mark.finding(RULES_YIELD)
+def test_rules_yield_following(claim: Claim) -> None:
+    """Three rules make the base follow."""
+    first, *others = claim.judges
+    labels = ("base", "with three rules")
+    claim.decide(
+        following(BASE, RULES, judge=first, labels=labels),
+        secondary={
+            f"{name}, against the base": following(BASE, source, judge=first, labels=("base", name))
+            for name, source in ABLATIONS.items()
+            if name not in labels
+        },
+        readings={
+            "the user's text alone present": following(BASE, ABLATIONS["the user's text alone present"], judge=first),
+            **{f"judged by {j.identity['judge']}": following(BASE, RULES, judge=j, labels=labels) for j in others},
+        },
+        figures=[
+            following_figure(ABLATIONS, judge=first, against="base"),
+            length_figure(ABLATIONS),
+            responses_figure({"base": BASE, "with three rules": RULES}, judge=first, first="base", second=labels[1]),
+        ],
+    )
+
+
+@pytest.mark.finding(RESPONSE_TUNING)
+def test_response_tuning_yields_following(claim: Claim) -> None:
+    """Tuned on responses alone, it follows."""
+    first, *others = claim.judges
+    labels = ("base", "response-tuned")
+    models = {"base": BASE, "response-tuned": RESPONSE_ONLY, "tuned": TUNED}
+    claim.decide(
+        following(BASE, RESPONSE_ONLY, judge=first, labels=labels),
+        secondary={"win rate against the tuned, less one half": win_rate(TUNED, RESPONSE_ONLY, judge=first)},
+        readings={
+            f"judged by {j.identity['judge']}": following(BASE, RESPONSE_ONLY, judge=j, labels=labels) for j in others
+        },
+        figures=[
+            following_figure(models, judge=first, against="base"),
+            win_matrix_figure(models, judge=first),
+            ended_figure(models),
+            responses_figure(models, judge=first, first="base", second="response-tuned"),
+        ],
+    )
+
+
+@pytest.mark.finding(SINGLE_TASK)
+def test_single_task_yields_following(claim: Claim) -> None:
+    """Tuned on one narrow task, it follows broadly."""
+    first, *others = claim.judges
+    labels = ("base", "single-task")
+    outside = outside_single_task(claim.pair)
+    models = {"base": BASE, "single-task": SINGLE, "tuned": TUNED}
+    claim.decide(
+        following(BASE, SINGLE, judge=first, labels=labels, leave_out=outside),
+        secondary={
+            "win rate against the tuned, less one half": win_rate(TUNED, SINGLE, judge=first, leave_out=outside)
+        },
+        readings={
+            f"judged by {j.identity['judge']}": following(BASE, SINGLE, judge=j, labels=labels, leave_out=outside)
+            for j in others
+        },
+        figures=[
+            following_figure(models, judge=first, against="base", leave_out=outside),
+            responses_figure(models, judge=first, first="base", second="single-task", leave_out=outside),
+        ],
+    )
+
+
+@pytest.mark.finding(STYLE_FADES)
+def test_style_fades_off_domain(claim: Claim) -> None:
+    """Single-task style fades as instructions leave its domain."""
+    claim.decide(single_task_style_fades(SINGLE, claim.word_vectors))
+
+
+@pytest.mark.finding(TUNED_FOLLOWS)
+def test_tuned_follows(claim: Claim) -> None:
+    """The tuned model follows."""
+    first, *others = claim.judges
+    labels, models = ("base", "tuned"), {"base": BASE, "tuned": TUNED}
+    claim.decide(
+        following(BASE, TUNED, judge=first, labels=labels),
+        readings={f"judged by {j.identity['judge']}": following(BASE, TUNED, judge=j, labels=labels) for j in others},
+        figures=[
+            following_figure(models, judge=first, against="base"),
+            length_figure(models),
+            ended_figure(models),
+            responses_figure(models, judge=first, first="base", second="tuned"),
+        ],
     )

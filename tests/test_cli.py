@@ -77,7 +77,7 @@ def test_help_names_every_command(capsys):
         main(["--help"])
     assert stop.value.code == 0
     out = capsys.readouterr().out
-    for word in ("annotators", "evidence", "report", "embedded", "tune", "pytest suites"):
+    for word in ("annotators", "outputs", "evidence", "report", "embedded", "tune", "pytest suites"):
         assert word in out
 
 

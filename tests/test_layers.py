@@ -38,10 +38,25 @@ LAYERS = (
         "annotators",
         "annotators_embedding",
         "annotators_prompted",
+        "judges",
+        "judges_prompted",
+        "tuning_data",
     },
-    {"plan", "judge", "views", "agreement", "tuning", "tuning_card", "tuning_data", "tuning_recipe", "tuning_trainer"},
-    {"engine", "recording", "verb_relations", "concept_shift", "concept_shares", "concept_figures", "ranking"},
-    {"comparison", "display", "figures"},
+    {"plan", "judge", "views", "agreement", "tuning", "tuning_card", "tuning_recipe", "tuning_trainer"},
+    {
+        "engine",
+        "recording",
+        "verb_relations",
+        "concept_shift",
+        "concept_shares",
+        "concept_figures",
+        "ranking",
+        "following",
+        "following_style",
+        "following_figures",
+        "single_task",
+    },
+    {"comparison", "display", "figures", "outputs"},
     {"run", "report"},
     {"options", "findings", "console", "scheduling"},
     {"plugin", "cli"},
@@ -52,7 +67,8 @@ FREE_OF_TORCH = (
     "errors", "records", "resources", "prompts", "tokens", "pairs", "published", "verifiers", "weights", "inspection",
     "store", "statistics", "judge", "recording", "plan", "engine", "comparison", "run", "report", "options", "console",
     "plugin", "cli", "views", "vocabulary", "word_vectors", "word_tokens", "subspaces", "verb_relations",
-    "concept_shift", "concept_shares", "concept_figures", "annotators", "agreement", "chat_endpoint"
+    "concept_shift", "concept_shares", "concept_figures", "annotators", "agreement", "chat_endpoint", "judges",
+    "following", "following_style", "following_figures", "ranking", "rules", "outputs",
 )  # fmt: skip
 
 

@@ -186,9 +186,10 @@ def test_a_finding_reads_weights_where_all_its_needs_do():
 
 
 def test_responses_under_rules_are_evidence_of_their_own_for_each_set_of_rules():
-    needs = ("generation", "generation.rules", "generation.rules-end", "generation.rules-diversity")
-    made = [planner().task(pair(), "base", need, PROMPTS) for need in needs]
-    assert len({task.key.digest for task in made}) == 4
+    needs = ("", ".rules", ".rules-end", ".rules-diversity", ".rules+text")
+    made = [planner().task(pair(), "base", f"generation{need}", PROMPTS) for need in needs]
+    assert len({task.key.digest for task in made}) == 5
+    assert [task.params.get("present") for task in made] == [None, "turn", "turn", "turn", "text"]
     assert "rules" not in made[0].params
     assert made[1].params["rules"]["end"] == {"score": 15.0, "steps": 250}
     assert made[2].params["rules"]["end"] is None

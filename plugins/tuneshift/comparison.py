@@ -12,6 +12,7 @@ import numpy as np
 
 from .agreement import agreement_figure
 from .judge import judge
+from .judges import Judge
 from .measures.density import Attribution
 from .recording import brief, claim_record, plain
 from .records import NOTHING, Arm, Expectation, Finding, Json, ModelPair, Outcome, Prompt, Statistic, Verdict
@@ -62,6 +63,10 @@ class Claim:
     conclude: Callable[[dict[str, Json]], None]
     context: Mapping[str, Json] = field(default_factory=lambda: NOTHING)
     """What the claim rests on beside the checkpoints, for its details: vocabulary and word space, say."""
+    word_vectors: str = "minilm"
+    """The run's word space, as `load_word_space` takes it."""
+    judges: Sequence[Judge] = ()
+    """Who says whether a response follows; the first decides."""
     agreement: Callable[[], Mapping[str, Json] | None] = lambda: None
     """For a finding that rests on an annotator: its agreement with lists labelled by hand, as plain JSON."""
 

@@ -64,6 +64,10 @@ def add_options(parser: pytest.Parser) -> None:
         "$OPENAI_API_KEY), or hf:CHECKPOINT.")  # fmt: skip
     add("--shift-rules", default="hewitt2024", metavar="RULES",
         help="Rules of the adapter on the base: a shipped name or a TOML file (default: %(default)s).")  # fmt: skip
+    add("--shift-judge", action="append", default=[], metavar="JUDGE",
+        help="Who says whether a response follows: verifier (the prompts' own rules), similarity (nearer to the "
+        "reference, offline), openai:MODEL@URL or hf:CHECKPOINT; may be repeated, the first decides (default: verifier "
+        "where prompts have rules, else similarity).")  # fmt: skip
     add("--shift-alpha", default=0.05, type=float, metavar="A",
         help="Error rate that all claims of the run share (default: %(default)s).")  # fmt: skip
     add("--shift-inconclusive", default="fail", choices=("fail", "skip", "pass"),
@@ -125,6 +129,7 @@ def read_options(config: pytest.Config) -> Options:
             word_vectors=words_from_option("--shift-word-vectors", option.shift_word_vectors),
             annotator=option.shift_annotator,
             rules=option.shift_rules,
+            judges=tuple(option.shift_judge),
             dtype=option.shift_dtype,
             device=option.shift_device,
             memo=cache_folder() / "fingerprints.json",

@@ -12,12 +12,13 @@ from typing import Any, NoReturn
 
 from .errors import PairError
 from .prompts import names_a_file, options
-from .records import ModelPair, ModelRef, PromptSource
+from .records import ModelPair, ModelRef, PromptSource, SingleTask
 from .resources import fixture
 
 SIBLINGS = ("response_tuned", "single_task_tuned")
 PAIR_KEYS = (
-    "base", "tuned", *SIBLINGS, "prompts", "expectations", "ratings", "max_new_tokens", "vocabulary", "word_vectors",
+    "base", "tuned", *SIBLINGS, "prompts", "expectations", "ratings", "max_new_tokens", "single_task", "vocabulary",
+    "word_vectors",
 )  # fmt: skip
 CHECKPOINT_KEYS: Mapping[str, type] = {
     "model": str,
@@ -185,9 +186,21 @@ def _pair(name: str, value: Any, place: _Place) -> ModelPair:
         expectations=None if expectations is None else at.existing(at.typed(expectations, str), "expectations file"),
         ratings=None if ratings is None else place.at("ratings").typed(ratings, str),
         max_new_tokens=_length(table.get("max_new_tokens"), place.at("max_new_tokens")),
+        single_task=_single_task(table.get("single_task"), place.at("single_task")),
         vocabulary=_vocabulary(table.get("vocabulary"), place.at("vocabulary")),
         word_vectors=_word_file(table.get("word_vectors"), place.at("word_vectors")),
     )
+
+
+def _single_task(value: Any, place: _Place) -> SingleTask | None:
+    if value is None:
+        return None
+    table = place.table(value, ("examples", "prompts"))
+    for key in ("examples", "prompts"):
+        if key not in table:
+            place.fail(f"{key!r} is missing; a single task has 'examples' (JSONL) and 'prompts' (a shell pattern)")
+        place.at(key).typed(table[key], str)
+    return SingleTask(examples=place.existing(table["examples"], "examples"), prompts=table["prompts"])
 
 
 def checkpoint_ref(text: str, label: str) -> ModelRef:

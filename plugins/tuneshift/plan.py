@@ -29,8 +29,9 @@ own where a shared one does. It feeds the sensitivity shown beside a verdict, ne
 
 
 RULES = ".rules"
-"""A need named ``generation.rules`` is the checkpoint's responses under the run's rule adapter, and
-``generation.rules-end`` the same without the rule ``end``."""
+"""A need named ``generation.rules`` is the checkpoint's responses under the run's rule adapter, ``.rules-end`` the same
+without the rule ``end``, and ``.rules+text`` with the user's text alone as present."""
+TEXT_ALONE = "+text"
 
 RANKED = {"k": 5, "seed": 0}
 """Other responses that each is ranked against, as in arXiv:2409.14254, and the seed of their draw."""
@@ -59,7 +60,8 @@ class Settings:
     """How measures are taken, for the whole run.
 
     ``max_new_tokens`` None leaves the longest response to the pair, or else to ``LONGEST_RESPONSE``; ``vocabulary`` and
-    ``word_vectors`` likewise. ``rules``: those of the rule adapter, as `load_rules` takes them. ``response``: whose
+    ``word_vectors`` likewise. ``rules``: those of the rule adapter, as `load_rules` takes them. ``judges``:
+    who says whether a response follows, the first decides; empty leaves it to the prompts. ``response``: whose
     response importance is attributed to. ``dtype`` and ``device`` hold where a checkpoint names none.
     """
 
@@ -69,6 +71,7 @@ class Settings:
     word_vectors: str | None = None
     annotator: str = "embedding"
     rules: str = "hewitt2024"
+    judges: tuple[str, ...] = ()
     dtype: str = "float32"
     device: str = "auto"
     memo: Path | None = None
@@ -201,8 +204,9 @@ class Planner:
         if rules is not None:
             from .rules import load_rules
 
-            left_out = rules.removeprefix("-")
+            left_out = rules.removeprefix("-") if rules.startswith("-") else ""
             params["rules"] = asdict(load_rules(self.settings.rules).without(*([left_out] if left_out else [])))
+            params["present"] = "text" if rules == TEXT_ALONE else "turn"
         return self._make(ref, GENERATION, params, prompts, None)
 
     def _likelihood(self, pair: ModelPair, ref: ModelRef, prompts: PromptSet) -> Task:

@@ -58,6 +58,15 @@ class PromptSource:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SingleTask:
+    """What the sibling ``single_task_tuned`` was tuned on: a JSONL file of examples (prompt, response), and a shell
+    pattern on the ``task`` field (or else the id) of prompts that are of that task."""
+
+    examples: Path
+    prompts: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelPair:
     """A base and a tuned checkpoint, siblings by role, and what the pair is asked."""
 
@@ -70,6 +79,7 @@ class ModelPair:
     ratings: str | None = None
     max_new_tokens: int | None = None
     """Longest response in tokens; None takes the run's."""
+    single_task: SingleTask | None = None
     vocabulary: str | None = None
     word_vectors: str | None = None
     """Words and word space of the measures that read weights, as the options spell them; None takes the run's."""

@@ -13,6 +13,7 @@ from .engine import Engine
 from .errors import UsageError
 from .inspection import CheckpointInfo, inspect
 from .judge import expected_outcome, load_expectations
+from .judges import SIMILARITY, VERIFIER, Judge, make_judge
 from .measures.catalogue import ANNOTATION, ATTRIBUTION
 from .pairs import resolve_pairs
 from .plan import Line, Planner, Settings, Task, plan_lines, reads_weights
@@ -151,6 +152,8 @@ class Run:
         _ = self.targets, self._expectations
         make_annotator(self.options.settings.annotator)
         load_rules(self.options.settings.rules)
+        for spec in self.options.settings.judges:
+            make_judge(spec)
         if self.options.store.exists() and not self.options.store.is_dir():
             raise UsageError(f"The evidence store {self.options.store} is a file; --shift-store takes a folder.")
         for pair in self.pairs:
@@ -227,8 +230,17 @@ class Run:
             responses=(RESPONSES[mode], RESPONSES[other]),
             conclude=conclude,
             context=self._context(target),
+            word_vectors=self.planner.word_space(target.pair),
+            judges=self._judges(target),
             agreement=lambda: self._agreement(finding, target),
         )
+
+    def _judges(self, target: Target) -> list[Judge]:
+        if target.prompts is None:
+            return []
+        verified = any(prompt.verify for prompt in target.members)
+        specs = self.options.settings.judges or ((VERIFIER,) if verified else (SIMILARITY,))
+        return [make_judge(spec, self.planner.word_space(target.pair)) for spec in specs]
 
     def _context(self, target: Target) -> Mapping[str, Json]:
         """Words and word space behind a claim on weights."""

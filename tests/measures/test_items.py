@@ -48,12 +48,15 @@ def test_responses_under_rules_obey_them_and_say_which_texts_are_no_token(checkp
     rules = {"end": None, "uniform": {"scores": {"x": 100.0, "should": -6.0}}, "diversity": None}
     long = replace(PROMPT, id="long", prompt="a" * 96)  # left out, so that places in the batch and in the set differ
     _, item, other = take(
-        GENERATION, checkpoint, {**PLAIN, "rules": rules}, [long, PROMPT, replace(PROMPT, id="b", prompt="Go on.")]
+        GENERATION,
+        checkpoint,
+        {**PLAIN, "rules": rules, "present": "turn"},
+        [long, PROMPT, replace(PROMPT, id="b", prompt="Go on.")],
     )
     assert set(item.arrays["response_ids"].tolist()) == set(other.arrays["response_ids"].tolist()) == {favoured}
     assert item.values["missing"] == ["should"]
     rules = {"end": {"score": 1000.0, "steps": 4}, "uniform": None, "diversity": None}
-    (item,) = take(GENERATION, checkpoint, {**PLAIN, "rules": rules}, [PROMPT])
+    (item,) = take(GENERATION, checkpoint, {**PLAIN, "rules": rules, "present": "turn"}, [PROMPT])
     assert item.values["ended"]
     assert len(item.arrays["response_ids"]) == 1  # nothing at t = 0, then the end
 

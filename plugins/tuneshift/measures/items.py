@@ -28,8 +28,9 @@ PRECISION_PROMPTS = 3
 def generation(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Mapping[str, Json]) -> Take:
     """Greedy responses as evidence: ``response_ids`` [response], ``response`` (text), ``ended`` (by the end token).
 
-    ``params["rules"]``: rules of an adapter in plain form (`rules.rules_of`), under which the checkpoint responds; the
-    value ``missing`` then names the texts of the uniform rule that are no single token here.
+    ``params["rules"]``: rules of an adapter in plain form (`rules.rules_of`), under which the checkpoint responds;
+    ``params["present"]``: what of the prompt its diversity rule counts, ``turn`` as the release or ``text``. The value
+    ``missing`` then names the texts of the uniform rule that are no single token here.
     """
     limit = int(params["max_new_tokens"])
     rules = rules_of(params["rules"]) if "rules" in params else None
@@ -42,7 +43,8 @@ def generation(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Mapp
         def adapter(batch: list[int]) -> RuleAdapter:
             chosen = [encoded[fitting[i]] for i in batch]
             assert rules is not None
-            turns = [turn_as_released(e) for e in chosen]
+            released = params["present"] == "turn"
+            turns = [turn_as_released(e) if released else e.ids[e.in_text] for e in chosen]
             adapters.append(RuleAdapter(rules, checkpoint.tokenizer, [e.ids for e in chosen], user_turns=turns))
             return adapters[-1]
 
