@@ -10,6 +10,7 @@ from tuneshift.following_figures import (
     ended_figure,
     following_figure,
     length_figure,
+    repetition_figure,
     responses_figure,
     win_matrix_figure,
 )
@@ -238,6 +239,7 @@ def test_rules_yield_following(claim: Claim) -> None:
         figures=[
             following_figure(ABLATIONS, judge=first, against="base"),
             length_figure(ABLATIONS),
+            repetition_figure(ABLATIONS),
             responses_figure({"base": BASE, "with three rules": RULES}, judge=first, first="base", second=labels[1]),
         ],
     )
@@ -305,6 +307,7 @@ def test_tuned_follows(claim: Claim) -> None:
             following_figure(models, judge=first, against="base"),
             length_figure(models),
             ended_figure(models),
+            repetition_figure(models),
             responses_figure(models, judge=first, first="base", second="tuned"),
         ],
     )

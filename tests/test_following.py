@@ -17,6 +17,7 @@ from tuneshift.following_figures import (
     ended_figure,
     following_figure,
     length_figure,
+    repetition_figure,
     responses_figure,
     win_matrix_figure,
 )
@@ -389,6 +390,21 @@ def test_figures_without_siblings_show_the_others():
     assert responses_figure(MODELS, judge=JUDGE, first="base", second="tuned")(only) is None
     empty = view(seen.prompts)
     assert [figure(empty) for figure in (*drawn_kinds().values(), ended_figure(MODELS))] == [None] * 5
+
+
+def test_repetition_per_model_is_the_mean_over_its_responses():
+    seen = family()
+    rows = shown(repetition_figure(MODELS), seen)["rows"]
+    assert [row["label"] for row in rows] == list(MODELS)
+    for row, source in zip(rows, MODELS.values(), strict=True):
+        shares = [repetition(item.arrays["response_ids"]) for item in seen.items(*source).values()]
+        (point,) = row["points"]
+        assert point["value"] == pytest.approx(np.mean(shares))
+        if np.ptp(shares) > 0:
+            half = point["high"] - point["value"]
+            assert point["value"] - point["low"] == pytest.approx(half)
+            assert half < 3.5 * np.std(shares) / np.sqrt(len(shares))
+    assert repetition_figure(MODELS)(view(seen.prompts)) is None
 
 
 def test_shares_followed_per_model():

@@ -11,9 +11,10 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from .following import CHANCE, LeaveOut, Source, clusters_of, responses, scored, share_of, win
+from .following import CHANCE, LeaveOut, Source, clusters_of, repetition, responses, scored, share_of, win
 from .judges import Judge, Scores
 from .records import Arm, EvidenceItem, Json, Statistic
+from .statistics import paired_difference
 from .views import Figure, NotApplicable, View
 
 Floats = npt.NDArray[np.float64]
@@ -134,6 +135,32 @@ def ended_figure(models: Models) -> Figure:
             "x": x.tolist(),
             "series": series,
         }
+
+    return figure
+
+
+def repetition_figure(models: Models) -> Figure:
+    """How much responses repeat themselves: mean share of 4-grams seen before in the same response, per model."""
+
+    def figure(view: View) -> dict[str, Json] | None:
+        rows: list[Json] = []
+        for label, items in _answered(view, models).items():
+            shares = np.array([repetition(item.arrays["response_ids"]) for item in items.values()])
+            seen = Arm(label=label, ids=tuple(items), values=shares)
+            none = Arm(label="none", ids=seen.ids, values=np.zeros_like(shares))
+            mean = paired_difference(none, seen, clusters=clusters_of(view, seen.ids), level=view.level)
+            low, high = (x if math.isfinite(x) else None for x in mean.interval)
+            point = {"label": "share", "value": mean.effect, "low": low, "high": high, "n": mean.n}
+            rows.append({"label": label, "group": "", "points": [point]})
+        return None if not rows else {
+            "kind": "dots",
+            "title": "Repetition",
+            "caption": "Share of a response's 4-grams of tokens that occurred in it before; mean and t interval over "
+            "prompts.",
+            "unit": "share of 4-grams",
+            "reference": None,
+            "rows": rows,
+        }  # fmt: skip
 
     return figure
 
