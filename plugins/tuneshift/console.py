@@ -83,6 +83,9 @@ def write_plan(terminal: Terminal, run: Run, wanted: Sequence[tuple[Finding, Tar
 def _plan_line(line: Line) -> str:
     task, progress = line.task, line.progress
     of = f" to {task.params['response']} response" if "response" in task.params else ""
+    if "rules" in task.params:
+        on = " + ".join(name for name, rule in task.params["rules"].items() if rule)
+        of = f" under rules {on}" + (", user's text alone present" if task.params["present"] == "text" else "")
     return (
         f"  {task.ref.name}: {task.measure.name}{of}, {task.on}, "
         f"{progress.stored}/{progress.total} stored, {task.key.digest[:12]}"
