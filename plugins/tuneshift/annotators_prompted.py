@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -200,13 +200,6 @@ class CheckpointAnnotator:
 
 
 def _answers(loaded: Any, questions: Sequence[str]) -> list[str]:
-    """Greedy answers in order; empty where the question does not fit the context."""
-    from .measures.generation import greedy_responses
-    from .tokens import encode, resolve_chat_template
+    from .measures.generation import greedy_answers
 
-    template = resolve_chat_template(replace(loaded.ref, chat_template=None), loaded.tokenizer)
-    encoded = [encode(question, loaded.tokenizer, template).ids for question in questions]
-    fitting = [i for i, ids in enumerate(encoded) if len(ids) < loaded.context_length]
-    responses = greedy_responses(loaded, [encoded[i] for i in fitting], max_new_tokens=MAX_TOKENS)
-    found = dict(zip(fitting, (r.text for r in responses), strict=True))
-    return [found.get(i, "") for i in range(len(questions))]
+    return greedy_answers(loaded, questions, max_new_tokens=MAX_TOKENS)

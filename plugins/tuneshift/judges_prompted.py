@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -202,15 +202,6 @@ class CheckpointJudge:
 
 
 def _greedy_answers(loaded: Any, questions: Sequence[str]) -> list[str]:
-    """Answers in order; empty where the question does not fit the context."""
-    from .measures.generation import greedy_responses
-    from .tokens import encode, resolve_chat_template
+    from .measures.generation import greedy_answers
 
-    template = resolve_chat_template(replace(loaded.ref, chat_template=None), loaded.tokenizer)
-    prompts = [encode(question, loaded.tokenizer, template).ids for question in questions]
-    room = [i for i, ids in enumerate(prompts) if len(ids) < loaded.context_length]
-    answers = [""] * len(questions)
-    for i, response in zip(room, greedy_responses(loaded, [prompts[i] for i in room], max_new_tokens=MAX_TOKENS),
-                           strict=True):  # fmt: skip
-        answers[i] = response.text
-    return answers
+    return greedy_answers(loaded, questions, max_new_tokens=MAX_TOKENS)

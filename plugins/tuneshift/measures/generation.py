@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 
 from ..checkpoints import Checkpoint
 from ..errors import MeasureError
+from ..tokens import encode, resolve_chat_template
 from ..weights import quiet
 
 Ids = npt.NDArray[np.int64]
@@ -79,6 +80,19 @@ def greedy_responses(
                 responses[i] = _response(checkpoint, row, ends)
             waiting = waiting[len(batch) :]
     return [responses[i] for i in range(len(prompts))]
+
+
+def greedy_answers(checkpoint: Checkpoint, questions: Sequence[str], *, max_new_tokens: int) -> list[str]:
+    """The checkpoint's greedy answer to each question, asked in its own tokenizer's chat template, in order.
+
+    Without a template the question stands as it is. Empty where the question leaves no room in the context.
+    """
+    template = resolve_chat_template(replace(checkpoint.ref, chat_template=None), checkpoint.tokenizer)
+    asked = [encode(question, checkpoint.tokenizer, template).ids for question in questions]
+    fitting = [i for i, ids in enumerate(asked) if len(ids) < checkpoint.context_length]
+    responses = greedy_responses(checkpoint, [asked[i] for i in fitting], max_new_tokens=max_new_tokens)
+    found = dict(zip(fitting, (response.text for response in responses), strict=True))
+    return [found.get(i, "") for i in range(len(questions))]
 
 
 def _limits(checkpoint: Checkpoint, prompts: Sequence[Ids], max_new_tokens: int) -> list[int]:
