@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import pytest
-from conftest import TEMPLATE
 from test_chat_endpoint import Stub, completion, failure
 
 from tuneshift import judges_prompted
@@ -29,7 +28,9 @@ def compare(first, second, **given):
 
 @pytest.mark.parametrize("spec", ["verifer", "", "openai", "hf:", "gpt-4o"])
 def test_an_unknown_judge_lists_the_known(spec):
-    with pytest.raises(UsageError, match=r"no judge is called .*hf:CHECKPOINT, openai:MODEL@URL, similarity, verifier"):
+    with pytest.raises(
+        UsageError, match=r"no judge is called .*hf:CHECKPOINT, ifeval, openai:MODEL@URL, similarity, verifier"
+    ):
         make_judge(spec)
 
 
@@ -329,15 +330,18 @@ def test_a_checkpoint_is_asked_in_both_orders_and_once(tiny_base, monkeypatch):
     assert len(asked) == 8
 
 
+USER_TAG = "{% for m in messages %}<u>{{ m['content'] }}</u>{% endfor %}<a>"
+
+
 def test_a_checkpoint_answers_greedily_in_its_chat_template(make_checkpoint, monkeypatch):
     from tuneshift.checkpoints import load
     from tuneshift.measures.generation import greedy_responses
     from tuneshift.tokens import encode
 
     monkeypatch.setattr(judges_prompted, "MAX_TOKENS", 5)
-    judge = CheckpointJudge(str(make_checkpoint("hf-judge", seed=3, template=TEMPLATE)), device="cpu")
+    judge = CheckpointJudge(str(make_checkpoint("hf-judge", seed=3, template=USER_TAG)), device="cpu")
     with load(judge.ref, device="cpu") as loaded:
-        ids = [encode(text, loaded.tokenizer, TEMPLATE).ids for text in ("one", "two")]
+        ids = [encode(text, loaded.tokenizer, USER_TAG).ids for text in ("one", "two")]
         wanted = [r.text for r in greedy_responses(loaded, ids, max_new_tokens=5)]
         # the third does not fit the context of 96
         assert judges_prompted._greedy_answers(loaded, ["one", "long " * 30, "two"]) == [wanted[0], "", wanted[1]]

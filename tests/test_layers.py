@@ -40,6 +40,7 @@ LAYERS = (
         "annotators_prompted",
         "judges",
         "judges_prompted",
+        "judges_ifeval",
         "tuning_data",
     },
     {"plan", "judge", "views", "agreement", "tuning", "tuning_card", "tuning_recipe", "tuning_trainer"},

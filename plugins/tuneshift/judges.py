@@ -20,7 +20,7 @@ from .records import Json, Prompt
 from .verifiers import verify
 from .word_vectors import load_word_space, space_identity
 
-VERIFIER, SIMILARITY, OPENAI, HF = "verifier", "similarity", "openai:", "hf:"
+VERIFIER, SIMILARITY, IFEVAL, OPENAI, HF = "verifier", "similarity", "ifeval", "openai:", "hf:"
 DEFAULT = VERIFIER
 TIE = 1e-6
 """Cosines of float32 vectors are exact to about this; closer ones do not say which is nearer."""
@@ -74,15 +74,20 @@ def make_judge(
 ) -> Judge:
     """The judge that ``spec`` names.
 
-    ``verifier`` (each prompt's own rule), ``similarity`` (offline: nearer to the reference; ``word_vectors`` is the
-    space that it measures in), ``openai:MODEL@URL`` (any OpenAI-compatible endpoint; answers are kept below ``cache``,
-    by default the user's cache folder) or ``hf:CHECKPOINT`` (a local folder, ``embedded:NAME`` or hub id of an
-    instruction-tuned checkpoint). ``tell`` follows the endpoint. Raises UsageError for anything else.
+    ``verifier`` (each prompt's own rule), ``ifeval`` (lm-eval's rules for prompts in IFEval's form), ``similarity``
+    (offline: nearer to the reference; ``word_vectors`` is the space that it measures in), ``openai:MODEL@URL`` (any
+    OpenAI-compatible endpoint; answers are kept below ``cache``, by default the user's cache folder) or
+    ``hf:CHECKPOINT`` (a local folder, ``embedded:NAME`` or hub id of an instruction-tuned checkpoint). ``tell`` follows
+    the endpoint. Raises UsageError for anything else.
     """
     if spec == VERIFIER:
         return VerifierJudge()
     if spec == SIMILARITY:
         return SimilarityJudge(TextSpace(word_vectors))
+    if spec == IFEVAL:
+        from .judges_ifeval import IfevalJudge
+
+        return IfevalJudge()
     if spec.startswith(OPENAI):
         from .judges_prompted import endpoint_judge
 
@@ -91,7 +96,7 @@ def make_judge(
         from .judges_prompted import CheckpointJudge
 
         return CheckpointJudge(spec.removeprefix(HF))
-    known = (VERIFIER, SIMILARITY, "openai:MODEL@URL", "hf:CHECKPOINT")
+    known = (VERIFIER, IFEVAL, SIMILARITY, "openai:MODEL@URL", "hf:CHECKPOINT")
     raise UsageError(f"no judge is called {spec!r}; {options(spec, known)}.")
 
 

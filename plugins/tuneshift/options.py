@@ -65,9 +65,9 @@ def add_options(parser: pytest.Parser) -> None:
     add("--shift-rules", default="hewitt2024", metavar="RULES",
         help="Rules of the adapter on the base: a shipped name or a TOML file (default: %(default)s).")  # fmt: skip
     add("--shift-judge", action="append", default=[], metavar="JUDGE",
-        help="Who says whether a response follows: verifier (the prompts' own rules), similarity (nearer to the "
-        "reference, offline), openai:MODEL@URL or hf:CHECKPOINT; may be repeated, the first decides (default: verifier "
-        "where prompts have rules, else similarity).")  # fmt: skip
+        help="Who says whether a response follows: verifier (the prompts' own rules), ifeval (lm-eval's rules, for "
+        "prompts in IFEval's form), similarity (nearer to the reference, offline), openai:MODEL@URL or hf:CHECKPOINT; "
+        "may be repeated, the first decides (default: verifier if prompts have rules, else similarity).")  # fmt: skip
     add("--shift-alpha", default=0.05, type=float, metavar="A",
         help="Error rate that all claims of the run share (default: %(default)s).")  # fmt: skip
     add("--shift-inconclusive", default="fail", choices=("fail", "skip", "pass"),

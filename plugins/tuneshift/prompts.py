@@ -41,9 +41,11 @@ def load_prompts(source: PromptSource, *, pair: str | None) -> PromptSet:
     """The prompts of a JSONL file or shipped set, in file order, with spans sorted and groups assigned.
 
     A line is an object with ``id``, ``prompt`` and ``instruction_spans`` ([start, end) in characters), optionally
-    ``reference``, ``cluster``, ``group`` and ``verify``; every other field is kept in ``Prompt.fields``. ``pair`` is
-    the pair that asks, for messages. Raises PromptError with file and line where the file departs from this, and
-    where ``source.groups`` does not put every prompt into exactly one group.
+    ``reference``, ``cluster``, ``group`` and ``verify``; every other field is kept in ``Prompt.fields``. A line in
+    IFEval's form (``key``, ``prompt``, ``instruction_id_list``, ``kwargs``) may leave out ``id`` and
+    ``instruction_spans``: they are ``ifeval-KEY`` and the whole prompt. ``pair`` is the pair that asks, for messages.
+    Raises PromptError with file and line where the file departs from this, and where ``source.groups`` does not put
+    every prompt into exactly one group.
     """
     path = _path(source.path, pair)
     prompts: list[Prompt] = []
@@ -121,6 +123,8 @@ class _Line:
             self.fail(f"not JSON: {error.msg} at column {error.colno}")
         if not isinstance(value, dict):
             self.fail(f"a JSON {type(value).__name__} where a JSON object is wanted, one a line")
+        if "instruction_id_list" in value:
+            value = self._ifeval(value)
         for name in ("id", "prompt", "instruction_spans"):
             if name not in value:
                 self.fail(f"no field {name!r}; got {', '.join(map(repr, value)) or 'no fields'}")
@@ -140,6 +144,24 @@ class _Line:
             verify=verify,
             fields={name: field for name, field in value.items() if name not in KNOWN_FIELDS},
         )
+
+    def _ifeval(self, value: dict[str, Json]) -> dict[str, Json]:
+        """A line in IFEval's form with id and spans; its instructions and their arguments match."""
+        names, given, key = value["instruction_id_list"], value.get("kwargs"), value.get("key")
+        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+            self.fail(f"'instruction_id_list' is a list of strings that is not empty, got {names!r}")
+        if not isinstance(given, list) or not all(isinstance(arguments, dict) for arguments in given):
+            self.fail(f"'kwargs' is a list of objects, one per instruction, got {given!r}")
+        if len(given) != len(names):
+            self.fail(f"'kwargs' has {len(given)} objects for {len(names)} instructions; one per instruction is wanted")
+        found = dict(value)
+        if "id" not in value:
+            if isinstance(key, bool) or not isinstance(key, int | str):
+                self.fail(f"'key' is a whole number or a string where there is no 'id', got {key!r}")
+            found["id"] = f"ifeval-{key}"
+        if "instruction_spans" not in value and "prompt" in value:
+            found["instruction_spans"] = [[0, len(self._string(value, "prompt"))]]
+        return found
 
     def _constant(self, constant: str) -> NoReturn:
         self.fail(f"{constant} is not JSON; write null where there is no number")

@@ -13,7 +13,8 @@ from .engine import Engine
 from .errors import UsageError
 from .inspection import CheckpointInfo, inspect
 from .judge import expected_outcome, load_expectations
-from .judges import SIMILARITY, VERIFIER, Judge, make_judge
+from .judges import IFEVAL, SIMILARITY, VERIFIER, Judge, make_judge
+from .judges_ifeval import check_ifeval
 from .measures.catalogue import ANNOTATION, ATTRIBUTION
 from .pairs import resolve_pairs
 from .plan import Line, Planner, Settings, Task, plan_lines, reads_weights
@@ -154,6 +155,8 @@ class Run:
         load_rules(self.options.settings.rules)
         for spec in self.options.settings.judges:
             make_judge(spec)
+        if IFEVAL in self.options.settings.judges:
+            check_ifeval([prompt for target in self.targets for prompt in target.members])
         if self.options.store.exists() and not self.options.store.is_dir():
             raise UsageError(f"The evidence store {self.options.store} is a file; --shift-store takes a folder.")
         for pair in self.pairs:

@@ -86,3 +86,24 @@ def test_stored_responses_are_written_as_alpacaeval_reads_them(
     assert all(isinstance(row["output"], str) for row in rows)
     assert main([*asked, "--role", "response_tuned"]) == 4
     assert "the pair names base, tuned" in capsys.readouterr().err
+
+
+def test_prompts_in_ifevals_form_are_judged_by_lm_evals_rules(suites, record, tmp_path):
+    pytest.importorskip("langdetect", reason="lm-eval's rules for IFEval need the extra `ifeval`")
+    rows = [
+        {"key": i, "prompt": f"Write {i}.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+        for i in range(10)
+    ]
+    path = tmp_path / "ifeval.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    chosen = ("-k", "tuned_follows", "--shift-prompts", path, "--shift-judge", "ifeval")
+    suites(*chosen, suite=FOLLOWING)
+    (claim,) = (c for c in record()["claims"] if c["prompts"] == "ifeval")
+    assert claim["details"]["judge"]["judge"] == "ifeval"
+    assert claim["n"] == 10
+    rows[0]["instruction_id_list"] = ["length_constraints:number_sentences"]
+    rows[0]["kwargs"] = [{"num_sentences": 2, "relation": "at least"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = suites(*chosen, suite=FOLLOWING)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*punkt_tab*"])
