@@ -15,7 +15,7 @@ import pytest
 import test_report
 from test_report import CHROMIUM, HOSTILE, Page, claim, contrast, example, hollow, in_chromium, palettes, record
 
-from tuneshift import display, figures
+from tuneshift import display, figure_grid, figure_values, figures
 from tuneshift.report import render_html
 from tuneshift.resources import data_folder
 
@@ -182,18 +182,18 @@ def test_every_cell_is_drawn_once_in_the_colour_of_its_value():
 
 def test_steps_of_colour_are_odd_and_rise():
     values = [0.0, 1e-9, 0.1, 0.16, 0.17, 0.5, 0.9999, 1.0, 7.0]
-    steps = [figures.colour_step(x, 1.0) for x in values]
+    steps = [figure_grid.colour_step(x, 1.0) for x in values]
     assert steps == [0, 1, 1, 1, 2, 3, 6, 6, 6]
-    assert [figures.colour_step(-x, 1.0) for x in values] == [-s for s in steps]
+    assert [figure_grid.colour_step(-x, 1.0) for x in values] == [-s for s in steps]
 
 
 def test_one_outlier_does_not_wash_out_a_map():
     quiet = [1.0] * 500 + [-0.7] * 500
-    assert figures.colour_end(quiet) == 1.0
-    assert figures.colour_end([*quiet, 900.0]) == 1.0
-    assert figures.colour_end([]) == figures.colour_end([0, 0.0]) == 1.0
+    assert figure_grid.colour_end(quiet) == 1.0
+    assert figure_grid.colour_end([*quiet, 900.0]) == 1.0
+    assert figure_grid.colour_end([]) == figure_grid.colour_end([0, 0.0]) == 1.0
     for reach in (0.0123, 0.9, 7, 11, 4.2e9, 5e-324):
-        end = figures.colour_end([-reach])
+        end = figure_grid.colour_end([-reach])
         assert reach <= end * (1 + 1e-9)
         assert end <= 2 * reach
     figure = grid(20, 50, values=[[1.0] * 50 for _ in range(20)], notes=None)
@@ -243,7 +243,7 @@ def test_notes_share_the_page_and_the_largest_values_keep_theirs():
     assert "others are in the run record" in html
     assert "data-cut" in html
     long = grid(1, 1, values=[[1]], notes=[["w" * 10_000]])
-    assert len(view(long)["cells"][0]["note"]) == figures.NOTE_LIMIT
+    assert len(view(long)["cells"][0]["note"]) == figure_grid.NOTE_LIMIT
 
 
 def decoded(uri):
@@ -279,8 +279,8 @@ def test_more_than_ten_thousand_cells_become_one_picture():
             if x is None:
                 assert alpha == 0
                 continue
-            step = figures.colour_step(x, laid["legend"]["end"])
-            assert (r, g, b) == figures.PICTURE[(x > 0) - (x < 0)]
+            step = figure_grid.colour_step(x, laid["legend"]["end"])
+            assert (r, g, b) == figure_grid.PICTURE[(x > 0) - (x < 0)]
             assert abs(alpha / 255 - (0.1 + 0.15 * abs(step))) < 0.01
     # The legend is drawn with the same palette.
     assert [p[3] for p in decoded(laid["ladder"])[0]] == [round(255 * (0.1 + 0.15 * abs(k))) for k in range(-6, 7)]
@@ -314,7 +314,7 @@ def test_labels_along_a_map_do_not_overlap_on_a_phone(names, count):
         assert [text for _, text in across["at"]] == labels
     else:
         widths = [6.6 * len(text) for _, text in across["at"]]
-        places = [at * figures.NARROW / 100 for at, _ in across["at"]]
+        places = [at * figure_values.NARROW / 100 for at, _ in across["at"]]
         for (a, w), (b, v) in itertools.pairwise(zip(places, widths, strict=True)):
             assert b - a > (w + v) / 2
     down = [float(y) for y, _ in laid["row_ticks"]]
@@ -654,7 +654,7 @@ def test_colours_can_be_read_in_both_schemes(scheme):
     css = (data_folder("reports") / "templates" / "style.css").read_text(encoding="utf-8")
     assert "color-mix(in srgb, var(--gain) {{ 4 + 16 * k }}%, var(--still))" in css
     for name in ("gain", "loss"):
-        ladder = [mixed(full[name], full["still"], (4 + 16 * k) / 100) for k in range(1, figures.STEPS + 1)]
+        ladder = [mixed(full[name], full["still"], (4 + 16 * k) / 100) for k in range(1, figure_grid.STEPS + 1)]
         against = [contrast(c, full["still"]) for c in ladder]
         # Each step is farther from zero than the one before; the last is a mark that can be seen on the page.
         assert all(b > a for a, b in itertools.pairwise([1.0, *against]))
@@ -665,7 +665,7 @@ def test_colours_can_be_read_in_both_schemes(scheme):
     parts = [int(full["still"][k : k + 2], 16) / 255 for k in (1, 3, 5)]
     assert colorsys.rgb_to_hsv(*parts)[1] < 0.25, "zero is neutral"
     for sign in (-1, 1):
-        assert contrast("#" + bytes(figures.PICTURE[sign]).hex(), full["bg"]) >= 3
+        assert contrast("#" + bytes(figure_grid.PICTURE[sign]).hex(), full["bg"]) >= 3
 
 
 PROBE = """<!doctype html><title>waiting</title><iframe id=f style="width:1280px;height:900px" src="{url}"></iframe>

@@ -57,7 +57,7 @@ LAYERS = (
         "following_figures",
         "single_task",
     },
-    {"comparison", "display", "figures", "outputs"},
+    {"comparison", "display", "figures", "figure_grid", "figure_values", "outputs"},
     {"run", "report"},
     {"options", "findings", "console", "scheduling"},
     {"plugin", "cli"},
