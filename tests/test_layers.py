@@ -21,6 +21,7 @@ LAYERS = (
         "verifiers",
         "checkpoint_files",
         "architectures",
+        "memory",
         "parts",
         "rules",
         "store_files",

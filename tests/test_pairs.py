@@ -12,7 +12,7 @@ import pytest
 from tuneshift import pairs as module
 from tuneshift.errors import PairError
 from tuneshift.pairs import load_pairs, resolve_pairs, words_from_option
-from tuneshift.records import ModelPair, PromptSource
+from tuneshift.records import ModelPair, PromptSource, SingleTask
 
 
 @pytest.fixture
@@ -291,6 +291,8 @@ def test_the_shipped_pair_file_names_the_micro_pair(shipped: Path) -> None:
         (shipped / "models" / "micro" / name).mkdir(parents=True)
         (shipped / "models" / "micro" / name / "config.json").write_text("{}")
     (shipped / "models" / "micro" / "words.npz").write_bytes(b"")
+    (shipped / "micro").mkdir()
+    (shipped / "micro" / "describe.jsonl").write_text("")
     (shipped / "pairs.toml").write_text((Path(__file__).parents[1] / "fixtures" / "pairs.toml").read_text())
     (pair,) = resolve(shipped)
     assert (pair.name, pair.base.name, pair.tuned.name) == ("micro", "micro/base", "micro/instruct")
@@ -300,6 +302,7 @@ def test_the_shipped_pair_file_names_the_micro_pair(shipped: Path) -> None:
         "single_task_tuned": "micro/single-task",
     }
     assert pair.expectations == shipped / "expectations" / "micro.toml"
+    assert pair.single_task == SingleTask(examples=shipped / "micro" / "describe.jsonl", prompts="describe")
     assert pair.vocabulary == pair.word_vectors == "embedded:micro/words.npz"
 
 

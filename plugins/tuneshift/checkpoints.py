@@ -15,6 +15,7 @@ import torch
 
 from .errors import CheckpointError, UsageError
 from .inspection import CheckpointInfo, inspect
+from .memory import empty_cache
 from .records import ModelRef
 from .weights import first_line, load_tokenizer, quiet
 
@@ -112,7 +113,7 @@ def load(
             _release(model)
         del model
         gc.collect()
-        _empty_cache()
+        empty_cache()
         _in_memory.release()
 
 
@@ -240,10 +241,3 @@ def _release(model: Any) -> None:
     """Frees the storage of every weight, whoever still refers to the model."""
     for tensor in [*model.parameters(), *model.buffers()]:
         tensor.data = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
-
-
-def _empty_cache() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    elif torch.backends.mps.is_available():
-        torch.mps.empty_cache()

@@ -97,13 +97,14 @@ def test_prompts_in_ifevals_form_are_judged_by_lm_evals_rules(suites, record, tm
     path = tmp_path / "ifeval.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     chosen = ("-k", "tuned_follows", "--shift-prompts", path, "--shift-judge", "ifeval")
-    suites(*chosen, suite=FOLLOWING)
+    # In processes of their own: lm-eval brings pyarrow's extension types, which register once in a process.
+    suites(*chosen, suite=FOLLOWING, new_process=True)
     (claim,) = (c for c in record()["claims"] if c["prompts"] == "ifeval")
     assert claim["details"]["judge"]["judge"] == "ifeval"
     assert claim["n"] == 10
     rows[0]["instruction_id_list"] = ["length_constraints:number_sentences"]
     rows[0]["kwargs"] = [{"num_sentences": 2, "relation": "at least"}]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    result = suites(*chosen, suite=FOLLOWING)
+    result = suites(*chosen, suite=FOLLOWING, new_process=True)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*punkt_tab*"])

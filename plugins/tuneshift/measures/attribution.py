@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..architectures import LlamaBlocks, NotLlama, llama_blocks
 from ..errors import MeasureError
+from ..memory import empty_cache, is_out_of_memory
 from . import attribution_generic
 from .attribution_llama import LlamaAttribution
 
@@ -97,12 +98,13 @@ class GenericBackend:
                     self.model, prompt, response, batch=self.batch, segmented=self.segmented
                 )
                 return _finite(found)
-            except RuntimeError as error:
-                _require_memory_error(error)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 if self.batch == 1:
                     raise MeasureError(_no_memory(prompt, response)) from error
                 self.batch //= 2
-            _empty_cache()
+            empty_cache()
 
 
 @dataclass(kw_only=True)
@@ -134,12 +136,13 @@ class LlamaBackend:
         while True:
             try:
                 return _finite(engine.importance(prompt, response, rows=self.rows, tangent_bytes=self.tangent_bytes))
-            except RuntimeError as error:
-                _require_memory_error(error)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 if self.rows == 1:
                     raise MeasureError(_no_memory(prompt, response)) from error
                 self.rows, self.tangent_bytes = max(1, self.rows // 2), self.tangent_bytes // 2
-            _empty_cache()
+            empty_cache()
 
 
 def _cache_is_differentiable(model: Any) -> bool:
@@ -178,19 +181,8 @@ def _finite(found: Tensor) -> Tensor:
     return found
 
 
-def _require_memory_error(error: RuntimeError) -> None:
-    """Raises what is not about memory. torch's own class on a GPU; on a CPU a message of the allocator."""
-    if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in str(error):
-        raise error
-
-
 def _no_memory(prompt: Tensor, response: Tensor) -> str:
     return (
         f"not enough memory for one derivative at a time at {len(prompt)} prompt and {len(response)} response tokens; "
         "use a larger device, --shift-dtype bfloat16 or a smaller --shift-max-new-tokens"
     )
-
-
-def _empty_cache() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

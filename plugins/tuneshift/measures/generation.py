@@ -13,6 +13,7 @@ import torch
 
 from ..checkpoints import Checkpoint
 from ..errors import MeasureError
+from ..memory import empty_cache, is_out_of_memory
 from ..tokens import encode, resolve_chat_template
 from ..weights import quiet
 
@@ -158,10 +159,8 @@ def _try_batch(
             generation_config=settings,
             logits_processor=processors,
         )
-    except (torch.OutOfMemoryError, MemoryError):
-        return None
-    except RuntimeError as error:  # the CPU's and mps' allocators say it in words only
-        if "can't allocate memory" in str(error) or "out of memory" in str(error):
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
             return None
         raise
     return [np.asarray(row, dtype=np.int64) for row in made[:, longest:].cpu().numpy()]
@@ -180,8 +179,7 @@ def _halved(checkpoint: Checkpoint, size: int, length: int) -> int:
             f"A prompt of {length} tokens does not fit the memory of {checkpoint.device} in {checkpoint.dtype}. Try "
             "--shift-dtype bfloat16, another device, or fewer new tokens."
         )
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    empty_cache()
     return size // 2
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..checkpoints import Checkpoint
 from ..errors import MeasureError, PromptError
+from ..memory import empty_cache, is_out_of_memory
 from ..records import EvidenceItem, Json, Prompt
 from ..tokens import bare_ids, encode, end_token, response_ids
 from ..weights import quiet
@@ -253,10 +254,8 @@ def _try_batch(
     """Sums per request, or None where memory ran out."""
     try:
         return _batch(checkpoint, requests, budget)
-    except (torch.OutOfMemoryError, MemoryError):
-        return None
-    except RuntimeError as error:  # the CPU's and mps' allocators say it in words only
-        if "can't allocate memory" in str(error) or "out of memory" in str(error):
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
             return None
         raise
 
@@ -268,8 +267,7 @@ def _halved(checkpoint: Checkpoint, budget: int, request: tuple[Ids, Sequence[Id
             f"does not fit the memory of {checkpoint.device} in {checkpoint.dtype}. Try --shift-dtype bfloat16 or "
             "another device."
         )
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    empty_cache()
     return budget // 2
 
 
