@@ -132,10 +132,8 @@ def test_weighted_slope_is_the_line_through_the_drawn_items():
 # -- planted effects, through the real measure ------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def words(tmp_path_factory):
+def word_space(folder):
     """One token per word; a space in which each verb resembles its own noun and nothing else."""
-    folder = tmp_path_factory.mktemp("space")
     rng = np.random.default_rng(2)
     vectors = dict(zip(WORDS, rng.normal(size=(len(WORDS), 40)), strict=True))
     for verb, noun in PARTNER.items():
@@ -145,6 +143,11 @@ def words(tmp_path_factory):
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
     return tokenizer, {"vocabulary": str(folder / "s.npz"), "word_vectors": str(folder / "s.npz")}
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    return word_space(tmp_path_factory.mktemp("space"))
 
 
 CELLS = [(layer, head) for layer in range(LAYERS) for head in range(HEADS)]
