@@ -197,7 +197,7 @@ class Run:
         for role, _ in finding.needs:
             ref = target.pair.checkpoint(role)
             if ref is None:
-                return f"the pair names no {role} checkpoint; {MAKE[role]}"
+                return f"the pair names no {role} checkpoint; {MAKE.get(role, 'name it in the pair file')}"
             if ref.evidence is not None and not attributes:
                 return f"{ref.name} is recorded evidence, which holds attributions alone"
         return None
@@ -217,8 +217,9 @@ class Run:
         from .judge import shared_level
 
         mode = self.options.settings.response
-        # The planner takes references as the shared response where every prompt has one.
-        shared = "reference" if all(p.reference for p in target.members) else "tuned"
+        # The planner takes references as the shared response where every prompt of the set has one, in any group.
+        asked = target.prompts.prompts if target.prompts else ()
+        shared = "reference" if all(p.reference for p in asked) else "tuned"
         other = shared if mode == "own" else "own"
         name = target.prompts.name if target.prompts else WEIGHTS
         return Claim(

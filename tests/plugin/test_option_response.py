@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 
@@ -34,3 +36,17 @@ def test_an_unknown_mode_lists_the_known(suites):
     result = suites("--shift-response", "mine")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*own*reference*tuned*"])
+
+
+def test_one_group_without_references_makes_the_tuned_response_the_shared_one_for_all(suites, record, tmp_path):
+    rows = [
+        {"id": f"{group}{i}", "prompt": f"Say it {i}.", "instruction_spans": [[0, 6]], "group": group}
+        | ({"reference": "it"} if group == "a" else {})
+        for group in "ab"
+        for i in range(10)
+    ]
+    path = tmp_path / "mixed.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    suites("-k", "density_rises", "--shift-prompts", path)
+    (claim,) = (c for c in record()["claims"] if (c["prompts"], c["group"]) == ("mixed", "a"))
+    assert claim["sensitivity"][1]["name"] == "the tuned model's response, shared, over all prompt tokens"
