@@ -12,9 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from tuneshift.errors import MeasureError
 from tuneshift.parts import (
     attention_map,
-    attention_maps,
     down_projection,
-    down_projections,
     input_embedding,
     n_layers,
     output_embedding,
@@ -143,7 +141,7 @@ def test_queries_and_keys_are_the_models_own(case, monkeypatch):
         if name.endswith("bias") and re.search(r"attn\.|attention\.|Attention\.", name):
             parameter.zero_()
     rows = forward_pass(model, monkeypatch)
-    maps = list(attention_maps(model))
+    maps = [attention_map(model, i) for i in range(n_layers(model))]
     assert len(maps) == len(rows) == n_layers(model) == 2
     for found, row in zip(maps, rows, strict=True):
         module, x = row["attention"]
@@ -169,7 +167,7 @@ def grouped(case):
 def test_the_norms_scale_is_what_stands_before_attention(case, monkeypatch):
     model = make(case)
     rows = forward_pass(model, monkeypatch)
-    for found, row in zip(attention_maps(model), rows, strict=True):
+    for found, row in zip([attention_map(model, i) for i in range(n_layers(model))], rows, strict=True):
         h, x = (t.reshape(len(TOKENS), WIDTH) for t in (row["layer"], row["attention"][1]))
         assert found.norm.shape == (WIDTH,)
         if case in ("olmo2", "olmo3"):
@@ -189,7 +187,7 @@ def test_the_norms_scale_is_what_stands_before_attention(case, monkeypatch):
 def test_down_projections_are_the_last_maps_of_the_models_mlp(case, monkeypatch):
     model = make(case)
     rows = forward_pass(model, monkeypatch)
-    for found, row in zip(down_projections(model), rows, strict=True):
+    for found, row in zip([down_projection(model, i) for i in range(n_layers(model))], rows, strict=True):
         # Attention's output map also ends at d_model, so the MLP's last is the last that runs, wide input to d_model.
         module, given, out = [c for c in row["linear"] if c[1].shape[-1] != WIDTH and c[2].shape[-1] == WIDTH][-1]
         shift = getattr(module, "bias", None)
@@ -200,7 +198,7 @@ def test_down_projections_are_the_last_maps_of_the_models_mlp(case, monkeypatch)
 @pytest.mark.parametrize("case", MOE)
 def test_a_mixture_of_experts_has_no_one_down_projection(case):
     with pytest.raises(MeasureError, match="is a mixture of experts: layer 0 has no one down-projection"):
-        next(down_projections(make(case)))
+        down_projection(make(case), 0)
 
 
 @pytest.mark.parametrize("case", ["llama", "gpt2", "gpt_neox", "falcon", "phi3"])

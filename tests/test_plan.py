@@ -133,6 +133,13 @@ def test_recorded_evidence_needs_no_task(tmp_path):
 def test_unknown_needs_and_roles_are_named():
     with pytest.raises(MeasureError, match="'attribusion'; known are generation, attribution"):
         planner().task(pair(), "base", "attribusion", PROMPTS)
+    for need, known in (
+        ("attribution.contrasts", "attribution, attribution.contrast"),
+        ("generation.rules+tag", r"generation, generation.rules, generation.rules\+text"),
+        ("likelihood.rules", "likelihood"),
+    ):
+        with pytest.raises(MeasureError, match=f"no variant .*; known are {known}$"):
+            planner().task(pair(), "base", need, PROMPTS)
     with pytest.raises(PairError, match="names no response_tuned"):
         planner().task(pair(), "response_tuned", "attribution", PROMPTS)
 

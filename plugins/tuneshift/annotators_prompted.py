@@ -11,6 +11,7 @@ from typing import Any
 
 from .annotators import LEVELS, TASKS, Label, Lists, Tell
 from .chat_endpoint import ChatEndpoint, ChatRequest, parse_endpoint
+from .files import cache_folder
 from .records import Json, ModelRef, digest
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -138,10 +139,8 @@ class EndpointAnnotator:
 
 def endpoint_annotator(spec: str, *, cache: Path | None, tell: Tell) -> EndpointAnnotator:
     """The annotator of ``openai:MODEL@URL``; ``cache`` None keeps answers in the user's cache folder."""
-    from platformdirs import user_cache_path
-
     model, url = parse_endpoint(spec)
-    folder = user_cache_path("tuneshift") / "answers" if cache is None else cache
+    folder = cache_folder() / "answers" if cache is None else cache
     endpoint = ChatEndpoint(model=model, url=url, cache=folder, temperature=TEMPERATURE)
     return EndpointAnnotator(endpoint=endpoint, tell=tell)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .chat_endpoint import ChatEndpoint, ChatRequest, parse_endpoint
+from .files import cache_folder
 from .judges import FIRST, SECOND, TIED, Comparison, Scores, Tell, encodable
 from .records import Json, ModelRef, digest
 
@@ -142,10 +143,8 @@ class EndpointJudge:
 
 def endpoint_judge(spec: str, *, cache: Path | None, tell: Tell) -> EndpointJudge:
     """The judge of ``openai:MODEL@URL``, greedy; ``cache`` None keeps answers in the user's cache folder."""
-    from platformdirs import user_cache_path
-
     model, url = parse_endpoint(spec)
-    folder = user_cache_path("tuneshift") / "answers" if cache is None else cache
+    folder = cache_folder() / "answers" if cache is None else cache
     return EndpointJudge(endpoint=ChatEndpoint(model=model, url=url, cache=folder), tell=tell)
 
 

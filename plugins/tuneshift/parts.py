@@ -6,7 +6,7 @@ most causal language models of transformers are covered. What it does not know i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,11 +39,6 @@ def n_layers(model: nn.Module) -> int:
     return len(_layers(model))
 
 
-def attention_maps(model: nn.Module) -> Iterator[AttentionMap]:
-    """The maps of every layer, first to last, one at a time. Raises as `attention_map`."""
-    return (attention_map(model, index) for index in range(n_layers(model)))
-
-
 def attention_map(model: nn.Module, index: int) -> AttentionMap:
     """The query and key maps of the layer with this index, from 0.
 
@@ -60,11 +55,6 @@ def attention_map(model: nn.Module, index: int) -> AttentionMap:
             )
     norm, note = _norm_scale(model, layer, family, q)
     return AttentionMap(norm=norm, q=q, k=k, note=note)
-
-
-def down_projections(model: nn.Module) -> Iterator[Tensor]:
-    """The down-projection [d_model, d_mlp] of every layer, first to last. Raises as `down_projection`."""
-    return (down_projection(model, index) for index in range(n_layers(model)))
 
 
 def down_projection(model: nn.Module, index: int) -> Tensor:

@@ -112,6 +112,13 @@ def _measure(need: str) -> Measure:
     name = need.partition(".")[0]
     if name not in MEASURES:
         raise MeasureError(f"no measure is called {name!r}; known are {', '.join(MEASURES)}")
+    variant = need.removeprefix(name)
+    variants = {ATTRIBUTION.name: (CONTRAST,), GENERATION.name: (RULES, RULES + TEXT_ALONE)}.get(name, ())
+    # Which rule is left out, the rules themselves check.
+    ablation = name == GENERATION.name and variant.startswith(f"{RULES}-")
+    if variant and variant not in variants and not ablation:
+        known = ", ".join([name, *(name + v for v in variants)])
+        raise MeasureError(f"{name} has no variant {variant!r}; known are {known}")
     return MEASURES[name]
 
 
@@ -184,7 +191,7 @@ class Planner:
             return self._generation(pair, ref, prompts, rules=need.partition(RULES)[2] if RULES in need else None)
         if measure is LIKELIHOOD:
             return self._likelihood(pair, ref, prompts)
-        mode = self._response_mode(prompts, contrast=need != measure.name)
+        mode = self._response_mode(prompts, contrast=need.endswith(CONTRAST))
         return self._attribution(pair, ref, prompts, mode)
 
     def _response_mode(self, prompts: PromptSet, *, contrast: bool) -> ResponseMode:
