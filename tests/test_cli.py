@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tuneshift.cli import OK, PROBLEMS, USAGE, main
+from tuneshift.cli import main
+from tuneshift.commands.common import OK, PROBLEMS, USAGE
 from tuneshift.recording import make_record, write_record
 from tuneshift.records import EvidenceItem, EvidenceKey
 from tuneshift.store import Store

@@ -60,7 +60,7 @@ LAYERS = (
     },
     {"comparison", "display", "figures", "figure_grid", "figure_values", "outputs"},
     {"run", "report"},
-    {"options", "findings", "console", "scheduling"},
+    {"options", "findings", "console", "scheduling", "commands"},
     {"plugin", "cli"},
 )
 """From the bottom up. A module imports from lower layers and from its own."""

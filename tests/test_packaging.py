@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
 MAPPED = {
@@ -55,11 +56,13 @@ def test_nothing_importable_lies_outside_the_package_but_tests_of_findings():
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Wheel (made from the sdist, as a release is) and sdist; setuptools comes from this environment."""
     out = tmp_path_factory.mktemp("dist")
-    done = subprocess.run(
-        [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(ROOT)],
-        capture_output=True,
-        text=True,
-    )
+    # setuptools works in the source tree, which two workers of xdist must not share at once.
+    with FileLock(tmp_path_factory.getbasetemp().parent / "tuneshift-build.lock"):
+        done = subprocess.run(
+            [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(ROOT)],
+            capture_output=True,
+            text=True,
+        )
     assert done.returncode == 0, done.stdout + done.stderr
     return out
 

@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from tuneshift.checkpoints import load
-from tuneshift.cli import OK, USAGE, main
+from tuneshift.cli import main
+from tuneshift.commands.common import OK, USAGE
 from tuneshift.errors import CheckpointError, UsageError
 from tuneshift.records import ModelRef
 from tuneshift.tokens import encode

@@ -1,0 +1,1 @@
+"""The groups of the ``tuneshift`` command, one a file; ``cli`` puts them together."""

@@ -1,0 +1,87 @@
+"""``tuneshift evidence``: what is done with the evidence store."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..errors import UsageError
+from .common import OK, PROBLEMS, Commands, add_store, store_folder
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    evidence = commands.add_parser("evidence", help="list, verify or prune the evidence store")
+    actions = evidence.add_subparsers(title="actions", required=True, metavar="ACTION")
+    listing = actions.add_parser("ls", help="one line per measured set: what it is, items, size, last use")
+    listing.set_defaults(command=_list_evidence)
+    verify = actions.add_parser("verify", help="check every checksum; exit 1 when something is damaged")
+    verify.set_defaults(command=_verify_evidence)
+    prune = actions.add_parser("prune", help="remove evidence; says what, and asks for nothing")
+    prune.add_argument("--older-than", type=float, metavar="DAYS", help="sets not used for so many days")
+    prune.add_argument("--incomplete", action="store_true", help="sets that a killed run left unfinished")
+    prune.add_argument("--damaged", action="store_true", help="files that were set aside as damaged")
+    prune.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    prune.set_defaults(command=_prune_evidence)
+    for action in (listing, verify, prune):
+        add_store(action)
+
+
+def _list_evidence(arguments: argparse.Namespace) -> int:
+    from ..store import Store
+
+    root = store_folder(arguments)
+    sets = list(Store(root).list())
+    for found in sets:
+        state = "complete" if found.complete else f"{found.items}/{found.total}"
+        print(
+            f"{found.key.digest[:12]}  {found.measure:12}  {state:>10}  {found.total:5} items  {_size(found.size):>9}  "
+            f"used {found.last_used[:10]}  {found.key.dtype}  checkpoint {found.key.checkpoint[:12]}"
+        )
+    print(f"{len(sets)} sets, {_size(sum(s.size for s in sets))} in {root}")
+    return OK
+
+
+def _verify_evidence(arguments: argparse.Namespace) -> int:
+    from ..store import Store
+
+    root = store_folder(arguments)
+    lost = 0
+    for problem in Store(root).verify():
+        print(f"{problem.kind}: {problem.path}: {problem.message}")
+        lost += problem.kind in ("damaged", "future", "unreadable")
+    print(
+        f"{root}: "
+        + (f"{lost} problems; the next run measures what is damaged again" if lost else "every checksum is right")
+    )
+    return PROBLEMS if lost else OK
+
+
+def _prune_evidence(arguments: argparse.Namespace) -> int:
+    from ..store import Store
+
+    root = store_folder(arguments)
+    if arguments.older_than is None and not arguments.incomplete and not arguments.damaged:
+        raise UsageError("Say what to remove: --older-than DAYS, --incomplete or --damaged.")
+    if arguments.older_than is not None and arguments.older_than < 0:
+        raise UsageError(f"--older-than is {arguments.older_than}; it is a number of days, 0 or more.")
+    freed = 0
+    for removed in Store(root).prune(
+        older_than_days=arguments.older_than,
+        incomplete=arguments.incomplete,
+        damaged=arguments.damaged,
+        unused_by=None,
+        dry_run=arguments.dry_run,
+    ):
+        freed += removed.size
+        print(f"{removed.path}: {removed.reason}")
+    print(f"{'would free' if arguments.dry_run else 'freed'} {_size(freed)}")
+    return OK
+
+
+def _size(count: int) -> str:
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} GB"

@@ -1,0 +1,67 @@
+"""``tuneshift outputs``: stored responses in AlpacaEval's format."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..errors import UsageError
+from .common import OK, Commands, add_store, store_folder
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    outputs = commands.add_parser("outputs", help="write stored responses as AlpacaEval reads model outputs")
+    outputs.add_argument("--base", metavar="CHECKPOINT", help="as in `pytest suites`")
+    outputs.add_argument("--tuned", metavar="CHECKPOINT", help="as in `pytest suites`")
+    outputs.add_argument("--pairs", type=Path, metavar="FILE", help="as in `pytest suites`")
+    outputs.add_argument("--pair", metavar="NAME", help="which pair of the file (default: its only one)")
+    outputs.add_argument("--prompts", action="append", default=[], metavar="SET", help="as --shift-prompts there")
+    outputs.add_argument("--role", default="tuned", help="base, tuned or a sibling's role (default: %(default)s)")
+    outputs.add_argument("--with-rules", action="store_true", help="the responses under the rule adapter")
+    outputs.add_argument("--rules", default="hewitt2024", metavar="RULES", help="as --shift-rules there")
+    outputs.add_argument("--max-new-tokens", type=int, metavar="N", help="as --shift-max-new-tokens there")
+    outputs.add_argument("--dtype", default="float32", help="as --shift-dtype there (default: %(default)s)")
+    add_store(outputs)
+    outputs.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON file to write")
+    outputs.set_defaults(command=_write_outputs)
+
+
+def _write_outputs(arguments: argparse.Namespace) -> int:
+    import json
+
+    from ..files import cache_folder, publish
+    from ..outputs import alpaca_outputs
+    from ..pairs import resolve_pairs
+    from ..plan import Planner, Settings
+    from ..store import Store
+
+    pairs = resolve_pairs(
+        base=arguments.base,
+        tuned=arguments.tuned,
+        pairs_file=arguments.pairs,
+        names=[arguments.pair] if arguments.pair else [],
+        prompts=arguments.prompts,
+        rootdir=Path.cwd(),
+    )
+    if len(pairs) != 1:
+        raise UsageError(f"Name one pair with --pair; there are {', '.join(pair.name for pair in pairs)}.")
+    settings = Settings(
+        max_new_tokens=arguments.max_new_tokens,
+        dtype=arguments.dtype,
+        rules=arguments.rules,
+        memo=cache_folder() / "fingerprints.json",
+    )
+    rows = alpaca_outputs(
+        pairs[0],
+        arguments.role,
+        rules=arguments.with_rules,
+        planner=Planner(settings=settings),
+        store=Store(store_folder(arguments)),
+    )
+    try:
+        publish(arguments.out, (json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode())
+    except OSError as error:
+        raise UsageError(f"Cannot write {arguments.out}: {error.strerror or error}.") from error
+    print(f"{len(rows)} responses in {arguments.out}")
+    return OK
