@@ -9,9 +9,11 @@ from typing import Literal
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from tuneshift.errors import ExpectationError
-from tuneshift.judge import expected_outcome, judge, load_expectations, shared_level
+from tuneshift.intervals import NoIntervals, StudentT, TwoOneSided
+from tuneshift.judge import deciding_error, expected_outcome, judge, load_expectations
 from tuneshift.records import Arm, Expectation, Finding, Outcome, Statistic
 from tuneshift.statistics import paired_difference
 
@@ -47,6 +49,7 @@ def with_interval(low: float, high: float, *, n: int = 40, clusters: int = 40) -
         method="made up",
         seed=None,
         arms=(),
+        intervals=NoIntervals(),
     )
 
 
@@ -165,15 +168,31 @@ def test_a_sesoi_that_is_no_size_is_refused(sesoi: float) -> None:
         judge(finding("greater", sesoi), with_interval(0.0, 0.1))
 
 
-def test_shared_level_keeps_the_chance_of_any_error_within_alpha() -> None:
-    assert shared_level(0.05, 1) == pytest.approx(0.95)
-    for claims in (2, 8, 52):
-        each = 1 - shared_level(0.05, claims)
-        assert claims * each == pytest.approx(0.05)
-        assert 1 - (1 - each) ** claims <= 0.05
-    for alpha, claims, words in ((0.0, 1, "between 0 and 1"), (1.0, 1, "between 0 and 1"), (0.05, 0, "at least one")):
-        with pytest.raises(ValueError, match=words):
-            shared_level(alpha, claims)
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("effect", [-0.4, -0.06, 0.0, 0.06, 0.4])
+def test_deciding_error_is_where_the_verdict_turns(direction: Direction, effect: float) -> None:
+    claim, t = finding(direction, 0.05), StudentT(effect=effect, error=0.1, freedom=29.0, units=30.0)
+    intervals = TwoOneSided(inner=t) if direction == "equivalent" else t
+
+    def at(error: float) -> Outcome:
+        return judge(claim, replace(with_interval(*intervals.at(1 - error)), intervals=intervals)).outcome
+
+    found = deciding_error(claim, intervals)
+    if found is None:
+        assert at(0.49) is Outcome.INCONCLUSIVE
+    else:
+        assert at(found * 1.000001) is not Outcome.INCONCLUSIVE
+        assert at(found * 0.999999) is Outcome.INCONCLUSIVE
+
+
+def test_deciding_error_of_a_t_interval_is_the_two_sided_p_against_the_sesoi() -> None:
+    intervals = StudentT(effect=0.3, error=0.1, freedom=29.0, units=30.0)
+    expected = 2 * stats.t.sf((0.3 - 0.05) / 0.1, 29)
+    assert deciding_error(finding("greater", 0.05), intervals) == pytest.approx(expected, rel=1e-6)
+
+
+def test_without_intervals_nothing_is_decided_at_any_rate() -> None:
+    assert deciding_error(finding("greater", 0.05), NoIntervals()) is None
 
 
 def declared(verdict: Outcome, *, group: str | None = None, prompts: str | None = None) -> Expectation:

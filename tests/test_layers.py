@@ -14,7 +14,7 @@ import tuneshift
 PACKAGE = Path(tuneshift.__file__).parent
 
 LAYERS = (
-    {"errors", "files", "records", "resources"},
+    {"errors", "files", "records", "resources", "intervals"},
     {
         "prompts",
         "tokens",
@@ -33,6 +33,7 @@ LAYERS = (
         "checkpoints",
         "store",
         "statistics",
+        "multiplicity",
         "measures",
         "embedded",
         "adapters",
@@ -59,7 +60,7 @@ LAYERS = (
         "single_task",
     },
     {"comparison", "display", "figures", "figure_grid", "figure_values", "outputs"},
-    {"run", "report"},
+    {"run", "report", "deciding"},
     {"options", "findings", "console", "scheduling", "commands"},
     {"plugin", "cli"},
 )

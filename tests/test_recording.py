@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tuneshift.errors import RecordError
+from tuneshift.intervals import StudentT
 from tuneshift.recording import claim_record, flat_properties, make_record, plain, read_record, write_record
 from tuneshift.records import Arm, Finding, Outcome, Statistic, Verdict
 
@@ -38,6 +39,7 @@ def statistic(effect: float = 0.2) -> Statistic:
         method="m",
         seed=None,
         arms=arms,
+        intervals=StudentT(effect=effect, error=0.05, freedom=10.0, units=11.0),
     )
 
 

@@ -13,12 +13,12 @@ import pytest
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from tuneshift.intervals import fewest_clusters
 from tuneshift.records import Arm, Statistic
 from tuneshift.statistics import (
     bootstrap_statistic,
     effective_clusters,
     equivalence,
-    fewest_clusters,
     n_needed,
     paired_difference,
     two_sample_difference,

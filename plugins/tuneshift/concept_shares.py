@@ -17,6 +17,7 @@ import numpy.typing as npt
 from .annotators import LEVELS
 from .annotators import TASKS as USER_ASKED
 from .concept_shift import layer_arm, paired_layers
+from .intervals import Farthest, StudentT, TwoOneSided
 from .records import Arm, EvidenceItem, Json, Statistic
 from .statistics import equivalence, paired_difference
 from .subspaces import Floats
@@ -72,7 +73,11 @@ def levels_shift(*, margin: float = LEVEL_MARGIN) -> Quantity:
             (f.details["p_equivalence"] for f in found.values()), key=lambda p: math.inf if math.isnan(p) else p
         )
         details = {"decided_by": decided_by, "levels": {level: _brief(f) for level, f in found.items()}}
-        return replace(found[decided_by], details={**found[decided_by].details, **details, "p_equivalence": worst})
+        return replace(
+            found[decided_by],
+            intervals=Farthest(of=tuple(f.intervals for f in found.values())),
+            details={**found[decided_by].details, **details, "p_equivalence": worst},
+        )
 
     return quantity
 
@@ -84,7 +89,7 @@ def with_annotator_seeds(statistic: Statistic, by_seed: Floats) -> Statistic:
     s^2 / S; degrees of freedom are Satterthwaite's (1946). Layer-by-seed noise is in both terms, so the interval is a
     little too wide, never too narrow. One seed, or seeds that agree, change nothing.
     """
-    from scipy.special import stdtr, stdtrit
+    from scipy.special import stdtr
 
     seeds = len(by_seed)
     between = float(np.var(by_seed, ddof=1)) / seeds if seeds > 1 else 0.0
@@ -93,14 +98,15 @@ def with_annotator_seeds(statistic: Statistic, by_seed: Floats) -> Statistic:
     within = statistic.standard_error**2
     freedom = (within + between) ** 2 / (within**2 / (statistic.clusters - 1) + between**2 / (seeds - 1))
     error, effect = math.sqrt(within + between), statistic.effect
-    half = float(stdtrit(freedom, (1 + statistic.level) / 2)) * error
+    alone = StudentT(effect=effect, error=error, freedom=freedom, units=statistic.clusters)
     details = {**statistic.details, "annotator_seeds": seeds, "sd_between_seeds": math.sqrt(between * seeds)}
     if "margin" in details:
         details["p_equivalence"] = float(stdtr(freedom, (abs(effect) - details["margin"]) / error))
     return replace(
         statistic,
         standard_error=error,
-        interval=(effect - half, effect + half),
+        intervals=TwoOneSided(inner=alone) if "margin" in details else alone,
+        interval=alone.at(statistic.level),
         p=float(2 * stdtr(freedom, -abs(effect) / error)),
         method=f"{statistic.method}, {seeds} annotator seeds as a random effect",
         details=details,

@@ -67,8 +67,11 @@ def write_plan(terminal: Terminal, run: Run, wanted: Sequence[tuple[Finding, Tar
     if not wanted:
         terminal.write_line("No test of a finding was selected.")
         return
-    share = run.options.alpha / run.confirmatory(wanted)
-    terminal.write_line(f"{len(wanted)} claims on {len(run.pairs)} pair(s), level {1 - share:.4g} each")
+    alpha, sharing = run.options.alpha, max(1, run.confirmatory(wanted))
+    terminal.write_line(
+        f"{len(wanted)} claims on {len(run.pairs)} pair(s); {sharing} share an error rate of {alpha:g} by Holm's "
+        f"procedure: levels from {1 - alpha / sharing:.4g} to {1 - alpha:.4g}"
+    )
     for line in lines:
         terminal.write_line(_plan_line(line))
     recorded = {ref for p in run.pairs for ref in (p.base, p.tuned) if ref.evidence is not None}
@@ -191,8 +194,7 @@ def _run_fields(run: Run, claims: Sequence[Mapping[str, Json]], started: float) 
         "versions": versions(),
         "host": {"platform": platform.platform(), "cpus": os.cpu_count(), "device": _device(run)},
         "alpha": run.options.alpha,
-        # Under xdist only the workers counted the claims; their level says how many share it.
-        "confirmatory_claims": round(run.options.alpha / (1 - claims[0]["level"])),
+        "confirmatory_claims": sum(claim["verdict"] != "not_applicable" for claim in claims),
         "response": settings.response,
         "store": str(run.options.store),
     }

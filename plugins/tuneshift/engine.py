@@ -97,6 +97,10 @@ class Engine:
             self._read[digest] = self.store.read(task.key)
         return self._read[digest]
 
+    def forget(self) -> None:
+        """Let go of the evidence that was read; the store still has it."""
+        self._read.clear()
+
     def complete(self, tasks: Iterable[Task]) -> None:
         """Measure what is missing of the tasks and of what they rest on. Failures are kept, not raised."""
         wanted = [t for t in tasks if t.key.digest not in self._failures]

@@ -15,9 +15,10 @@ from fnmatch import fnmatchcase
 import numpy as np
 import numpy.typing as npt
 
+from .intervals import AtBound, NoIntervals, Wilson, fewest_clusters
 from .judges import Comparison, Judge, Scores
 from .records import Arm, EvidenceItem, Json, Prompt, Statistic
-from .statistics import effective_clusters, fewest_clusters, paired_difference
+from .statistics import effective_clusters, paired_difference
 from .views import NotApplicable, Quantity, View
 
 Floats = npt.NDArray[np.float64]
@@ -163,10 +164,11 @@ def _bounded(statistic: Statistic, clusters: Sequence[str]) -> Statistic:
     if abs(statistic.effect) != 1:
         return statistic
     units, end = math.floor(_units(clusters)), statistic.effect
-    reach = 2 * (1 - ((1 - statistic.level) / 2) ** (1 / units))
+    intervals = AtBound(end=end, scale=2.0, units=units)
     return replace(
         statistic,
-        interval=(end - reach, end) if end > 0 else (end, end + reach),
+        intervals=intervals,
+        interval=intervals.at(statistic.level),
         p=min(1.0, 2 * 0.5**units),
         method="difference at its bound, exact interval for the share of prompts that would differ otherwise",
     )
@@ -174,7 +176,7 @@ def _bounded(statistic: Statistic, clusters: Sequence[str]) -> Statistic:
 
 def share_of(won: Arm, clusters: Sequence[str], level: float) -> Statistic:
     """A mean of values in 0..1 less 0.5, with Wilson's interval at the clusters' effective n."""
-    from scipy.special import ndtr, ndtri
+    from scipy.special import ndtr
 
     half = Arm(label="chance", ids=won.ids, values=np.full(len(won.ids), CHANCE))
     together = paired_difference(half, won, clusters=clusters, level=level)
@@ -187,6 +189,7 @@ def share_of(won: Arm, clusters: Sequence[str], level: float) -> Statistic:
     found = replace(
         together,
         interval=(math.nan, math.nan),
+        intervals=NoIntervals(),
         p=math.nan,
         standard_error=math.nan,
         method="Wilson score interval, n divided by the clusters' design effect",
@@ -195,12 +198,11 @@ def share_of(won: Arm, clusters: Sequence[str], level: float) -> Statistic:
     )
     if not math.isfinite(n) or _units(clusters) < fewest_clusters(level):
         return found
-    z2 = float(ndtri((1 + level) / 2)) ** 2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n) - CHANCE
-    reach = math.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n**2))) / (1 + z2 / n)
+    intervals = Wilson(share=share, n=n, chance=CHANCE, units=_units(clusters))
     return replace(
         found,
-        interval=(centre - reach, centre + reach),
+        intervals=intervals,
+        interval=intervals.at(level),
         p=float(2 * ndtr(-abs(share - CHANCE) / math.sqrt(CHANCE**2 / n))),
         standard_error=math.sqrt(share * (1 - share) / n),
     )

@@ -10,23 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ExpectationError
+from .intervals import Intervals, fewest_clusters
 from .records import Expectation, Finding, Outcome, Statistic, Verdict
-from .statistics import fewest_clusters, n_needed
+from .statistics import n_needed
 
+SMALLEST_ERROR, LARGEST_ERROR = 1e-12, 0.49
 EXPECTATION_KEYS = ("finding", "verdict", "reason", "group", "prompts")
-
-
-def shared_level(alpha: float, claims: int) -> float:
-    """Coverage of each interval when ``claims`` confirmatory claims share the error rate ``alpha``: 1 - alpha / claims.
-
-    Bonferroni's share: the chance that any of a run's claims is decided wrongly is at most alpha, whatever their
-    dependence. Raises ValueError for alpha outside (0, 1) and for fewer than one claim.
-    """
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha is an error rate between 0 and 1; got {alpha}")
-    if claims < 1:
-        raise ValueError(f"a level is shared by at least one claim; got {claims}")
-    return 1 - alpha / claims
 
 
 def judge(finding: Finding, statistic: Statistic) -> Verdict:
@@ -48,6 +37,28 @@ def judge(finding: Finding, statistic: Statistic) -> Verdict:
     more = finding.items == "prompts"
     needed = n_needed(statistic, sesoi=finding.sesoi, direction=finding.direction) if more else None
     return Verdict(outcome=outcome, reason=_undecided(finding, low, high), n_needed=needed)
+
+
+def deciding_error(finding: Finding, intervals: Intervals) -> float | None:
+    """The smallest error rate at which these intervals decide the finding, to a part in a billion: the p of a verdict.
+
+    In [1e-12, 0.49]: below that float64 has no levels left, and above it nothing is called decided (None). Intervals
+    grow with their level, so at any larger rate the same holds.
+    """
+
+    def decided(error: float) -> bool:
+        low, high = intervals.at(1 - error)
+        return math.isfinite(low) and math.isfinite(high) and _outcome(finding, low, high) is not Outcome.INCONCLUSIVE
+
+    undecided, found = SMALLEST_ERROR, LARGEST_ERROR
+    if decided(undecided):
+        return undecided
+    if not decided(found):
+        return None
+    while found > undecided * (1 + 1e-9):
+        middle = math.sqrt(found * undecided)
+        undecided, found = (undecided, middle) if decided(middle) else (middle, found)
+    return found
 
 
 def _outcome(finding: Finding, low: float, high: float) -> Outcome:

@@ -25,9 +25,12 @@ if TYPE_CHECKING:
 RUN: pytest.StashKey[Run] = pytest.StashKey()
 CLAIMS: pytest.StashKey[list[dict[str, Json]]] = pytest.StashKey()
 STARTED: pytest.StashKey[float] = pytest.StashKey()
-COUNT: pytest.StashKey[int] = pytest.StashKey()
 PROBLEM: pytest.StashKey[TuneshiftError] = pytest.StashKey()
 CLAIM: pytest.StashKey[dict[str, Json]] = pytest.StashKey()
+"""Of an item: its claim as the test made it."""
+DECIDED: pytest.StashKey[dict[str, Json]] = pytest.StashKey()
+"""Of an item: its claim with the verdict that all claims of the run together leave it."""
+SURVEYED: pytest.StashKey[bool] = pytest.StashKey()
 WRITTEN: pytest.StashKey[list[str]] = pytest.StashKey()
 
 
@@ -85,12 +88,6 @@ def pytest_collection_modifyitems(config: pytest.Config) -> None:
         raise pytest.UsageError(str(config.stash[PROBLEM]))
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Count the claims that share the level: those that can be decided."""
-    wanted = _wanted(session)
-    session.config.stash[COUNT] = _run(session.config).confirmatory(wanted) if wanted else 1
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """Print the plan, or measure what is missing before the first test; xdist's workers measure when a test asks."""
@@ -112,32 +109,80 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     return None
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> None:
+    """Make every claim of the run before the first one's test: they share an error rate, so none is decided alone."""
+    if item.get_closest_marker("finding") and SURVEYED not in item.config.stash:
+        item.config.stash[SURVEYED] = True
+        _survey(item.session)
+
+
+def _survey(session: pytest.Session) -> None:
+    """Run the tests of findings without reporting them, and leave each item its decided claim.
+
+    A test that fails for another reason than its verdict leaves none, and runs again when its turn comes.
+    """
+    from _pytest.runner import runtestprotocol
+
+    from .deciding import decide
+    from .engine import bars_on, silent_bars
+
+    run, items = _run(session.config), _finding_items(session)
+    if _is_worker(session.config):
+        _measure_in_turn(session.config, run, items)
+    items.sort(key=lambda item: run.pairs.index(_target(item).pair))
+    made = []
+    bars = silent_bars if _is_worker(session.config) else bars_on(sys.stderr)
+    with bars("statistics", len(items), 0, "claim") as bar:
+        for item, following in zip(items, [*items[1:], None], strict=True):
+            reports = runtestprotocol(item, log=False, nextitem=following)
+            if CLAIM in item.stash and not any(report.failed for report in reports):
+                made.append(item)
+            if following is None or _target(following).pair is not _target(item).pair:
+                run.engine.forget()
+            bar.update(1)
+    claims: list[dict[str, Json]] = [item.stash[CLAIM] for item in made]
+    for item, decided in zip(made, decide(claims, run.options.alpha), strict=True):
+        item.stash[DECIDED] = decided
+
+
+def _measure_in_turn(config: pytest.Config, run: Run, items: Sequence[pytest.Item]) -> None:
+    """In a worker of xdist: measure every n-th pair first, then what the other workers have not measured by then."""
+    info: dict[str, Any] = config.workerinput  # type: ignore[attr-defined]
+    own, count = int(info["workerid"].removeprefix("gw")), int(info["workercount"])
+    for pair in sorted(run.pairs, key=lambda pair: (run.pairs.index(pair) - own) % count):
+        run.measure([(_finding(item), _target(item)) for item in items if _target(item).pair is pair])
+
+
 @pytest.fixture
 def claim(request: pytest.FixtureRequest) -> Claim:
-    """The finding of this test on one pair, prompt set and group; ``claim.decide(quantity)`` ends the test."""
-    config = request.config
-    run, node = _run(config), request.node
-    finding = _finding(node)
-    wanted = [(f, t) for f, t in _wanted(request.session) if t.pair is request.param.pair]
-    if _is_worker(config):
-        run.measure(wanted)
+    """The finding of this test on one pair, prompt set and group; ``claim.decide(quantity)`` makes its claim."""
 
     def conclude(record: dict[str, Json]) -> None:
-        from .recording import flat_properties
+        request.node.stash[CLAIM] = record
 
-        node.stash[CLAIM] = record
-        node.user_properties.extend(flat_properties(record))
-        _end_test(record, config.option.shift_inconclusive)
+    return _run(request.config).claim(_finding(request.node), request.param, conclude=conclude)
 
-    return run.claim(finding, request.param, claims=config.stash[COUNT], conclude=conclude)
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """A test whose claim is decided has run before; what is left is its outcome."""
+    if DECIDED not in pyfuncitem.stash:
+        return None
+    from .recording import flat_properties
+
+    record = pyfuncitem.stash[DECIDED]
+    pyfuncitem.user_properties.extend(flat_properties(record))
+    _end_test(record, pyfuncitem.config.option.shift_inconclusive)
+    return True
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     """Send the claim along with the report: plain JSON, so that it crosses to xdist's controller."""
     report = yield
-    if call.when == "call" and CLAIM in item.stash:
-        report.tuneshift_claim = item.stash[CLAIM]
+    if call.when == "call" and DECIDED in item.stash:
+        report.tuneshift_claim = item.stash[DECIDED]
     return report
 
 
@@ -256,12 +301,16 @@ def _target(item: pytest.Item) -> Target:
     return target
 
 
-def _wanted(session: pytest.Session) -> list[tuple[Finding, Target]]:
+def _finding_items(session: pytest.Session) -> list[pytest.Item]:
     return [
-        (_finding(item), _target(item))
+        item
         for item in session.items
         if item.get_closest_marker("finding") and "claim" in getattr(getattr(item, "callspec", None), "params", {})
     ]
+
+
+def _wanted(session: pytest.Session) -> list[tuple[Finding, Target]]:
+    return [(_finding(item), _target(item)) for item in _finding_items(session)]
 
 
 def _end_test(record: dict[str, Json], inconclusive: str) -> None:

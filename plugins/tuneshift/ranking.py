@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from .intervals import AtBound
 from .records import Arm, EvidenceItem, Json, Statistic
 from .statistics import effective_clusters, paired_difference
 from .views import Figure, NotApplicable, Quantity, View
@@ -182,11 +183,11 @@ def _bounded(statistic: Statistic, won: Arm, clusters: tuple[str, ...]) -> Stati
     if not len(won.values) or np.ptp(won.values) > 0 or won.values[0] not in (0, 1):
         return statistic
     units = math.floor(effective_clusters(np.unique(clusters, return_inverse=True)[1]))
-    reach = 1 - ((1 - statistic.level) / 2) ** (1 / units)
-    end = statistic.effect
+    intervals = AtBound(end=statistic.effect, scale=1.0, units=units)
     return replace(
         statistic,
-        interval=(end - reach, end) if end > 0 else (end, end + reach),
+        intervals=intervals,
+        interval=intervals.at(statistic.level),
         p=min(1.0, 2 * 0.5**units),
         method="share of wins at its bound, exact interval for the share of prompts that would differ",
     )

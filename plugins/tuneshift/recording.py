@@ -75,6 +75,11 @@ def claim_record(
         "verdict": verdict.outcome,
         "reason": verdict.reason,
         "n_needed": verdict.n_needed,
+        "p_decides": None,
+        "adjusted_p": None,
+        "q": None,
+        "noise_floor": None,
+        "comparison": None,
         "expected": {"verdict": expected.verdict, "reason": expected.reason} if expected else None,
         "left_out": left_out,
         "sensitivity": sensitivity,
@@ -89,15 +94,16 @@ def claim_record(
 
 def _numbers(statistic: Statistic | None, level: float) -> dict[str, Any]:
     if statistic is None:
-        empty = dict.fromkeys(("effect", "p", "method", "seed", "standard_error"))
+        empty = dict.fromkeys(("effect", "p", "method", "seed", "standard_error", "intervals"))
         return {**empty, "n": 0, "clusters": 0, "interval": [None, None], "level": level, "details": {}}
     names = ("effect", "interval", "level", "p", "n", "clusters", "standard_error", "method", "seed", "details")
-    return {name: getattr(statistic, name) for name in names}
+    return {**{name: getattr(statistic, name) for name in names}, "intervals": statistic.intervals.plain()}
 
 
 def brief(name: str, statistic: Statistic, **more: Json) -> dict[str, Json]:
     """A statistic beside the deciding one: effect, interval, p and n under a name."""
-    fields = {"effect": statistic.effect, "interval": statistic.interval, "p": statistic.p, "n": statistic.n}
+    numbers = ("effect", "interval", "p", "n", "clusters", "standard_error")
+    fields = {**{field: getattr(statistic, field) for field in numbers}, "intervals": statistic.intervals.plain()}
     result: dict[str, Json] = plain({"name": name, **fields, **more})
     return result
 
@@ -106,7 +112,7 @@ def flat_properties(claim: Mapping[str, Json]) -> list[tuple[str, Json]]:
     """The claim's scalars for ``--junitxml``: no per-item values, no examples."""
     names = (
         "finding", "pair", "prompts", "group", "n", "clusters", "effect", "level", "p", "method", "sesoi", "unit",
-        "verdict", "reason", "n_needed", "source",
+        "verdict", "reason", "n_needed", "source", "p_decides", "adjusted_p", "q",
     )  # fmt: skip
     low, high = claim["interval"]
     flat = [(f"tuneshift.{name}", claim[name]) for name in names]

@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from .intervals import Intervals
 
 Span = tuple[int, int]
 Json = Any
@@ -229,9 +232,10 @@ class Arm:
 class Statistic:
     """An effect with its interval: what a paired or two-sample comparison returned.
 
-    ``level`` is the interval's coverage (0.95 ...), ``p`` two-sided against zero effect, ``n`` the number of items (for
-    two samples that of the smaller arm), ``clusters`` the independent units, ``standard_error`` that of the effect.
-    Too few units give ``effect`` where it is defined and NaN for interval, p and standard error.
+    ``level`` is the interval's coverage (0.95 ...), and ``intervals`` gives it at any other. ``p`` is two-sided against
+    zero effect, ``n`` the number of items (for two samples that of the smaller arm), ``clusters`` the independent
+    units, ``standard_error`` that of the effect. Too few units give ``effect`` where it is defined and NaN for
+    interval, p and standard error.
     """
 
     effect: float
@@ -244,6 +248,7 @@ class Statistic:
     method: str
     seed: int | None
     arms: tuple[Arm, ...]
+    intervals: Intervals
     details: Mapping[str, Json] = field(default_factory=lambda: NOTHING)
 
 

@@ -188,8 +188,8 @@ class Run:
         return [task for task in made if task is not None]
 
     def confirmatory(self, wanted: Iterable[tuple[Finding, Target]]) -> int:
-        """How many claims share the level: those that may be decided, at least 1."""
-        return max(1, sum(self.inapplicable(finding, target) is None for finding, target in wanted))
+        """How many claims may share the error rate: those not known to be inapplicable before anything is measured."""
+        return sum(self.inapplicable(finding, target) is None for finding, target in wanted)
 
     def inapplicable(self, finding: Finding, target: Target) -> str | None:
         """Why a finding cannot be decided on a target, as far as that is known before anything is measured."""
@@ -210,12 +210,8 @@ class Run:
         """Measure what is missing for the wanted claims. Failures stay with the claims that need the evidence."""
         self.engine.complete([t for finding, target in wanted for t in self.tasks(finding, target)])
 
-    def claim(
-        self, finding: Finding, target: Target, *, claims: int, conclude: Callable[[dict[str, Json]], None]
-    ) -> Claim:
-        """The claim of a finding on a target, at the level that ``claims`` confirmatory claims share."""
-        from .judge import shared_level
-
+    def claim(self, finding: Finding, target: Target, *, conclude: Callable[[dict[str, Json]], None]) -> Claim:
+        """The claim of a finding on a target, at the level that it would have alone; ``deciding.decide`` shares it."""
         mode = self.options.settings.response
         # The planner takes references as the shared response where every prompt of the set has one, in any group.
         asked = target.prompts.prompts if target.prompts else ()
@@ -228,7 +224,7 @@ class Run:
             prompts=target.members,
             prompt_set=name,
             group=target.group,
-            level=shared_level(self.options.alpha, claims),
+            level=1 - self.options.alpha,
             items=self._items(finding, target),
             expected=expected_outcome(self._expectations[target.pair.name], finding.id, name, target.group),
             responses=(RESPONSES[mode], RESPONSES[other]),

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from .intervals import Bca, Intervals, NoIntervals, StudentT, TwoOneSided, fewest_clusters
 from .records import Arm, Json, Statistic
 
 Floats = npt.NDArray[np.float64]
@@ -30,17 +31,6 @@ LARGEST_N = 1_000_000
 """A number of items past this decides nothing in practice: the observed effect lies at the sesoi."""
 WEIGHTS_AT_ONCE = 1_000_000
 """Cells of a block of bootstrap weights: 8 MB."""
-
-
-def fewest_clusters(level: float) -> int:
-    """Independent units below which no interval is given at this level: six at 95 %.
-
-    With G units a test of their signs, which assumes symmetry only, cannot fall below p = 2 / 2**G. Where that is above
-    1 - level, a decision would rest on the normal assumption alone. Raises ValueError for a level outside (0, 1).
-    """
-    if not 0 < level < 1:
-        raise ValueError(f"a level is the coverage of an interval, between 0 and 1, as 0.95; got {level}")
-    return 1 + math.ceil(math.log2(1 / (1 - level)))
 
 
 def paired_difference(base: Arm, tuned: Arm, *, clusters: Sequence[str] | None, level: float) -> Statistic:
@@ -68,17 +58,14 @@ def paired_difference(base: Arm, tuned: Arm, *, clusters: Sequence[str] | None, 
     groups = _groups(base.ids if clusters is None else clusters, len(difference))
     mean = float(np.mean(difference)) if len(difference) else math.nan
     units = effective_clusters(groups)
-    error = _norm(_influence(difference, groups, _count(groups))) if units >= fewest_clusters(level) else math.nan
+    error = _norm(_influence(difference, groups, _count(groups))) if _count(groups) > 1 else math.nan
     sd = float(np.std(difference, ddof=1)) if len(difference) > 1 else math.nan
-    error, interval, p = _t_interval(mean, error, units - 1, level, rounding, same=not difference.any())
+    intervals = _student(mean, error, units - 1, units, rounding, same=not difference.any())
     return Statistic(
         effect=mean,
-        interval=interval,
-        level=level,
-        p=p,
         n=len(difference),
         clusters=_count(groups),
-        standard_error=error,
+        **_at_level(intervals, level),
         method="paired difference of means, cluster-robust t interval",
         seed=None,
         arms=(base, tuned),
@@ -108,6 +95,7 @@ def equivalence(base: Arm, tuned: Arm, *, clusters: Sequence[str] | None, level:
         p = float(stdtr(freedom, (abs(effect) - margin) / error)) if math.isfinite(error) else math.nan
     return replace(
         found,
+        intervals=TwoOneSided(inner=found.intervals),
         method="paired difference of means, two one-sided cluster-robust t tests",
         details={**found.details, "margin": margin, "p_equivalence": p},
     )
@@ -135,22 +123,21 @@ def two_sample_difference(
     units = [effective_clusters(g) for _, g in sides]
     rounding = _rounding(low, high)
     error, freedom = math.nan, math.nan
-    if min(units) >= fewest_clusters(level):
+    if min(_count(g) for _, g in sides) > 1:
         moves = [_influence(a.values, g, _count(groups)) for a, g in sides]
         error = _norm(moves[1] - moves[0])
         freedom = min(_satterthwaite([_norm(m) ** 2 for m in moves], units), effective_clusters(groups) - 1)
     effect = high.mean - low.mean
     values = np.concatenate([low.values, high.values])
     same = len(values) > 0 and float(np.ptp(values)) <= rounding
-    error, interval, p = _t_interval(0.0 if same else effect, error, freedom, level, rounding, same=same)
+    intervals = _student(0.0 if same else effect, error, freedom, min(units), rounding, same=same)
+    found = _at_level(intervals, level)
+    error = found["standard_error"]
     return Statistic(
         effect=effect,
-        interval=interval,
-        level=level,
-        p=p,
         n=min(len(low.ids), len(high.ids)),
         clusters=min(_count(g) for _, g in sides),
-        standard_error=error,
+        **found,
         method="difference of means, Welch with cluster-robust variances",
         seed=seed,
         arms=(low, high),
@@ -175,25 +162,31 @@ def bootstrap_statistic(
     groups = _groups(clusters, len(clusters))
     found = Statistic(
         effect=float(estimate(np.ones((1, len(groups))))[0]) if len(groups) else math.nan,
-        interval=(math.nan, math.nan),
-        level=level,
-        p=math.nan,
+        **_at_level(NoIntervals(), level),
         n=len(groups),
         clusters=_count(groups),
-        standard_error=math.nan,
         method=f"BCa cluster bootstrap, {resamples} resamples",
         seed=seed,
         arms=arms,
     )
-    if effective_clusters(groups) < fewest_clusters(level) or not math.isfinite(found.effect):
+    units = effective_clusters(groups)
+    if units < fewest_clusters(level) or not math.isfinite(found.effect):
         return found
     drawn = _resampled(estimate, groups, seed=seed, resamples=resamples)
     if len(drawn) < 0.99 * resamples:
         return found
     if float(np.ptp(drawn)) <= ROUNDING * max(1.0, abs(found.effect)):
-        return replace(found, interval=(0.0, 0.0), p=1.0, standard_error=0.0) if found.effect == 0 else found
-    interval, p = _bca(drawn, found.effect, _acceleration(estimate, groups), level)
-    return replace(found, interval=interval, p=p, standard_error=float(np.std(drawn, ddof=1)))
+        same = StudentT(effect=0.0, error=0.0, freedom=units - 1, units=units)
+        return replace(found, **_at_level(same, level)) if found.effect == 0 else found
+    bias, acceleration = _bias(drawn, found.effect), _acceleration(estimate, groups)
+    intervals = Bca.of(drawn, bias=bias, acceleration=acceleration, units=units)
+    return replace(
+        found,
+        intervals=intervals,
+        interval=intervals.at(level),
+        p=_bca_p(drawn, bias, acceleration),
+        standard_error=float(np.std(drawn, ddof=1)),
+    )
 
 
 def weighted_auc(values: Floats, is_high: npt.NDArray[np.bool_]) -> Estimate:
@@ -277,18 +270,27 @@ def _norm(influence: Floats) -> float:
     return float(np.sqrt(np.sum(influence**2)))
 
 
-def _t_interval(
-    effect: float, error: float, freedom: float, level: float, rounding: float, *, same: bool
-) -> tuple[float, tuple[float, float], float]:
-    """Standard error, interval, two-sided p; NaN where the error is NaN or, unless all values agree, only rounding."""
+def _student(effect: float, error: float, freedom: float, units: float, rounding: float, *, same: bool) -> Intervals:
+    """t intervals; none where the error is NaN or, unless all values agree, only rounding."""
     if math.isfinite(error) and same:
-        return 0.0, (0.0, 0.0), 1.0
+        return StudentT(effect=0.0, error=0.0, freedom=freedom, units=units)
     if not error > rounding:
-        return math.nan, (math.nan, math.nan), math.nan
-    from scipy.special import stdtr, stdtrit
+        return NoIntervals()
+    return StudentT(effect=effect, error=error, freedom=freedom, units=units)
 
-    half = float(stdtrit(freedom, (1 + level) / 2)) * error
-    return error, (effect - half, effect + half), float(2 * stdtr(freedom, -abs(effect) / error))
+
+def _at_level(intervals: Intervals, level: float) -> dict[str, Any]:
+    """Interval, level, p and standard error of a statistic with these intervals, which are none or t's."""
+    interval = intervals.at(level)
+    found: dict[str, Any] = {"intervals": intervals, "interval": interval, "level": level}
+    if not isinstance(intervals, StudentT) or math.isnan(interval[0]):
+        return {**found, "p": math.nan, "standard_error": math.nan}
+    if intervals.error == 0:
+        return {**found, "p": 1.0, "standard_error": 0.0}
+    from scipy.special import stdtr
+
+    p = float(2 * stdtr(intervals.freedom, -abs(intervals.effect) / intervals.error))
+    return {**found, "p": p, "standard_error": intervals.error}
 
 
 def _satterthwaite(variances: Sequence[float], units: Sequence[float]) -> float:
@@ -320,20 +322,26 @@ def _acceleration(estimate: Estimate, groups: Integers) -> float:
     return float(np.sum(moves**3)) / (6 * spread) if math.isfinite(spread) and spread > 0 else 0.0
 
 
-def _bca(drawn: Floats, effect: float, acceleration: float, level: float) -> tuple[tuple[float, float], float]:
+def _below(drawn: Floats, value: float) -> float:
+    """Share of the resamples below a value, ties half; never 0 or 1."""
+    share = float(np.mean(drawn < value) + np.mean(drawn == value) / 2)
+    return min(max(share, 1 / (len(drawn) + 1)), len(drawn) / (len(drawn) + 1))
+
+
+def _bias(drawn: Floats, effect: float) -> float:
+    """BCa's bias correction: the normal deviate of the share of resamples below the effect."""
+    from scipy.special import ndtri
+
+    return float(ndtri(_below(drawn, effect)))
+
+
+def _bca_p(drawn: Floats, bias: float, acceleration: float) -> float:
+    """The two-sided level at which the interval ends at zero: its map from shares to bounds read backwards."""
     from scipy.special import ndtr, ndtri
 
-    def below(value: float) -> float:
-        share = float(np.mean(drawn < value) + np.mean(drawn == value) / 2)
-        return min(max(share, 1 / (len(drawn) + 1)), len(drawn) / (len(drawn) + 1))
-
-    bias = float(ndtri(below(effect)))
-    reach = bias + ndtri(np.array([(1 - level) / 2, (1 + level) / 2]))
-    low, high = np.quantile(drawn, ndtr(bias + reach / (1 - acceleration * reach)))
-    # The same map read backwards: the normal deviate whose bound is zero.
-    zero = float(ndtri(below(0.0))) - bias
+    zero = float(ndtri(_below(drawn, 0.0))) - bias
     p = float(2 * ndtr(-abs(zero / (1 + acceleration * zero) - bias)))
-    return (float(low), float(high)), max(p, 2 / (len(drawn) + 1))
+    return max(p, 2 / (len(drawn) + 1))
 
 
 def _auc_details(low: Arm, high: Arm, groups: Integers, *, level: float, seed: int, resamples: int) -> dict[str, Json]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.special  # noqa: F401  pytester unloads what a run imported, and numpy.fft cannot be loaded twice
 
 from tuneshift.resources import data_folder
 
