@@ -129,7 +129,8 @@ def _skeleton(ref: ModelRef) -> Any:
             config = AutoConfig.from_pretrained(
                 info.folder, local_files_only=True, trust_remote_code=ref.trust_remote_code
             )
-            return AutoModelForCausalLM.from_config(config, trust_remote_code=ref.trust_remote_code)
+            build: Any = AutoModelForCausalLM.from_config  # carries no types
+            return build(config, trust_remote_code=ref.trust_remote_code)
     except Exception as error:  # whatever a configuration makes transformers raise
         raise CheckpointError(
             f"Checkpoint {ref.name!r} cannot be built from its configuration: {first_line(error)}. Correct config.json "
