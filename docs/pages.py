@@ -168,8 +168,7 @@ def facts(finding: Finding) -> str:
         ("evidence", needs),
         ("departs from the paper", finding.deviations or "nowhere that we know of"),
     )
-    lines = [f"# {finding.title}", "", "| | |", "| --- | --- |", *(f"| {name} | {_cell(text)} |" for name, text in rows)]
-    return "\n".join(lines) + "\n"
+    return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {_cell(text)} |" for name, text in rows)]) + "\n"
 
 
 def _cell(text: str) -> str:
@@ -189,9 +188,9 @@ def entry(text: str) -> str:
     return f"`` {words} ``" if words.startswith("`") or words.endswith("`") else f"``{words}``"
 
 
-def message_list(section: str, hints: dict[str, str]) -> str:
+def message_list(found: list[Message], section: str, hints: dict[str, str]) -> str:
     """The messages of a section, each once, with the advice that was written beside it."""
-    texts = sorted({entry(m.text) for m in messages() if m.section == section and not m.wraps}, key=str.casefold)
+    texts = sorted({entry(m.text) for m in found if m.section == section and not m.wraps}, key=str.casefold)
     return "".join(f"- {text}{hints.get(text, '')}\n" for text in texts)
 
 
@@ -199,15 +198,18 @@ def rewritten(path: Path) -> str:
     """A page with its made parts made anew."""
     text = path.read_text(encoding="utf-8")
     if path.parent.name == "findings":
-        known = {finding.id: finding for finding in findings()}
-        return _replaced(text, [overview() if path.stem == "index" else facts(known[path.stem])])
+        if path.stem == "index":
+            return _replaced(text, [overview()])
+        finding = {finding.id: finding for finding in findings()}[path.stem]
+        # The title stands before the mark: mkdocs takes a page's name from its first line.
+        return _replaced(f"# {finding.title}\n\n{BEGIN}{text.partition(BEGIN)[2]}", [facts(finding)])
     hints = {}
     for line in text.splitlines():
         if line.startswith("- ``"):
             said, _, hint = line[4:].partition("``")
             hints[f"``{said}``"] = hint
-    parts = text.split("<!-- section ")[1:]
-    return _replaced(text, [message_list(part.split(" -->")[0], hints) for part in parts])
+    found, parts = messages(), text.split("<!-- section ")[1:]
+    return _replaced(text, [message_list(found, part.split(" -->")[0], hints) for part in parts])
 
 
 def _replaced(text: str, made: list[str]) -> str:
