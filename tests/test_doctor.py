@@ -185,6 +185,21 @@ def test_the_hub_is_asked_only_with_its_option(monkeypatch, tmp_path, capsys, ti
     assert "hub: " in capsys.readouterr().out
 
 
+def test_an_address_of_the_hub_that_is_none_fails(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "nowhere")
+    assert doctor.hub_check().state == "fail"
+
+
+def test_what_a_checkpoints_files_say(tiny_base, tmp_path):
+    check = doctor_checkpoints.files_check("base", ref(tiny_base))
+    assert check.state == "ok"
+    assert "parameters stored as float32, 96 tokens of context" in check.found
+    missing = doctor_checkpoints.files_check("base", ref(tmp_path))
+    assert missing.state == "fail"
+    assert "config.json" in missing.found
+
+
 def test_a_tokenizer_that_gives_texts_back(tiny_base):
     check = doctor_checkpoints.tokenizer_check("base", ref(tiny_base))
     assert check.state == "ok"
@@ -264,7 +279,9 @@ def test_the_command_exits_1_where_something_fails_and_says_what_to_do(checkpoin
     (checkpoint / "config.json").unlink()
     assert main([*where, "--tuned", str(checkpoint), "--json"]) == PROBLEMS
     checks = json.loads(capsys.readouterr().out)
-    assert [check["name"] for check in checks if check["state"] == "fail"] == ["tuned architecture"]
+    assert [check["name"] for check in checks if check["state"] == "fail"] == ["tuned checkpoint"]
+    assert "base tokenizer" in {check["name"] for check in checks}
+    assert not {check["name"] for check in checks} & {"tuned tokenizer", "tokenizers", "chat template"}
     assert all(check["advice"] for check in checks if check["state"] != "ok")
 
 

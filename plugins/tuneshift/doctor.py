@@ -205,6 +205,8 @@ def store_check(root: Path) -> Check:
 
 def hub_check(reach: Callable[[str, float], None] | None = None) -> Check:
     """Whether the hub answers within `HUB_SECONDS`. The one check that uses the network."""
+    from http.client import HTTPException
+
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -212,7 +214,7 @@ def hub_check(reach: Callable[[str, float], None] | None = None) -> Check:
         return Check(name="hub", state="warn", found="HF_HUB_OFFLINE is set", advice=advice)
     try:
         (reach or _reach)(constants.ENDPOINT, HUB_SECONDS)
-    except OSError as error:
+    except (OSError, HTTPException, ValueError) as error:  # ValueError: $HF_ENDPOINT is no address
         return Check(
             name="hub", state="fail", found=f"{constants.ENDPOINT} does not answer ({error})",
             advice="Check network and proxy, or name local folders: they need no hub.",

@@ -15,6 +15,22 @@ TEXTS = (
 )
 """Plain words, white space and line breaks, and characters of two to four bytes."""
 
+MENDED = "The message says what is missing; more on it in docs/troubleshooting.md."
+
+
+def files_check(role: str, ref: ModelRef) -> Check:
+    """What the checkpoint's files say: size, stored type, context length. The other checks need it to be ``ok``."""
+    from .inspection import UNLIMITED, inspect
+
+    name = f"{role} checkpoint"
+    try:
+        info = inspect(ref)
+    except TuneshiftError as error:
+        return Check(name=name, state="fail", found=str(error), advice=MENDED)
+    context = "no limit of context" if info.context_length == UNLIMITED else f"{info.context_length} tokens of context"
+    found = f"{ref.name}, {info.parameters:,} parameters stored as {info.dtype}, {context}"
+    return Check(name=name, state="ok", found=found)
+
 
 def tokenizer_check(role: str, ref: ModelRef) -> Check:
     """Whether texts come back from their token ids, and every character but white space lies in some token."""
@@ -32,7 +48,7 @@ def tokenizer_check(role: str, ref: ModelRef) -> Check:
                     advice="Instruction spans cannot be placed. Give the checkpoint the tokenizer.json of its family.",
                 )  # fmt: skip
     except TuneshiftError as error:
-        return Check(name=name, state="fail", found=str(error), advice="The message says what the checkpoint lacks.")
+        return Check(name=name, state="fail", found=str(error), advice=MENDED)
     changed = [text for text in TEXTS if _decoded(tokenizer, text) != text]
     size = f"{type(tokenizer).__name__} of {ref.name}, {len(tokenizer)} tokens"
     if changed:
@@ -95,7 +111,7 @@ def attention_check(role: str, ref: ModelRef) -> Check:
     try:
         model = _skeleton(ref)
     except TuneshiftError as error:
-        return Check(name=name, state="fail", found=str(error), advice="The message says what the checkpoint lacks.")
+        return Check(name=name, state="fail", found=str(error), advice=MENDED)
     from .architectures import FAST_FAMILIES
     from .parts import n_layers
 

@@ -79,11 +79,18 @@ def _checks(arguments: argparse.Namespace) -> Iterator[Check]:
         prompts=[],
         rootdir=Path.cwd(),
     )
+    sound = True
     for role, ref in (("base", pair.base), ("tuned", pair.tuned)):
+        files = doctor_checkpoints.files_check(role, ref)
+        yield files
+        if files.state == "fail":  # else every check below would say the same, and ask the hub again
+            sound = False
+            continue
         yield doctor_checkpoints.tokenizer_check(role, ref)
         yield doctor_checkpoints.attention_check(role, ref)
-    yield doctor_checkpoints.tokenizers_check(pair.base, pair.tuned)
-    yield doctor_checkpoints.template_check(pair.tuned)
+    if sound:
+        yield doctor_checkpoints.tokenizers_check(pair.base, pair.tuned)
+        yield doctor_checkpoints.template_check(pair.tuned)
 
 
 def _show(check: Check) -> None:
