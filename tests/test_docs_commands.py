@@ -14,10 +14,13 @@ import tomllib
 from pathlib import Path
 
 import docs_text as pages
+import numpy as np
 import pytest
 
 from tuneshift.cli import main, parser
 from tuneshift.options import add_options
+from tuneshift.records import EvidenceItem, EvidenceKey
+from tuneshift.store import Store
 
 BLOCKS, COMMANDS = list(pages.blocks()), list(pages.commands())
 SLOW = {
@@ -235,6 +238,30 @@ def test_a_block_of_code_is_code(block):
     elif block.language == "jsonl":
         for line in text.split("\n"):
             json.loads(line)
+
+
+def python_of(page: str, words: str) -> str:
+    """The Python block of a page that holds these words."""
+    return next(b.text for b in CODE if b.where.startswith(page) and b.language == "python" and words in b.text)
+
+
+def test_the_annotator_that_a_page_writes_is_one(capsys):
+    exec(compile(python_of("docs/annotators.md", "class Lengths"), "annotators.md", "exec"), {})
+    said = capsys.readouterr().out
+    assert "| level | 157 |" in said
+    assert "| none | 95 | 157 |" in said  # it gives no task to any list
+
+
+def test_evidence_is_read_without_tuneshift_as_its_page_says(tmp_path, capsys):
+    key = EvidenceKey(measure="attribution", version=1, params={}, checkpoint="c", dtype="float32", prompts="p")
+    with Store(tmp_path).session(key, ("a", "b", "c"), {}, chunk_size=2) as session:
+        for number, names in session.missing:
+            session.write(number, [EvidenceItem(id=i, arrays={"x": np.zeros((2, ord(i)))}) for i in names])
+    code = python_of("docs/evidence-format.md", "load_file")
+    assert "tuneshift" not in code
+    folder = tmp_path / "attribution" / key.digest
+    exec(compile(code.replace('"STORE/attribution/0123..."', repr(str(folder))), "evidence-format.md", "exec"), {})
+    assert capsys.readouterr().out.split("\n")[:3] == [f"{i} {{'x': (2, {ord(i)})}}" for i in "abc"]
 
 
 PATHS = sorted(
