@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 ARGS ?=
 
-.PHONY: suites test lint types bench clean
+.PHONY: suites test lint types docs bench clean
 
 suites: $(VENV)/installed  ## run the findings on the embedded pair
 	$(BIN)/python -m pytest suites $(ARGS)
@@ -19,6 +19,10 @@ lint: $(VENV)/installed
 types: $(VENV)/installed
 	$(BIN)/mypy
 
+docs: $(VENV)/installed  ## the documentation, in site/; a warning is an error
+	$(BIN)/python docs/pages.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/attribution.py $(ARGS)
 
@@ -29,4 +33,4 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache tuneshift-results
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache site tuneshift-results

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from tuneshift.cli import main
 from tuneshift.commands.common import OK, PROBLEMS, USAGE
+from tuneshift.findings import findings
 from tuneshift.recording import make_record, write_record
-from tuneshift.records import EvidenceItem, EvidenceKey
+from tuneshift.records import EvidenceItem, EvidenceKey, Finding
 from tuneshift.store import Store
 
 KEY = EvidenceKey(measure="attribution", version=1, params={}, checkpoint="c" * 64, dtype="float32", prompts="p")
@@ -92,3 +95,20 @@ def test_annotators_prints_the_agreement_with_the_hand_labelled_lists(capsys):
 def test_an_unknown_annotator_is_a_usage_error(capsys):
     assert main(["annotators", "--annotator", "nobody"]) == USAGE
     assert "no annotator is called 'nobody'" in capsys.readouterr().err
+
+
+def test_findings_lists_what_decides_each(capsys):
+    assert main(["findings"]) == OK
+    out = capsys.readouterr().out
+    for finding in findings():
+        assert f"\n{finding.id}\n" in f"\n{out}"
+        assert f"source:     {finding.source}" in out
+    assert "effect between -0.05 and 0.05 (share of wins), over prompts" in out
+    assert "effect below -0.0167" in out
+    assert out.endswith(f"{len(findings())} findings\n")
+
+
+def test_findings_as_json_holds_every_field(capsys):
+    assert main(["findings", "--json"]) == OK
+    listed = json.loads(capsys.readouterr().out)
+    assert [Finding(**{**row, "needs": tuple(map(tuple, row["needs"]))}) for row in listed] == list(findings())

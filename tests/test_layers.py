@@ -59,7 +59,7 @@ LAYERS = (
         "following_figures",
         "single_task",
     },
-    {"comparison", "display", "figures", "figure_grid", "figure_values", "outputs"},
+    {"comparison", "display", "figures", "figure_grid", "figure_values", "outputs", "doctor", "doctor_checkpoints"},
     {"run", "report", "deciding"},
     {"options", "findings", "console", "scheduling", "commands"},
     {"plugin", "cli"},
@@ -71,7 +71,7 @@ FREE_OF_TORCH = (
     "store", "statistics", "judge", "recording", "plan", "engine", "comparison", "run", "report", "options", "console",
     "plugin", "cli", "views", "vocabulary", "word_vectors", "word_tokens", "subspaces", "verb_relations",
     "concept_shift", "concept_shares", "concept_figures", "annotators", "agreement", "chat_endpoint", "judges",
-    "following", "following_style", "following_figures", "ranking", "rules", "outputs",
+    "following", "following_style", "following_figures", "ranking", "rules", "outputs", "doctor", "doctor_checkpoints",
 )  # fmt: skip
 
 

@@ -83,6 +83,7 @@ def test_the_sdist_holds_what_its_own_tests_need(built):
     with tarfile.open(sdist) as archive:
         names = {n.split("/", 1)[1] for n in archive.getnames() if "/" in n}
     wanted = {"conftest.py", "constraints.txt", "Makefile", "LICENSE", "tests/conftest.py", "suites/__init__.py"}
+    wanted |= {"mkdocs.yml", "docs/pages.py", "docs/hooks.py", "docs/examples/own_pair.py", "docs/findings/index.md"}
     assert wanted <= names
 
 

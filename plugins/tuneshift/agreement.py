@@ -241,7 +241,7 @@ def _kappa_line(kappa: Mapping[str, Json]) -> str:
 def kappa_of(
     name: str, truth: Sequence[str], answers: Sequence[Sequence[str]], names: Sequence[str], *, seed: int = SEED
 ) -> Kappa:
-    """Cohen's kappa of ``answers`` [seed][list] with ``truth`` [list], over ``names`` and `FAILED`.
+    """Cohen's kappa of ``answers`` [seed, list] with ``truth`` [list], over ``names`` and `FAILED`.
 
     Raises ValueError for a name that is neither. Where one name is all that both ever use, kappa is NaN: 0 / 0.
     """

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_FAMILIES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
+FAST_FAMILIES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
 """model_type -> prefix of the class names in transformers, for the models whose forward was read line by line."""
 
 
@@ -113,9 +113,9 @@ def llama_blocks(model: nn.Module) -> LlamaBlocks | NotLlama:
 
 def _read(model: Any) -> LlamaBlocks:
     kind = getattr(getattr(model, "config", None), "model_type", None)
-    prefix = _FAMILIES.get(str(kind))
+    prefix = FAST_FAMILIES.get(str(kind))
     if prefix is None:
-        raise _UnknownPartError(f"model_type {kind!r} is none of {', '.join(_FAMILIES)}")
+        raise _UnknownPartError(f"model_type {kind!r} is none of {', '.join(FAST_FAMILIES)}")
     _check_class(model, f"{prefix}ForCausalLM")
     _check_hooks(model)
     _check_devices(model)

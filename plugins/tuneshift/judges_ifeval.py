@@ -72,7 +72,7 @@ def check_ifeval(prompts: Iterable[Prompt]) -> None:
             if name not in known:
                 raise UsageError(f"prompt {prompt.id!r}: lm-eval has no instruction {name!r}; {options(name, known)}.")
     needing = [p for p in asked if NEED_PUNKT.intersection(p.fields["instruction_id_list"])]
-    if needing and not _has_punkt():
+    if needing and not has_punkt_data():
         raise UsageError(
             f"{len(needing)} of {len(asked)} IFEval prompts (first {needing[0].id!r}) ask for numbers of sentences or "
             f"of words in capitals, and NLTK's data for that, punkt_tab, are not installed; get them by: {DOWNLOAD}"
@@ -156,7 +156,7 @@ def _without_download() -> Iterator[None]:
             os.environ["LOCAL_RANK"] = rank
 
 
-def _has_punkt() -> bool:
+def has_punkt_data() -> bool:
     try:
         import_module("nltk").data.find(PUNKT)
     except LookupError:

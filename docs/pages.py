@@ -1,0 +1,239 @@
+"""Rewrite the parts of these pages that come from the code: facts of findings, and every message of ours.
+
+    python docs/pages.py            write them
+    python docs/pages.py --check    exit 1 where a page is out of date
+
+What stands between ``<!-- from the code -->`` and ``<!-- end -->`` is made here; the rest of a page is written by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import tuneshift
+from tuneshift import errors
+from tuneshift.findings import findings
+from tuneshift.records import Finding
+
+DOCS = Path(__file__).parent
+PACKAGE = Path(tuneshift.__file__).parent
+BEGIN, END = "<!-- from the code -->\n", "<!-- end -->\n"
+GAP = "…"
+"""Stands for what a message fills in."""
+
+PASSED_ON = {"… on …: …"}
+"""Frames around another message that have words, but none that help to look them up."""
+
+DIRECTIONS = {
+    "greater": "an effect above {sesoi:g}",
+    "less": "an effect below -{sesoi:g}",
+    "equivalent": "an effect between -{sesoi:g} and {sesoi:g}",
+}
+
+SECTIONS = {
+    "pairs": ("pairs.py", "options.py", "run.py", "commands/common.py"),
+    "checkpoints": (
+        "checkpoint_files.py", "inspection.py", "checkpoints.py", "weights.py", "doctor_checkpoints.py",
+    ),
+    "prompts": ("prompts.py", "tokens.py", "verifiers.py"),
+    "recorded": ("published.py",),
+    "expectations": ("judge.py", "plugin.py"),
+    "store": ("store.py", "store_files.py", "store_format.py", "store_session.py", "store_upkeep.py"),
+    "measures": ("measures/", "parts.py", "engine.py", "plan.py", "adapters.py", "rules.py"),
+    "words": ("vocabulary.py", "word_vectors.py", "annotators_spelling.py", "annotators_embedding.py"),
+    "judges": ("annotators", "judges", "chat_endpoint.py", "agreement.py"),
+    "records": ("recording.py", "report", "outputs.py", "resources.py", "commands/outputs.py"),
+    "tune": ("tuning", "commands/tune.py"),
+    "commands": ("commands/", "embedded/"),
+}  # fmt: skip
+"""Section of the page on messages -> beginnings of the modules whose messages it lists; NotApplicable has its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """One raise site: module, line, error type, and the literal words with `GAP` for the rest."""
+
+    module: str
+    line: int
+    kind: str
+    text: str
+
+    @property
+    def wraps(self) -> bool:
+        """Whether there are no words of its own: the message of another error, or of a `fail`, passes through."""
+        return self.text in PASSED_ON or not any(c.isalpha() for c in self.text)
+
+    @property
+    def section(self) -> str:
+        """Key of its section on the page."""
+        if self.kind == "NotApplicable":
+            return "not-applicable"
+        return next((k for k, starts in SECTIONS.items() if self.module.startswith(starts)), "other")
+
+
+def family() -> set[str]:
+    """Names of the error classes that a user can meet: TuneshiftError, everything below it, and NotApplicable."""
+    names = {
+        name for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, errors.TuneshiftError)
+    } | {"NotApplicable"}  # fmt: skip
+    classes = [node for path in PACKAGE.rglob("*.py") for node in ast.walk(_tree(path)) if _is_class(node)]
+    while more := {c.name for c in classes if c.name not in names and {ast.unparse(b) for b in c.bases} & names}:
+        names |= more
+    return names
+
+
+def messages() -> list[Message]:
+    """Every raise of the family and every call of a ``fail`` that raises one, in order of module and line."""
+    kinds = family()
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        module, tree = path.relative_to(PACKAGE).as_posix(), _tree(path)
+        for function in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
+            for node in ast.walk(function):
+                if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
+                    kind, said = ast.unparse(node.exc.func), node.exc.args[-1]
+                    if kind not in kinds:
+                        continue
+                elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "fail":
+                    kind, said = "fail", node.args[0]
+                else:
+                    continue
+                found += [
+                    Message(module=module, line=node.lineno, kind=kind, text=text)
+                    for text in _texts(said, function, tree)
+                ]
+    return sorted(set(found), key=lambda m: (m.module, m.line, m.text))
+
+
+def _texts(node: ast.expr, function: ast.FunctionDef, tree: ast.Module) -> Iterator[str]:
+    """The literal words of a message: of an expression, of a variable's values, or of what a function returns."""
+    if isinstance(node, ast.Name):
+        values = [
+            made.value for made in ast.walk(function)
+            if (isinstance(made, ast.Assign) and any(ast.unparse(t) == node.id for t in made.targets))
+            or (isinstance(made, ast.NamedExpr) and made.target.id == node.id)
+        ]  # fmt: skip
+        for value in values:
+            yield from _texts(value, function, tree)
+        if not values:
+            yield GAP
+    elif isinstance(node, ast.Call):
+        name = ast.unparse(node.func).removeprefix("self.")
+        called = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == name]
+        returned = [n.value for n in ast.walk(called[0]) if isinstance(n, ast.Return)] if called else []
+        texts = [_literal(value) for value in returned if isinstance(value, ast.Constant | ast.JoinedStr | ast.BinOp)]
+        yield from (text for text in texts if text) if texts else [GAP]
+    elif isinstance(node, ast.IfExp):
+        yield from _texts(node.body, function, tree)
+        yield from _texts(node.orelse, function, tree)
+    else:
+        yield _literal(node)
+
+
+def _literal(node: ast.expr) -> str:
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else ""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_literal(part) if isinstance(part, ast.Constant) else GAP for part in node.values)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return _literal(node.left) + _literal(node.right)
+    return GAP
+
+
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _is_class(node: ast.AST) -> bool:
+    return isinstance(node, ast.ClassDef)
+
+
+def facts(finding: Finding) -> str:
+    """A finding's constant as Markdown."""
+    needs = ", ".join(f"{role} {need}" for role, need in finding.needs)
+    rows = (
+        ("id", f"`{finding.id}`"),
+        ("claim", finding.claim),
+        ("source", finding.source),
+        ("reproduced by", f"{DIRECTIONS[finding.direction].format(sesoi=finding.sesoi)} ({finding.unit})"),
+        ("why that size", finding.sesoi_reason),
+        ("tested how", finding.how),
+        ("counted over", finding.items),
+        ("evidence", needs),
+        ("departs from the paper", finding.deviations or "nowhere that we know of"),
+    )
+    return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {_cell(text)} |" for name, text in rows)]) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def overview() -> str:
+    """Table of every finding with a link to its page."""
+    rows = [f"| [`{f.id}`]({f.id}.md) | {_cell(f.claim)} | {f.items} |" for f in findings()]
+    return "\n".join(["| finding | claim | counted over |", "| --- | --- | --- |", *rows]) + "\n"
+
+
+def entry(text: str) -> str:
+    """A message as it stands on the page: one line of code, with the number of gaps that it has."""
+    words = " ".join(text.split())
+    # Markdown takes the space off again; without it a backtick of the message would join those around it.
+    return f"`` {words} ``" if words.startswith("`") or words.endswith("`") else f"``{words}``"
+
+
+def message_list(found: list[Message], section: str, hints: dict[str, str]) -> str:
+    """The messages of a section, each once, with the advice that was written beside it."""
+    texts = sorted({entry(m.text) for m in found if m.section == section and not m.wraps}, key=str.casefold)
+    return "".join(f"- {text}{hints.get(text, '')}\n" for text in texts)
+
+
+def rewritten(path: Path) -> str:
+    """A page with its made parts made anew."""
+    text = path.read_text(encoding="utf-8")
+    if path.parent.name == "findings":
+        if path.stem == "index":
+            return _replaced(text, [overview()])
+        finding = {finding.id: finding for finding in findings()}[path.stem]
+        # The title stands before the mark: mkdocs takes a page's name from its first line.
+        return _replaced(f"# {finding.title}\n\n{BEGIN}{text.partition(BEGIN)[2]}", [facts(finding)])
+    hints = {}
+    for line in text.splitlines():
+        if line.startswith("- ``"):
+            said, _, hint = line[4:].partition("``")
+            hints[f"``{said}``"] = hint
+    found, parts = messages(), text.split("<!-- section ")[1:]
+    return _replaced(text, [message_list(found, part.split(" -->")[0], hints) for part in parts])
+
+
+def _replaced(text: str, made: list[str]) -> str:
+    before, *rest = text.split(BEGIN)
+    if len(rest) != len(made):
+        raise SystemExit(f"{len(rest)} marked parts where {len(made)} are made")
+    return before + "".join(BEGIN + part + END + after.split(END, 1)[1] for part, after in zip(made, rest, strict=True))
+
+
+def main() -> int:
+    """Write or check every page."""
+    parser = argparse.ArgumentParser(description="Rewrite the parts of the pages that come from the code.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a page is out of date")
+    arguments = parser.parse_args()
+    stale = 0
+    for path in [*sorted((DOCS / "findings").glob("*.md")), DOCS / "troubleshooting.md"]:
+        made = rewritten(path)
+        if made != path.read_text(encoding="utf-8"):
+            stale += 1
+            print(f"{'out of date' if arguments.check else 'rewritten'}: {path.relative_to(DOCS)}")
+            if not arguments.check:
+                path.write_text(made, encoding="utf-8")
+    return int(stale > 0 and arguments.check)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
