@@ -135,7 +135,7 @@ def test_unknown_needs_and_roles_are_named():
         planner().task(pair(), "base", "attribusion", PROMPTS)
     for need, known in (
         ("attribution.contrasts", "attribution, attribution.contrast"),
-        ("generation.rules+tag", r"generation, generation.rules, generation.rules\+text"),
+        ("generation.rules+tag", r"generation, generation.local, generation.rules, generation.rules\+text"),
         ("likelihood.rules", "likelihood"),
     ):
         with pytest.raises(MeasureError, match=f"no variant .*; known are {known}$"):
