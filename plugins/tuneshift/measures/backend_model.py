@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr
 from dataclasses import dataclass
@@ -151,16 +152,18 @@ class BackendModel:
     def _asking(self) -> Iterator[None]:
         """Quiet, and whatever goes wrong in lm-eval's code and behind it as an error of ours."""
         api = is_api(type(self.lm))
-        try:
-            with _silence(bars=api):
+        with _silence(bars=api):
+            try:
                 yield
-        except TuneshiftError:
-            raise
-        except Exception as error:  # whatever servers, engines and their answers make lm-eval raise
-            failure = self._failure(error, api)
-            cause = None if api else error
-        else:
-            return
+                return
+            except TuneshiftError:
+                raise
+            except Exception as error:  # whatever servers, engines and their answers make lm-eval raise
+                failure, cause = self._failure(error, api), None if api else error
+                if api:
+                    # Requests that failed beside this one say so in the log when they are freed, with their headers.
+                    traceback.clear_frames(error.__traceback__)
+                    gc.collect()
         # Without the cause of a request that failed: it holds the header with the key.
         raise failure from cause
 
@@ -355,11 +358,12 @@ def _texts_only(parse: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def _silence(*, bars: bool) -> Iterator[None]:
-    """Keeps lm-eval's log off the screen (it writes requests with their headers) and, with ``bars``, standard error,
-    where its API models draw progress bars whatever they are told."""
-    logger = logging.getLogger("lm_eval")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
+    """Keeps lm-eval's and asyncio's logs off the screen (they hold requests with their headers) and, with ``bars``,
+    standard error, where lm-eval's API models draw progress bars whatever they are told."""
+    loggers = [logging.getLogger(name) for name in ("lm_eval", "asyncio")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
     try:
         with ExitStack() as stack:
             stack.enter_context(quiet())
@@ -368,7 +372,8 @@ def _silence(*, bars: bool) -> Iterator[None]:
                 stack.enter_context(redirect_stderr(nowhere))
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _first(error: BaseException) -> str:

@@ -41,7 +41,7 @@ class Measure:
         params: Mapping[str, Json],
         sources: Mapping[str, Json] = NOTHING,
     ) -> Take:
-        """What takes this measure from a checkpoint, loaded or behind its backend (None for one that ``loads`` nothing).
+        """What takes this measure from a checkpoint, loaded or behind its backend; None for one that ``loads`` nothing.
 
         ``params`` are part of the evidence's key, ``sources`` say where things lie that ``params`` identify by content.
         Work that all items share is done here, once.
