@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from .errors import CheckpointError, MeasureError, TuneshiftError
+from .measures.backends import backend_provenance, is_loaded
 from .measures.catalogue import Take
-from .plan import Settings, Step, Task, steps
+from .plan import Settings, Step, Task, backend_of, steps
 from .records import Evidence, EvidenceItem, Json, ModelRef
 from .store import DamagedEvidence, EvidenceWarning, Store
 
@@ -171,7 +172,7 @@ class _Loader:
 
     def prepare(self, task: Task) -> Take:
         """What takes the task's measure, on the checkpoint, loaded if the measure needs it, or behind its backend."""
-        asked: Checkpoint | BackendModel | None = self._loaded(task) if task.loads else None
+        asked: Checkpoint | BackendModel | None = self._loaded() if task.loads else None
         if task.backend is not None:
             asked = self._answering(task.backend)
         try:
@@ -179,7 +180,7 @@ class _Loader:
         except (RuntimeError, ValueError) as error:
             raise MeasureError(f"{task.measure.name} of {self.ref.name}: {error}") from error
 
-    def _loaded(self, task: Task) -> Checkpoint:
+    def _loaded(self) -> Checkpoint:
         if self.checkpoint is None:
             from .checkpoints import load
 
@@ -188,11 +189,13 @@ class _Loader:
                     load(self.ref, dtype=self._dtype, device=self.settings.device)
                 )
             except CheckpointError as error:
-                if "rules" not in task.params:
+                backend = backend_of(self.ref, self.settings)
+                if backend is None or is_loaded(backend):
                     raise
                 raise CheckpointError(
-                    f"{error} The rule adapter acts on logits, which no backend gives, so that its responses need the "
-                    "weights in this process."
+                    f"{error} Backend {backend.name!r} gives texts and sums alone: the rule adapter, which acts on "
+                    "logits, attribution, findings on weights and what is compared with them need the weights in this "
+                    "process."
                 ) from error
             self.stack.enter_context(_fitting_threads(self.checkpoint))
         return self.checkpoint
@@ -214,8 +217,6 @@ class _Loader:
         """Where and with what the evidence was made."""
         made = provenance(self.settings, self.ref)
         if task.backend is not None:
-            from .measures.backends import backend_provenance
-
             made["backend"] = backend_provenance(task.backend, self.ref)
         return made
 

@@ -147,6 +147,12 @@ def _measure(need: str) -> Measure:
     return MEASURES[name]
 
 
+def backend_of(ref: ModelRef, settings: Settings) -> LMBackend | None:
+    """What scores and generates for a checkpoint: its own backend, else the run's; None for our own passes."""
+    chosen = ref.backend or settings.backend
+    return None if chosen is None or chosen.name == NONE else chosen
+
+
 @dataclass(kw_only=True)
 class Planner:
     """Resolves needs to tasks. Fingerprints and templates are worked out once per checkpoint and kept."""
@@ -168,11 +174,6 @@ class Planner:
 
                 self._fingerprints[ref] = fingerprint(ref, memo=self.settings.memo)
         return self._fingerprints[ref]
-
-    def backend(self, ref: ModelRef) -> LMBackend | None:
-        """What scores and generates for a checkpoint: its own backend, else the run's; None for our own passes."""
-        chosen = ref.backend or self.settings.backend
-        return None if chosen is None or chosen.name == NONE else chosen
 
     def template(self, pair: ModelPair, ref: ModelRef) -> str | None:
         """Chat template that a checkpoint of the pair is asked with, as Jinja text; None for the plain prompt.
@@ -219,7 +220,7 @@ class Planner:
         assert prompts is not None
         if measure is GENERATION:
             # A backend gives no logits for the rules to act on.
-            backend = None if RULES in need or need.endswith(LOCAL) else self.backend(ref)
+            backend = None if RULES in need or need.endswith(LOCAL) else backend_of(ref, self.settings)
             rules = need.partition(RULES)[2] if RULES in need else None
             return self._generation(pair, ref, prompts, rules=rules, backend=backend)
         if measure is LIKELIHOOD:
@@ -261,7 +262,9 @@ class Planner:
         # Whose responses are drawn depends on the clusters, which the prompt set's own hash leaves out.
         population = [[p.id, p.prompt, p.reference, p.cluster] for p in prompts.prompts]
         params = {**RANKED, "chat_template": self.template(pair, ref), "population": digest(population)}
-        return self._make(ref, LIKELIHOOD, params, prompts, None, {"population": population}, backend=self.backend(ref))
+        return self._make(
+            ref, LIKELIHOOD, params, prompts, None, {"population": population}, backend=backend_of(ref, self.settings)
+        )
 
     def _attribution(self, pair: ModelPair, ref: ModelRef, prompts: PromptSet, mode: ResponseMode) -> Task:
         author = pair.tuned if mode == "tuned" else ref

@@ -18,7 +18,7 @@ from .judges_ifeval import check_ifeval
 from .measures.backends import check_backend, identity, require_backend, served_as
 from .measures.catalogue import ANNOTATION, ATTRIBUTION
 from .pairs import resolve_pairs
-from .plan import Line, Planner, Settings, Task, plan_lines, reads_weights
+from .plan import Line, Planner, Settings, Task, backend_of, plan_lines, reads_weights
 from .prompts import load_prompts
 from .records import EvidenceItem, Expectation, Finding, Json, ModelPair, ModelRef, Prompt, PromptSet
 from .rules import load_rules
@@ -168,7 +168,7 @@ class Run:
         """Backends as they are written, and that no server answers for two checkpoints under one name."""
         served: dict[tuple[str, str], tuple[str, ModelRef]] = {}
         for role, ref in _roles(pair).items():
-            backend = None if ref.evidence is not None else self.planner.backend(ref)
+            backend = None if ref.evidence is not None else backend_of(ref, self.options.settings)
             if backend is None:
                 continue
             check_backend(backend)
@@ -338,7 +338,7 @@ class Run:
         common = {"name": ref.name, "fingerprint": self.planner.fingerprint(ref)}
         if ref.evidence is not None:
             return {**common, "evidence": str(ref.evidence)}
-        backend = self.planner.backend(ref)
+        backend = backend_of(ref, self.options.settings)
         return {
             **common,
             "model": ref.model,

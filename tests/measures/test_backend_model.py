@@ -236,6 +236,7 @@ def test_the_key_reaches_the_server_and_neither_message_nor_log(ref, serve, args
         scored(asked, TEMPLATE)
     gc.collect()  # asyncio tells of requests that failed unnoticed when they are freed
     assert server.keys[0] == f"Bearer {KEY}"
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
     shown = "".join(traceback.format_exception(caught.value)) + caplog.text + "".join(capfd.readouterr())
     assert "401" in shown
     assert KEY not in shown

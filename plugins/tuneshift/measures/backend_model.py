@@ -82,8 +82,8 @@ class BackendModel:
             instance(request_type="generate_until", doc={}, arguments=(text, self._decoding(limit)), idx=i)
             for i, ((text, _), limit) in enumerate(zip(prompts, limits, strict=True))
         ]
-        with self._asking(), self._greedy_settings():
-            texts = self.lm.generate_until(asked, disable_tqdm=True)
+        with self._greedy_settings():
+            texts = self._asked(self.lm.generate_until, asked, disable_tqdm=True)
         if len(texts) != len(asked) or not all(isinstance(text, str) for text in texts):
             raise self._rubbish(f"{len(asked)} prompts", texts)
         return [self._response(text, limit) for text, limit in zip(texts, limits, strict=True)]
@@ -106,8 +106,7 @@ class BackendModel:
         if not unique:
             return []
         asked = [(("", str(i)), list(context), list(response)) for i, (context, response) in enumerate(unique)]
-        with self._asking():
-            scored = self.lm._loglikelihood_tokens(asked, disable_tqdm=True)
+        scored = self._asked(self.lm._loglikelihood_tokens, asked, disable_tqdm=True)
         try:
             values = [float(score) for score, _ in scored]
         except (TypeError, ValueError) as error:
@@ -131,8 +130,7 @@ class BackendModel:
             yield
 
     def _require_same_ids(self, text: str, ids: Ids) -> None:
-        with self._asking():
-            theirs = list(self.lm.tok_encode(text))
+        theirs = list(self._asked(self.lm.tok_encode, text))
         if theirs != ids.tolist():
             raise MeasureError(
                 f"Backend {self.backend.name!r} would ask {self.ref.name} other tokens than the pair's format has: "
@@ -148,23 +146,19 @@ class BackendModel:
         ids = np.asarray(self.tokenizer(clean, add_special_tokens=False, verbose=False)["input_ids"], dtype=np.int64)
         return Response(ids=ids, ended=len(ids) < limit, text=clean)
 
-    @contextmanager
-    def _asking(self) -> Iterator[None]:
-        """Quiet, and whatever goes wrong in lm-eval's code and behind it as an error of ours."""
+    def _asked(self, call: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        """What lm-eval's code returns, quietly; whatever goes wrong in it and behind it as an error of ours."""
         api = is_api(type(self.lm))
         with _silence(bars=api):
             try:
-                yield
-                return
-            except TuneshiftError:
-                raise
+                return call(*given, **named)
             except Exception as error:  # whatever servers, engines and their answers make lm-eval raise
                 failure, cause = self._failure(error, api), None if api else error
-                if api:
-                    # Requests that failed beside this one say so in the log when they are freed, with their headers.
-                    traceback.clear_frames(error.__traceback__)
-                    gc.collect()
-        # Without the cause of a request that failed: it holds the header with the key.
+                # Requests hold the header with the key. Those that failed beside this one are named in asyncio's log
+                # when they are freed, so they are freed here.
+                traceback.clear_frames(error.__traceback__)
+            gc.collect()
+        # Outside the handler, so that no cause shows the request.
         raise failure from cause
 
     def _failure(self, error: Exception, api: bool) -> TuneshiftError:
