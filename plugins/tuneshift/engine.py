@@ -202,7 +202,7 @@ class _Loader:
 
     def _answering(self, backend: LMBackend) -> BackendModel:
         if self.answers is None:
-            from .measures.backend_model import answering
+            from .measures.backend_start import answering
 
             self.answers = self.stack.enter_context(
                 answering(backend, self.ref, dtype=self._dtype, checkpoint=self.checkpoint)

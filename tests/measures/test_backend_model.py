@@ -12,7 +12,7 @@ from completions_server import CompletionsServer
 
 from tuneshift.checkpoints import load
 from tuneshift.errors import EndpointError, MeasureError, UsageError
-from tuneshift.measures.backend_model import answering
+from tuneshift.measures.backend_start import answering
 from tuneshift.measures.items import generation
 from tuneshift.measures.likelihood import likelihood
 from tuneshift.records import LMBackend, ModelRef, Prompt
