@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gc
 import logging
+import shutil
 import traceback
 
 import numpy as np
 import pytest
 from completions_server import CompletionsServer
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoTokenizer
 
 from tuneshift.checkpoints import load
 from tuneshift.errors import EndpointError, MeasureError, UsageError
@@ -106,6 +109,33 @@ def test_lm_evals_hf_gives_what_our_passes_give(ref, template):
     ended = [item.values["ended"] for item in mine[1]]
     assert True in ended  # responses that end amid a batch must not be carried on
     assert False in ended
+
+
+@pytest.fixture(scope="module")
+def beginning(folder, tmp_path_factory):
+    """The same checkpoint with a tokenizer that begins every text with a token, unless told not to."""
+    copy = tmp_path_factory.mktemp("beginning") / "beginning"
+    shutil.copytree(folder, copy)
+    tokenizer = AutoTokenizer.from_pretrained(copy)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="</u> $A", special_tokens=[("</u>", tokenizer.convert_tokens_to_ids("</u>"))]
+    )
+    tokenizer.save_pretrained(copy)
+    ids = AutoTokenizer.from_pretrained(copy)("a")["input_ids"]
+    assert len(ids) == 2
+    return copy
+
+
+@pytest.mark.parametrize("template", [None, TEMPLATE], ids=["plain", "chat"])
+@pytest.mark.parametrize("name", ["hf", "local-completions"])
+def test_special_tokens_begin_a_plain_prompt_and_no_chat(beginning, template, name):
+    beginning_ref = ModelRef(name="beginning", model=str(beginning))
+    server = CompletionsServer(beginning)
+    try:
+        backend = LMBackend(name="hf") if name == "hf" else through(server)
+        require_equal(own(beginning_ref, template), behind(backend, beginning_ref, template))
+    finally:
+        server.close()
 
 
 def test_a_loaded_checkpoints_own_generation_settings_stay_out_and_come_back(ref):
@@ -255,8 +285,6 @@ class CountingLM(TemplateLM):
 
     def __init__(self, pretrained, tokenizer=None, dtype="auto", wrong="nothing", **engine):
         super().__init__()
-        from transformers import AutoTokenizer
-
         self.tokenizer = AutoTokenizer.from_pretrained(tokenizer)
         self.given = {"pretrained": pretrained, "tokenizer": tokenizer, "dtype": dtype, **engine}
         self.wrong, self.max_length = wrong, 80
