@@ -5,10 +5,11 @@
 Requests are those of the measure: for each of ``--prompts`` instructions its own response, five others', its own after
 five other instructions, and the six unconditionally. No request stands twice. tuneshift scores them with
 `response_logprobs`; lm-eval gets the same token ids through `HFLM._loglikelihood_tokens` (what `HFLM.loglikelihood`
-calls after tokenising, so its tokenising is left out), at the fastest of several batch sizes. Models are the embedded
-base, asked with its chat template, and a random Llama (hidden 512, 8 layers, 8 heads, vocabulary 8,000; 40 to 80 prompt
-and 10 to 60 response tokens). Repetitions interleave; each figure is the median of the ratios within a repetition.
-``ranking`` keeps only the 1 + k responses of each instruction. lm-eval comes with `pip install lm-eval`.
+calls after tokenising, so its tokenising is left out), at the fastest of several batch sizes. ``--shift-backend hf``
+is timed beside them, at that batch size: it asks lm-eval through tuneshift's own interface to it. Models are the
+embedded base, asked with its chat template, and a random Llama (hidden 512, 8 layers, 8 heads, vocabulary 8,000; 40 to
+80 prompt and 10 to 60 response tokens). Repetitions interleave; each figure is the median of the ratios within a
+repetition. ``ranking`` keeps only the 1 + k responses of each instruction. lm-eval comes with `pip install lm-eval`.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tuneshift.checkpoints import Checkpoint, load
+from tuneshift.measures.backend_start import answering
 from tuneshift.measures.likelihood import draws, response_logprobs
 from tuneshift.prompts import load_prompts
-from tuneshift.records import ModelRef, Prompt, PromptSource
+from tuneshift.records import LMBackend, ModelRef, Prompt, PromptSource
 from tuneshift.resources import fixture
 from tuneshift.tokens import bare_ids, encode, end_token, resolve_chat_template, response_ids
 
@@ -105,6 +107,14 @@ def lm_eval_way(checkpoint: Checkpoint, batch_size: int) -> Way:
     return way
 
 
+@contextmanager
+def backend_way(checkpoint: Checkpoint, batch_size: int) -> Iterator[Way]:
+    """The same through ``--shift-backend hf``."""
+    backend = LMBackend(name="hf", args=f"batch_size={batch_size}")
+    with answering(backend, checkpoint.ref, dtype=checkpoint.dtype, checkpoint=checkpoint) as asked:
+        yield lambda requests: [float(x) for sums in asked.response_logprobs(requests) for x in sums]
+
+
 def _flat(requests: Requests) -> Iterator[tuple[Ids, Ids]]:
     return ((context, response) for context, responses in requests for response in responses)
 
@@ -127,12 +137,14 @@ def measure(name: str, checkpoint: Checkpoint, requests: Requests, repeats: int)
     trials = {size: min(seconds(way, requests, device) for _ in range(2)) for size, way in peers.items()}
     batch = min(trials, key=lambda size: trials[size])
     apart = np.abs(np.subtract(ours(requests), peers[batch](requests)))
-    times = [(seconds(ours, requests, device), seconds(peers[batch], requests, device)) for _ in range(repeats)]
+    with backend_way(checkpoint, batch) as backend:
+        times = [[seconds(way, requests, device) for way in (ours, peers[batch], backend)] for _ in range(repeats)]
     return {
         "name": name,
         "requests": sum(len(responses) for _, responses in requests),
-        "seconds": statistics.median(mine for mine, _ in times),
-        "lm_eval_over_tuneshift": statistics.median(peer / mine for mine, peer in times),
+        "seconds": statistics.median(mine for mine, _, _ in times),
+        "lm_eval_over_tuneshift": statistics.median(peer / mine for mine, peer, _ in times),
+        "backend_over_tuneshift": statistics.median(through / mine for mine, _, through in times),
         "lm_eval_batch_size": batch,
         "largest_difference": float(apart.max()),
     }
@@ -149,8 +161,9 @@ def random_llama(device: str) -> Iterator[Checkpoint]:
     model = LlamaForCausalLM(config).eval().requires_grad_(False).to(device)
     from tuneshift.weights import load_tokenizer
 
+    # A backend reads the checkpoint's files for its tokenizer and context length, and takes the loaded model.
     yield Checkpoint(
-        ref=ModelRef(name="random", model="random"), model=model, tokenizer=load_tokenizer(embedded()),
+        ref=embedded(), model=model, tokenizer=load_tokenizer(embedded()),
         device=torch.device(device), dtype="float32", context_length=1024, parameters=model.num_parameters(),
     )  # fmt: skip
 
@@ -191,7 +204,8 @@ def main() -> None:
 def _line(row: dict[str, Any]) -> str:
     return (
         f"{row['name']}: {row['lm_eval_over_tuneshift']:.2f}x lm-eval at its batch size {row['lm_eval_batch_size']} "
-        f"(target 1x); {row['requests']} requests in {row['seconds']:.2f} s, differs by {row['largest_difference']:.1e}"
+        f"(target 1x), {row['backend_over_tuneshift']:.2f}x the backend hf; {row['requests']} requests in "
+        f"{row['seconds']:.2f} s, differs by {row['largest_difference']:.1e}"
     )
 
 

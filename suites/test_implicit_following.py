@@ -101,7 +101,7 @@ RULES_YIELD = Finding(
         "fifteen tokens, a malus on tokens already present), judged by the run's judge; paired by prompt."
     ),
     needs=(
-        ("base", "generation"),
+        ("base", "generation.local"),
         ("base", "generation.rules"),
         ("base", "generation.rules+text"),
         ("base", "generation.rules-end"),
@@ -179,8 +179,10 @@ TUNED_FOLLOWS = Finding(
 BASE, TUNED = ("base", "generation"), ("tuned", "generation")
 RESPONSE_ONLY, SINGLE = ("response_tuned", "generation"), ("single_task_tuned", "generation")
 RULES = ("base", "generation.rules")
+ALONE = ("base", "generation.local")
+"""The rule adapter needs logits, which no backend gives, so its difference is taken within our own passes."""
 ABLATIONS = {
-    "base": BASE,
+    "base": ALONE,
     "with three rules": RULES,
     "without the end rule": ("base", "generation.rules-end"),
     "without the uniform rule": ("base", "generation.rules-uniform"),
@@ -226,21 +228,21 @@ def test_rules_yield_following(claim: Claim) -> None:
     first, *others = claim.judges
     labels = ("base", "with three rules")
     claim.decide(
-        following(BASE, RULES, judge=first, labels=labels),
+        following(ALONE, RULES, judge=first, labels=labels),
         secondary={
-            f"{name}, against the base": following(BASE, source, judge=first, labels=("base", name))
+            f"{name}, against the base": following(ALONE, source, judge=first, labels=("base", name))
             for name, source in ABLATIONS.items()
             if name not in labels
         },
         readings={
-            "the user's text alone present": following(BASE, ABLATIONS["the user's text alone present"], judge=first),
-            **{f"judged by {j.identity['judge']}": following(BASE, RULES, judge=j, labels=labels) for j in others},
+            "the user's text alone present": following(ALONE, ABLATIONS["the user's text alone present"], judge=first),
+            **{f"judged by {j.identity['judge']}": following(ALONE, RULES, judge=j, labels=labels) for j in others},
         },
         figures=[
             following_figure(ABLATIONS, judge=first, against="base"),
             length_figure(ABLATIONS),
             repetition_figure(ABLATIONS),
-            responses_figure({"base": BASE, "with three rules": RULES}, judge=first, first="base", second=labels[1]),
+            responses_figure({"base": ALONE, "with three rules": RULES}, judge=first, first="base", second=labels[1]),
         ],
     )
 

@@ -20,7 +20,7 @@ BOTH = (
     ("base", "attribution.contrast"),
     ("tuned", "attribution.contrast"),
 )
-TUNED = (("tuned", "generation"), ("tuned", "attribution"), ("tuned", "attribution.contrast"))
+TUNED = (("tuned", "generation.local"), ("tuned", "attribution"), ("tuned", "attribution.contrast"))
 
 FEWEST_RESPONSE_TOKENS = 5
 """The paper's release leaves out shorter responses where it compares followed with unfollowed prompts."""

@@ -53,7 +53,7 @@ def items(shift: float = 0.6, left_out: tuple[str, ...] = (), own: int = 6):
     def item(role: str, need: str, prompt: Prompt, i: int) -> EvidenceItem:
         if role == "tuned" and prompt.id in left_out:
             return EvidenceItem(id=prompt.id, left_out="it does not fit the context of 9 tokens")
-        if need == "generation":
+        if need == "generation.local":
             return EvidenceItem(
                 id=prompt.id,
                 arrays={"response_ids": np.zeros(own, dtype=np.int64)},

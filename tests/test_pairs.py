@@ -12,7 +12,7 @@ import pytest
 from tuneshift import pairs as module
 from tuneshift.errors import PairError
 from tuneshift.pairs import load_pairs, resolve_pairs, words_from_option
-from tuneshift.records import ModelPair, PromptSource, SingleTask
+from tuneshift.records import LMBackend, ModelPair, PromptSource, SingleTask
 
 
 @pytest.fixture
@@ -148,6 +148,12 @@ def test_a_pair_without_prompts_gets_the_shipped_set(folder: Path) -> None:
         ('base = { model = "base", trust_remote_code = "yes" }\ntuned = "tuned"', "a boolean is wanted, got string"),
         ('base = { model = "base", dtype = "float31" }\ntuned = "tuned"', "did you mean 'float32'?"),
         ('base = { model = "base", chat_template = "nome" }\ntuned = "tuned"', "'nome' does not exist"),
+        (
+            'base = { model = "base", backend_args = "a=1" }\ntuned = "tuned"',
+            "arguments of a 'backend', which is missing",
+        ),
+        ('base = { model = "base", backend = ["hf"] }\ntuned = "tuned"', "backend: a string is wanted, got list"),
+        ('base = { evidence = "recorded", backend = "hf" }\ntuned = "tuned"', "'backend' says how weights are loaded"),
         ('base = { revision = "x" }\ntuned = "tuned"', "either 'model' or 'evidence', got neither"),
         ('base = { model = "base", evidence = "recorded" }\ntuned = "tuned"', "got both"),
         ('base = { evidence = "recorded", dtype = "float32" }\ntuned = "tuned"', "recorded evidence has none"),
@@ -336,3 +342,9 @@ def test_a_longest_response_that_is_no_count_is_refused(tmp_path: Path, value: s
         load_pairs(path)
     path.write_text('[pairs.p]\nbase = "org/a"\ntuned = "org/b"\nmax_new_tokens = 12\n')
     assert load_pairs(path)["p"].max_new_tokens == 12
+
+
+def test_a_checkpoint_names_what_scores_and_generates_for_it(folder: Path) -> None:
+    body = 'base = { model = "base", backend = "vllm", backend_args = "max_model_len=64" }\ntuned = "tuned"'
+    pair = one(folder, body)
+    assert (pair.base.backend, pair.tuned.backend) == (LMBackend(name="vllm", args="max_model_len=64"), None)

@@ -10,7 +10,7 @@ import pytest
 
 from tuneshift.errors import MeasureError, PairError
 from tuneshift.plan import Planner, Settings, Task, plan_lines, reads_weights, steps
-from tuneshift.records import EvidenceItem, Finding, ModelPair, ModelRef, Prompt, PromptSet
+from tuneshift.records import EvidenceItem, Finding, LMBackend, ModelPair, ModelRef, Prompt, PromptSet
 from tuneshift.store import Store
 
 PROMPTS = PromptSet(
@@ -135,7 +135,7 @@ def test_unknown_needs_and_roles_are_named():
         planner().task(pair(), "base", "attribusion", PROMPTS)
     for need, known in (
         ("attribution.contrasts", "attribution, attribution.contrast"),
-        ("generation.rules+tag", r"generation, generation.rules, generation.rules\+text"),
+        ("generation.rules+tag", r"generation, generation.local, generation.rules, generation.rules\+text"),
         ("likelihood.rules", "likelihood"),
     ):
         with pytest.raises(MeasureError, match=f"no variant .*; known are {known}$"):
@@ -221,3 +221,41 @@ def test_plan_lines_say_what_the_store_holds(tmp_path):
         session.write(number, [EvidenceItem(id=i) for i in ids])
     lines = plan_lines(made, store)
     assert [(line.progress.stored, line.progress.total) for line in lines] == [(2, 3)] + [(0, 3)] * 5
+
+
+SERVER = LMBackend(name="local-completions", args="base_url=http://127.0.0.1:1/v1/completions,model=m,max_length=64")
+HF = LMBackend(name="huggingface", args="batch_size=4")
+
+
+def behavioural(pair: ModelPair, need: str, **settings) -> Task:
+    return planner(**settings).task(pair, "base", need, PROMPTS)
+
+
+@pytest.mark.parametrize("need", ["generation", "likelihood"])
+def test_a_backend_is_part_of_the_key_by_what_can_change_a_number_and_only_where_one_is_used(need):
+    ours, served = behavioural(pair(), need), behavioural(pair(), need, backend=SERVER)
+    assert "backend" not in ours.params
+    assert served.params == {**ours.params, "backend": {"name": "local-completions", "args": {"max_length": "64"}}}
+    elsewhere = LMBackend(name=SERVER.name, args="max_length=64, base_url=http://host/v1/completions, timeout=9")
+    assert behavioural(pair(), need, backend=elsewhere).key == served.key
+    assert behavioural(pair(), need, backend=LMBackend(name=SERVER.name, args="max_length=32")).key != served.key
+    hf = behavioural(pair(), need, backend=HF)
+    assert hf.params["backend"] == {"name": "hf", "args": {}}
+    assert [task.loads for task in (ours, served, hf)] == [True, False, True]
+    assert served.key.checkpoint == ours.key.checkpoint == "fingerprint of B"
+
+
+def test_a_checkpoints_own_backend_comes_before_the_runs_and_none_is_our_own_passes():
+    own = ModelPair(name="p", base=ref("B", backend=HF), tuned=ref("T"))
+    assert behavioural(own, "generation", backend=SERVER).backend is HF
+    without = ModelPair(name="p", base=ref("B", backend=LMBackend(name="none")), tuned=ref("T"))
+    assert behavioural(without, "generation", backend=SERVER) == behavioural(without, "generation")
+    assert behavioural(without, "generation", backend=SERVER).backend is None
+
+
+def test_what_no_backend_gives_is_measured_as_without_one():
+    for need in ("generation.local", "generation.rules", "generation.rules-end", "attribution", "attribution.contrast"):
+        assert behavioural(pair(), need, backend=SERVER).key == behavioural(pair(), need).key
+        assert behavioural(pair(), need, backend=SERVER).loads
+    assert behavioural(pair(), "attribution", backend=SERVER).rests_on.backend is None
+    assert behavioural(pair(), "generation.local").key == behavioural(pair(), "generation").key

@@ -89,6 +89,8 @@ def _plan_line(line: Line) -> str:
     if "rules" in task.params:
         on = " + ".join(name for name, rule in task.params["rules"].items() if rule)
         of = f" under rules {on}" + (", user's text alone present" if task.params["present"] == "text" else "")
+    if task.backend is not None:
+        of += f" through {task.backend.name}"
     return (
         f"  {task.ref.name}: {task.measure.name}{of}, {task.on}, "
         f"{progress.stored}/{progress.total} stored, {task.key.digest[:12]}"

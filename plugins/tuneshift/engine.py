@@ -11,14 +11,17 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from .errors import MeasureError, TuneshiftError
+from .errors import CheckpointError, MeasureError, TuneshiftError
+from .measures.backends import backend_provenance, is_loaded
 from .measures.catalogue import Take
-from .plan import Settings, Step, Task, steps
+from .plan import Settings, Step, Task, backend_of, steps
 from .records import Evidence, EvidenceItem, Json, ModelRef
 from .store import DamagedEvidence, EvidenceWarning, Store
 
 if TYPE_CHECKING:
     from .checkpoints import Checkpoint
+    from .measures.backend_model import BackendModel
+    from .records import LMBackend
 
 
 class Bar(Protocol):
@@ -125,11 +128,12 @@ class Engine:
         return True
 
     def _measure(self, step: Step) -> None:
-        # What needs no weights comes after the checkpoint was freed: an annotator may be a model itself.
+        # What needs no weights comes after the checkpoint was freed: an annotator may be a model itself, and a backend
+        # has its own.
         for loads in (True, False):
             with ExitStack() as stack:
                 loaded = _Loader(ref=step.ref, settings=self.settings, stack=stack)
-                for task in (t for t in step.tasks if t.measure.loads is loads):
+                for task in (t for t in step.tasks if t.loads is loads):
                     try:
                         self._fill(task, loaded)
                     except TuneshiftError as error:
@@ -138,7 +142,7 @@ class Engine:
     def _fill(self, task: Task, loaded: _Loader) -> None:
         inputs = self._inputs(task)
         units = {unit.id: unit for unit in task.units}
-        with self.store.session(task.key, task.ids, loaded.provenance(), chunk_size=task.measure.chunk) as session:
+        with self.store.session(task.key, task.ids, loaded.provenance(task), chunk_size=task.measure.chunk) as session:
             missing = session.missing
             if not missing:
                 return
@@ -168,24 +172,57 @@ class _Loader:
     settings: Settings
     stack: ExitStack
     checkpoint: Checkpoint | None = None
+    answers: BackendModel | None = None
 
     def prepare(self, task: Task) -> Take:
-        """What takes the task's measure, on the checkpoint, loaded if the measure needs it."""
-        if self.checkpoint is None and task.measure.loads:
-            from .checkpoints import load
-
-            self.checkpoint = self.stack.enter_context(
-                load(self.ref, dtype=self.ref.dtype or self.settings.dtype, device=self.settings.device)
-            )
-            self.stack.enter_context(_fitting_threads(self.checkpoint))
+        """What takes the task's measure, on the checkpoint, loaded if the measure needs it, or behind its backend."""
+        asked: Checkpoint | BackendModel | None = self._loaded() if task.loads else None
+        if task.backend is not None:
+            asked = self._answering(task.backend)
         try:
-            return task.measure.prepare(self.checkpoint, task.params, task.sources)
+            return task.measure.prepare(asked, task.params, task.sources)
         except (RuntimeError, ValueError) as error:
             raise MeasureError(f"{task.measure.name} of {self.ref.name}: {error}") from error
 
-    def provenance(self) -> dict[str, Json]:
+    def _loaded(self) -> Checkpoint:
+        if self.checkpoint is None:
+            from .checkpoints import load
+
+            try:
+                self.checkpoint = self.stack.enter_context(
+                    load(self.ref, dtype=self._dtype, device=self.settings.device)
+                )
+            except CheckpointError as error:
+                backend = backend_of(self.ref, self.settings)
+                if backend is None or is_loaded(backend):
+                    raise
+                raise CheckpointError(
+                    f"{error} Backend {backend.name!r} gives texts and sums alone: the rule adapter, which acts on "
+                    "logits, attribution, findings on weights and what is compared with them need the weights in this "
+                    "process."
+                ) from error
+            self.stack.enter_context(_fitting_threads(self.checkpoint))
+        return self.checkpoint
+
+    def _answering(self, backend: LMBackend) -> BackendModel:
+        if self.answers is None:
+            from .measures.backend_start import answering
+
+            self.answers = self.stack.enter_context(
+                answering(backend, self.ref, dtype=self._dtype, checkpoint=self.checkpoint)
+            )
+        return self.answers
+
+    @property
+    def _dtype(self) -> str:
+        return self.ref.dtype or self.settings.dtype
+
+    def provenance(self, task: Task) -> dict[str, Json]:
         """Where and with what the evidence was made."""
-        return provenance(self.settings, self.ref)
+        made = provenance(self.settings, self.ref)
+        if task.backend is not None:
+            made["backend"] = backend_provenance(task.backend, self.ref)
+        return made
 
 
 @contextmanager

@@ -48,6 +48,10 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="DEVICE",
         help="cpu, cuda, cuda:1, mps or auto (default: %(default)s).",
     )
+    add("--shift-backend", metavar="NAME[:ARGS]",
+        help="Score and generate through this model of lm-eval, as hf, vllm, sglang or "
+        "local-completions:base_url=http://127.0.0.1:8000/v1/completions (default: the pair file's, else none: this "
+        "process's own passes). Rules, attribution and findings on weights load the checkpoint anyway.")  # fmt: skip
     add("--shift-response", default="own", choices=("own", "reference", "tuned"),
         help="Whose response importance is attributed to: each model's own (the paper's protocol, default), the prompt "
         "set's reference, or the tuned model's for both.")  # fmt: skip
@@ -105,6 +109,7 @@ def default_store() -> Path:
 def read_options(config: pytest.Config) -> Options:
     """What was asked for, checked. Raises UsageError."""
     from .errors import UsageError
+    from .measures.backends import parse_backend
     from .pairs import words_from_option
     from .plan import Settings
     from .run import Options
@@ -130,6 +135,7 @@ def read_options(config: pytest.Config) -> Options:
             annotator=option.shift_annotator,
             rules=option.shift_rules,
             judges=tuple(option.shift_judge),
+            backend=None if option.shift_backend is None else parse_backend(option.shift_backend),
             dtype=option.shift_dtype,
             device=option.shift_device,
             memo=cache_folder() / "fingerprints.json",

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from .errors import PairError
 from .prompts import names_a_file, options
-from .records import ModelPair, ModelRef, PromptSource, SingleTask
+from .records import LMBackend, ModelPair, ModelRef, PromptSource, SingleTask
 from .resources import fixture
 
 SIBLINGS = ("response_tuned", "single_task_tuned")
@@ -28,6 +28,8 @@ CHECKPOINT_KEYS: Mapping[str, type] = {
     "device_map": str,
     "trust_remote_code": bool,
     "chat_template": str,
+    "backend": str,
+    "backend_args": str,
     "evidence": str,
 }
 DTYPES = ("float64", "float32", "bfloat16", "float16")
@@ -277,6 +279,9 @@ def _checkpoint(value: Any, place: _Place) -> ModelRef:
         place.fail(f"'revision' picks a version of a hub id, but {table['model']!r} is a folder")
     if table.get("dtype", "float32") not in DTYPES:
         place.at("dtype").fail(f"{table['dtype']!r} is not a dtype; {options(table['dtype'], DTYPES)}")
+    if "backend_args" in table and "backend" not in table:
+        place.fail("'backend_args' are arguments of a 'backend', which is missing")
+    backend = table.get("backend")
     adapter = _weights(table["adapter"], place.at("adapter")) if "adapter" in table else None
     return ModelRef(
         name=_short_name(table["model"], model) if adapter is None else _short_name(table["adapter"], adapter),
@@ -287,6 +292,7 @@ def _checkpoint(value: Any, place: _Place) -> ModelRef:
         device_map=table.get("device_map"),
         trust_remote_code=table.get("trust_remote_code", False),
         chat_template=_chat_template(table.get("chat_template"), place.at("chat_template")),
+        backend=None if backend is None else LMBackend(name=backend, args=table.get("backend_args", "")),
     )
 
 

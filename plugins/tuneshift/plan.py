@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from .errors import MeasureError, PairError
+from .measures.backends import NONE, identity, is_loaded
 from .measures.catalogue import (
     ANNOTATION,
     ATTRIBUTION,
@@ -18,7 +19,19 @@ from .measures.catalogue import (
     RELATIONS,
     Measure,
 )
-from .records import NOTHING, EvidenceKey, Finding, Json, Layer, ModelPair, ModelRef, Prompt, PromptSet, digest
+from .records import (
+    NOTHING,
+    EvidenceKey,
+    Finding,
+    Json,
+    Layer,
+    LMBackend,
+    ModelPair,
+    ModelRef,
+    Prompt,
+    PromptSet,
+    digest,
+)
 from .store import Progress, Store
 
 ResponseMode = Literal["own", "reference", "tuned"]
@@ -32,6 +45,10 @@ RULES = ".rules"
 """A need named ``generation.rules`` is the checkpoint's responses under the run's rule adapter, ``.rules-end`` the same
 without the rule ``end``, and ``.rules+text`` with the user's text alone as present."""
 TEXT_ALONE = "+text"
+
+LOCAL = ".local"
+"""A need named ``generation.local`` is the responses of our own passes whatever the run's backend: for findings that
+set them beside evidence that no backend gives. Without a backend it is ``generation``, under the same key."""
 
 RANKED = {"k": 5, "seed": 0}
 """Other responses that each is ranked against, as in arXiv:2409.14254, and the seed of their draw."""
@@ -61,8 +78,9 @@ class Settings:
 
     ``max_new_tokens`` None leaves the longest response to the pair, or else to ``LONGEST_RESPONSE``; ``vocabulary`` and
     ``word_vectors`` likewise. ``rules``: those of the rule adapter, as `load_rules` takes them. ``judges``:
-    who says whether a response follows, the first decides; empty leaves it to the prompts. ``response``: whose
-    response importance is attributed to. ``dtype`` and ``device`` hold where a checkpoint names none.
+    who says whether a response follows, the first decides; empty leaves it to the prompts. ``backend``: what scores and
+    generates where a checkpoint names none, None for our own passes. ``response``: whose response importance is
+    attributed to. ``dtype`` and ``device`` hold where a checkpoint names none.
     """
 
     response: ResponseMode = "own"
@@ -72,6 +90,7 @@ class Settings:
     annotator: str = "embedding"
     rules: str = "hewitt2024"
     judges: tuple[str, ...] = ()
+    backend: LMBackend | None = None
     dtype: str = "float32"
     device: str = "auto"
     memo: Path | None = None
@@ -82,7 +101,7 @@ class Task:
     """One measure of one checkpoint, on one prompt set or on its layers: a key of the store and how to fill it.
 
     ``units``: what there is an item for. ``on``: their name, the prompt set's or ``weights``. ``sources``: where the
-    things lie that ``params`` identify by content.
+    things lie that ``params`` identify by content. ``backend``: what computes it in place of our own passes.
     """
 
     ref: ModelRef
@@ -93,6 +112,12 @@ class Task:
     key: EvidenceKey
     rests_on: Task | None = None
     sources: Mapping[str, Json] = field(default_factory=lambda: NOTHING)
+    backend: LMBackend | None = None
+
+    @property
+    def loads(self) -> bool:
+        """Whether this process loads the checkpoint's weights for it."""
+        return self.measure.loads and (self.backend is None or is_loaded(self.backend))
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -113,13 +138,19 @@ def _measure(need: str) -> Measure:
     if name not in MEASURES:
         raise MeasureError(f"no measure is called {name!r}; known are {', '.join(MEASURES)}")
     variant = need.removeprefix(name)
-    variants = {ATTRIBUTION.name: (CONTRAST,), GENERATION.name: (RULES, RULES + TEXT_ALONE)}.get(name, ())
+    variants = {ATTRIBUTION.name: (CONTRAST,), GENERATION.name: (LOCAL, RULES, RULES + TEXT_ALONE)}.get(name, ())
     # Which rule is left out, the rules themselves check.
     ablation = name == GENERATION.name and variant.startswith(f"{RULES}-")
     if variant and variant not in variants and not ablation:
         known = ", ".join([name, *(name + v for v in variants)])
         raise MeasureError(f"{name} has no variant {variant!r}; known are {known}")
     return MEASURES[name]
+
+
+def backend_of(ref: ModelRef, settings: Settings) -> LMBackend | None:
+    """What scores and generates for a checkpoint: its own backend, else the run's; None for our own passes."""
+    chosen = ref.backend or settings.backend
+    return None if chosen is None or chosen.name == NONE else chosen
 
 
 @dataclass(kw_only=True)
@@ -188,7 +219,10 @@ class Planner:
             )
         assert prompts is not None
         if measure is GENERATION:
-            return self._generation(pair, ref, prompts, rules=need.partition(RULES)[2] if RULES in need else None)
+            # A backend gives no logits for the rules to act on.
+            backend = None if RULES in need or need.endswith(LOCAL) else backend_of(ref, self.settings)
+            rules = need.partition(RULES)[2] if RULES in need else None
+            return self._generation(pair, ref, prompts, rules=rules, backend=backend)
         if measure is LIKELIHOOD:
             return self._likelihood(pair, ref, prompts)
         mode = self._response_mode(prompts, contrast=need.endswith(CONTRAST))
@@ -202,7 +236,15 @@ class Planner:
         # The references are the same for every tuned checkpoint, so a base's evidence serves them all.
         return "reference" if all(p.reference for p in prompts.prompts) else "tuned"
 
-    def _generation(self, pair: ModelPair, ref: ModelRef, prompts: PromptSet, *, rules: str | None = None) -> Task:
+    def _generation(
+        self,
+        pair: ModelPair,
+        ref: ModelRef,
+        prompts: PromptSet,
+        *,
+        rules: str | None = None,
+        backend: LMBackend | None = None,
+    ) -> Task:
         params: dict[str, Json] = {
             "chat_template": self.template(pair, ref),
             "decoding": "greedy",
@@ -214,13 +256,15 @@ class Planner:
             left_out = rules.removeprefix("-") if rules.startswith("-") else ""
             params["rules"] = asdict(load_rules(self.settings.rules).without(*([left_out] if left_out else [])))
             params["present"] = "text" if rules == TEXT_ALONE else "turn"
-        return self._make(ref, GENERATION, params, prompts, None)
+        return self._make(ref, GENERATION, params, prompts, None, backend=backend)
 
     def _likelihood(self, pair: ModelPair, ref: ModelRef, prompts: PromptSet) -> Task:
         # Whose responses are drawn depends on the clusters, which the prompt set's own hash leaves out.
         population = [[p.id, p.prompt, p.reference, p.cluster] for p in prompts.prompts]
         params = {**RANKED, "chat_template": self.template(pair, ref), "population": digest(population)}
-        return self._make(ref, LIKELIHOOD, params, prompts, None, {"population": population})
+        return self._make(
+            ref, LIKELIHOOD, params, prompts, None, {"population": population}, backend=backend_of(ref, self.settings)
+        )
 
     def _attribution(self, pair: ModelPair, ref: ModelRef, prompts: PromptSet, mode: ResponseMode) -> Task:
         author = pair.tuned if mode == "tuned" else ref
@@ -293,7 +337,10 @@ class Planner:
         prompts: PromptSet,
         rests_on: Task | None,
         sources: Mapping[str, Json] = NOTHING,
+        backend: LMBackend | None = None,
     ) -> Task:
+        if backend is not None:
+            params = {**params, "backend": identity(backend)}
         key = self._key(ref, measure, params, prompts.sha256)
         return Task(
             ref=ref,
@@ -304,6 +351,7 @@ class Planner:
             key=key,
             rests_on=rests_on,
             sources=sources,
+            backend=backend,
         )
 
     def _make_layers(

@@ -103,6 +103,10 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     from .engine import bars_on
 
     run = _run(config)
+    try:
+        run.reach(wanted)
+    except TuneshiftError as error:
+        raise pytest.UsageError(str(error)) from None
     with _uncaptured(config):
         run.engine.bars = bars_on(sys.stderr)
         run.measure(wanted)

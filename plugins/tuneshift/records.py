@@ -31,11 +31,20 @@ def digest(value: Json) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LMBackend:
+    """One of lm-eval's models by its registry name, with its arguments as ``key=value,key=value``: what scores and
+    generates for a checkpoint in place of our own passes. The name ``none`` means our own."""
+
+    name: str
+    args: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelRef:
     """One checkpoint as the user named it: weights by ``model``, or recorded evidence by ``evidence``, never both.
 
     ``chat_template``: None takes the pair's (the tuned tokenizer's own, if it has one); ``"none"`` means the plain
-    prompt; else a path to a Jinja file or the template itself.
+    prompt; else a path to a Jinja file or the template itself. ``backend``: None takes the run's.
     """
 
     name: str
@@ -46,6 +55,7 @@ class ModelRef:
     device_map: str | None = None
     trust_remote_code: bool = False
     chat_template: str | None = None
+    backend: LMBackend | None = None
     evidence: Path | None = None
 
 

@@ -15,9 +15,10 @@ from .inspection import CheckpointInfo, inspect
 from .judge import expected_outcome, load_expectations
 from .judges import IFEVAL, SIMILARITY, VERIFIER, Judge, make_judge
 from .judges_ifeval import check_ifeval
+from .measures.backends import check_backend, identity, require_backend, served_as
 from .measures.catalogue import ANNOTATION, ATTRIBUTION
 from .pairs import resolve_pairs
-from .plan import Line, Planner, Settings, Task, plan_lines, reads_weights
+from .plan import Line, Planner, Settings, Task, backend_of, plan_lines, reads_weights
 from .prompts import load_prompts
 from .records import EvidenceItem, Expectation, Finding, Json, ModelPair, ModelRef, Prompt, PromptSet
 from .rules import load_rules
@@ -160,7 +161,27 @@ class Run:
         if self.options.store.exists() and not self.options.store.is_dir():
             raise UsageError(f"The evidence store {self.options.store} is a file; --shift-store takes a folder.")
         for pair in self.pairs:
+            self._check_backends(pair)
             self._check_checkpoints(pair)
+
+    def _check_backends(self, pair: ModelPair) -> None:
+        """Backends as they are written, and that no server answers for two checkpoints under one name."""
+        served: dict[tuple[str, str], tuple[str, ModelRef]] = {}
+        for role, ref in _roles(pair).items():
+            backend = None if ref.evidence is not None else backend_of(ref, self.options.settings)
+            if backend is None:
+                continue
+            check_backend(backend)
+            at = served_as(backend, ref)
+            if at is None:
+                continue
+            other, first = served.setdefault(at, (role, ref))
+            if _weights(first) != _weights(ref):
+                raise UsageError(
+                    f"pair {pair.name}: {other} and {role} are both asked for at {at[0]} as {at[1]!r}, so that one "
+                    "checkpoint would answer for both; give each checkpoint its backend in a pair file, with a "
+                    "base_url or model of its own."
+                )
 
     def _check_checkpoints(self, pair: ModelPair) -> None:
         live = [ref for ref in _roles(pair).values() if ref.evidence is None]
@@ -205,6 +226,15 @@ class Run:
     def plan(self, wanted: Iterable[tuple[Finding, Target]]) -> tuple[Line, ...]:
         """Every task of the wanted claims in running order, with what is stored of it."""
         return plan_lines([t for finding, target in wanted for t in self.tasks(finding, target)], self.store)
+
+    def reach(self, wanted: Iterable[tuple[Finding, Target]]) -> None:
+        """Look for what would keep backends from answering, where evidence is missing that they compute.
+
+        Raises UsageError and EndpointError as `require_backend`, before anything is measured.
+        """
+        missing = [line.task for line in self.plan(wanted) if line.progress.stored < line.progress.total]
+        for backend in dict.fromkeys(task.backend for task in missing if task.backend is not None):
+            require_backend(backend)
 
     def measure(self, wanted: Iterable[tuple[Finding, Target]]) -> None:
         """Measure what is missing for the wanted claims. Failures stay with the claims that need the evidence."""
@@ -304,6 +334,7 @@ class Run:
         common = {"name": ref.name, "fingerprint": self.planner.fingerprint(ref)}
         if ref.evidence is not None:
             return {**common, "evidence": str(ref.evidence)}
+        backend = backend_of(ref, self.options.settings)
         return {
             **common,
             "model": ref.model,
@@ -312,7 +343,12 @@ class Run:
             "dtype": ref.dtype or self.options.settings.dtype,
             "parameters": self._inspect(ref).parameters,
             "chat_template": self.planner.template(pair, ref),
+            **({} if backend is None else {"backend": identity(backend)}),
         }
+
+
+def _weights(ref: ModelRef) -> tuple[str | None, ...]:
+    return ref.model, ref.revision, ref.adapter
 
 
 def _roles(pair: ModelPair) -> dict[str, ModelRef]:

@@ -123,6 +123,11 @@ def encode(text: str, tokenizer: Any, chat_template: str | None) -> EncodedPromp
     )
 
 
+def prompt_text(text: str, tokenizer: Any, chat_template: str | None) -> str:
+    """What `encode` makes tokens of: the prompt in its chat format. Raises as `encode` does for the template."""
+    return text if chat_template is None else _user_turn(text, tokenizer, chat_template).source
+
+
 def response_ids(response: str, prompt: str, tokenizer: Any, chat_template: str | None) -> npt.NDArray[np.int64]:
     """Token ids of a given response to a prompt, [token] int64, without special tokens and without an end token.
 

@@ -38,6 +38,9 @@ class Lens:
     release_epsilon: bool = False
 
 
+OWN_RESPONSE = "generation.local"
+"""The need of the responses that attributions are taken of: those of our own passes, whatever the run's backend."""
+
 LENSES = (
     Lens(name="{own}, over the user turn", user_turn=True),
     Lens(name="{contrast}, over all prompt tokens", contrast=True),
@@ -159,7 +162,7 @@ class View:
         if self.pair.ratings is not None:
             labels = {p.id: followed(p, self.pair.ratings) for p in self.prompts}
         else:
-            own = self.items("tuned", "generation")
+            own = self.items("tuned", OWN_RESPONSE)
             labels = {p.id: _verified(p, own[p.id]) if own else None for p in self.prompts}
         if all(label is None for label in labels.values()):
             raise NotApplicable(
@@ -168,7 +171,7 @@ class View:
         return labels
 
     def _own_length(self, attribution: Attribution) -> int:
-        own = self.items("tuned", "generation")
+        own = self.items("tuned", OWN_RESPONSE)
         return len(own[attribution.id].arrays["response_ids"]) if own else attribution.response_length
 
 

@@ -22,6 +22,7 @@ def add(commands: Commands) -> None:
     outputs.add_argument("--rules", default="hewitt2024", metavar="RULES", help="as --shift-rules there")
     outputs.add_argument("--max-new-tokens", type=int, metavar="N", help="as --shift-max-new-tokens there")
     outputs.add_argument("--dtype", default="float32", help="as --shift-dtype there (default: %(default)s)")
+    outputs.add_argument("--backend", metavar="NAME[:ARGS]", help="as --shift-backend there")
     add_store(outputs)
     outputs.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON file to write")
     outputs.set_defaults(command=_write_outputs)
@@ -31,6 +32,7 @@ def _write_outputs(arguments: argparse.Namespace) -> int:
     import json
 
     from ..files import cache_folder, publish
+    from ..measures.backends import parse_backend
     from ..outputs import alpaca_outputs
     from ..pairs import resolve_pairs
     from ..plan import Planner, Settings
@@ -50,6 +52,7 @@ def _write_outputs(arguments: argparse.Namespace) -> int:
         max_new_tokens=arguments.max_new_tokens,
         dtype=arguments.dtype,
         rules=arguments.rules,
+        backend=None if arguments.backend is None else parse_backend(arguments.backend),
         memo=cache_folder() / "fingerprints.json",
     )
     rows = alpaca_outputs(

@@ -11,6 +11,7 @@ from ..records import NOTHING, EvidenceItem, Json
 
 if TYPE_CHECKING:
     from ..checkpoints import Checkpoint
+    from .backend_model import BackendModel
 
 Take = Callable[[Sequence[Any], Sequence[EvidenceItem | None]], Iterator[EvidenceItem]]
 """(units, inputs) -> one item per unit, in order: a `Prompt`, or a `Layer` where the measure reads weights. ``inputs``
@@ -35,9 +36,12 @@ class Measure:
     loads: bool = True
 
     def prepare(
-        self, checkpoint: Checkpoint | None, params: Mapping[str, Json], sources: Mapping[str, Json] = NOTHING
+        self,
+        checkpoint: Checkpoint | BackendModel | None,
+        params: Mapping[str, Json],
+        sources: Mapping[str, Json] = NOTHING,
     ) -> Take:
-        """What takes this measure from a loaded checkpoint (None for one that ``loads`` nothing).
+        """What takes this measure from a checkpoint, loaded or behind its backend; None for one that ``loads`` nothing.
 
         ``params`` are part of the evidence's key, ``sources`` say where things lie that ``params`` identify by content.
         Work that all items share is done here, once.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -65,11 +65,11 @@ def greedy_responses(
     size = FIRST_BATCH if batch_size is None else batch_size
     if size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    ends = _end_tokens(checkpoint)
+    ends = end_tokens(_owners(checkpoint))
     responses: dict[int, Response] = {}
     # Only prompts with the same limit share a batch, so that none is carried beyond the context by a longer one.
     waiting = sorted(range(len(prompts)), key=lambda i: (limits[i], len(prompts[i]), i))
-    with _plain_greedy(checkpoint.model), quiet():
+    with plain_greedy(checkpoint.model), quiet():
         while waiting:
             batch = [i for i in waiting[:size] if limits[i] == limits[waiting[0]]]
             processors = [] if processor is None else [processor(batch)]
@@ -110,9 +110,8 @@ def _limits(checkpoint: Checkpoint, prompts: Sequence[Ids], max_new_tokens: int)
     return [min(max_new_tokens, context - len(prompt)) for prompt in prompts]
 
 
-def _end_tokens(checkpoint: Checkpoint) -> list[int]:
-    model = checkpoint.model
-    owners = (model.generation_config, checkpoint.tokenizer, model.config.get_text_config())
+def end_tokens(owners: Iterable[Any]) -> list[int]:
+    """Ids that end a response: those of any of the owners (configurations, tokenizer), ascending."""
     found: set[int] = set()
     for owner in owners:
         value = getattr(owner, "eos_token_id", None)
@@ -120,11 +119,19 @@ def _end_tokens(checkpoint: Checkpoint) -> list[int]:
     return sorted(found)
 
 
+def _owners(checkpoint: Checkpoint) -> tuple[Any, ...]:
+    model = checkpoint.model
+    return model.generation_config, checkpoint.tokenizer, model.config.get_text_config()
+
+
 @contextmanager
-def _plain_greedy(model: Any) -> Iterator[None]:
-    """Takes the checkpoint's generation settings away for a while: `generate` fills gaps of a given one from them."""
+def plain_greedy(model: Any, **settings: Any) -> Iterator[None]:
+    """Takes the checkpoint's generation settings away for a while: `generate` fills gaps of a given one from them.
+
+    ``settings`` stand in their place, beside greedy decoding.
+    """
     own = model.generation_config
-    model.generation_config = _settings()
+    model.generation_config = _settings(do_sample=False, num_beams=1, **settings)
     try:
         yield
     finally:

@@ -14,48 +14,39 @@ from ..adapters import RuleAdapter, turn_as_released
 from ..checkpoints import Checkpoint
 from ..records import EvidenceItem, Json, Prompt
 from ..rules import rules_of
-from ..tokens import EncodedPrompt, display_tokens, encode, response_ids
+from ..tokens import EncodedPrompt, display_tokens, encode, prompt_text, response_ids
 from .attribution import Backend, choose_backend
+from .backend_model import BackendModel
 from .catalogue import Take
 from .density import importance_levels
-from .generation import greedy_responses
+from .generation import Response, greedy_responses
 
 Ids = npt.NDArray[np.int64]
 PRECISION_PROMPTS = 3
 """Prompts on which half precision is compared with float32: enough to see its order, few enough to cost nothing."""
 
 
-def generation(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Mapping[str, Json]) -> Take:
+def generation(checkpoint: Checkpoint | BackendModel, params: Mapping[str, Json], sources: Mapping[str, Json]) -> Take:
     """Greedy responses as evidence: ``response_ids`` [response], ``response`` (text), ``ended`` (by the end token).
 
     ``params["rules"]``: rules of an adapter in plain form (`rules.rules_of`), under which the checkpoint responds;
     ``params["present"]``: what of the prompt its diversity rule counts, ``turn`` as the release or ``text``. The value
-    ``missing`` then names the texts of the uniform rule that are no single token here.
+    ``missing`` then names the texts of the uniform rule that are no single token here. Behind a backend, which takes no
+    rules, ids and ``ended`` are made from the text (`BackendModel.greedy_responses`).
     """
-    limit = int(params["max_new_tokens"])
-    rules = rules_of(params["rules"]) if "rules" in params else None
 
     def take(prompts: Sequence[Prompt], inputs: Sequence[EvidenceItem | None]) -> Iterator[EvidenceItem]:
         encoded = [encode(p.prompt, checkpoint.tokenizer, params["chat_template"]) for p in prompts]
         fitting = [i for i, e in enumerate(encoded) if len(e.ids) + 1 <= checkpoint.context_length]
-        adapters: list[RuleAdapter] = []
-
-        def adapter(batch: list[int]) -> RuleAdapter:
-            chosen = [encoded[fitting[i]] for i in batch]
-            assert rules is not None
-            released = params["present"] == "turn"
-            turns = [turn_as_released(e) if released else e.ids[e.in_text] for e in chosen]
-            adapters.append(RuleAdapter(rules, checkpoint.tokenizer, [e.ids for e in chosen], user_turns=turns))
-            return adapters[-1]
-
-        responses = greedy_responses(
-            checkpoint,
-            [encoded[i].ids for i in fitting],
-            max_new_tokens=limit,
-            batch_size=None,
-            processor=adapter if rules else None,
-        )
-        missing = {"missing": list(adapters[0].missing)} if adapters else {}
+        asked = [encoded[i] for i in fitting]
+        missing: dict[str, Json] = {}
+        if isinstance(checkpoint, BackendModel):
+            responses = _backend_responses(checkpoint, params, [prompts[i] for i in fitting], asked)
+        elif "rules" in params:
+            responses, missing["missing"] = _ruled_responses(checkpoint, params, asked)
+        else:
+            ids = [e.ids for e in asked]
+            responses = greedy_responses(checkpoint, ids, max_new_tokens=int(params["max_new_tokens"]))
         found = dict(zip(fitting, responses, strict=True))
         for i, prompt in enumerate(prompts):
             if i not in found:
@@ -69,6 +60,37 @@ def generation(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Mapp
             )
 
     return take
+
+
+def _backend_responses(
+    model: BackendModel, params: Mapping[str, Json], prompts: Sequence[Prompt], encoded: Sequence[EncodedPrompt]
+) -> list[Response]:
+    template = params["chat_template"]
+    texts = [prompt_text(prompt.prompt, model.tokenizer, template) for prompt in prompts]
+    return model.greedy_responses(
+        [(text, e.ids) for text, e in zip(texts, encoded, strict=True)],
+        special_tokens=template is None,
+        max_new_tokens=int(params["max_new_tokens"]),
+    )
+
+
+def _ruled_responses(
+    checkpoint: Checkpoint, params: Mapping[str, Json], encoded: Sequence[EncodedPrompt]
+) -> tuple[list[Response], list[str]]:
+    """Responses under the rule adapter, and the texts of its uniform rule that are no single token."""
+    rules = rules_of(params["rules"])
+    released = params["present"] == "turn"
+    adapters: list[RuleAdapter] = []
+
+    def adapter(batch: list[int]) -> RuleAdapter:
+        chosen = [encoded[i] for i in batch]
+        turns = [turn_as_released(e) if released else e.ids[e.in_text] for e in chosen]
+        adapters.append(RuleAdapter(rules, checkpoint.tokenizer, [e.ids for e in chosen], user_turns=turns))
+        return adapters[-1]
+
+    ids = [e.ids for e in encoded]
+    responses = greedy_responses(checkpoint, ids, max_new_tokens=int(params["max_new_tokens"]), processor=adapter)
+    return responses, list(adapters[0].missing) if adapters else []
 
 
 def attribution(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Mapping[str, Json]) -> Take:
@@ -185,5 +207,5 @@ def _reference_ids(checkpoint: Checkpoint, params: Mapping[str, Json], prompt: P
     return ids[: int(params["max_new_tokens"])], ""
 
 
-def _too_long(checkpoint: Checkpoint) -> str:
+def _too_long(checkpoint: Checkpoint | BackendModel) -> str:
     return f"it does not fit the context of {checkpoint.context_length} tokens"

@@ -23,6 +23,7 @@ from ..memory import empty_cache, is_out_of_memory
 from ..records import EvidenceItem, Json, Prompt
 from ..tokens import bare_ids, encode, end_token, response_ids
 from ..weights import quiet
+from .backend_model import BackendModel
 from .catalogue import Take
 
 Ids = npt.NDArray[np.int64]
@@ -66,7 +67,7 @@ def draws(prompts: Sequence[Prompt], *, k: int, seed: int) -> dict[str, tuple[st
     return found
 
 
-def likelihood(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Mapping[str, Json]) -> Take:
+def likelihood(checkpoint: Checkpoint | BackendModel, params: Mapping[str, Json], sources: Mapping[str, Json]) -> Take:
     """Log-likelihoods of responses as evidence, in nats, summed over the response's tokens and its end token.
 
     ``params``: ``chat_template``, ``k`` and ``seed`` of `draws`. ``sources["population"]``: the whole prompt set, from
@@ -79,7 +80,9 @@ def likelihood(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Mapp
     ``others`` (their ids), ``unfit`` (the ids among them with such a NaN), ``ended`` (whether an end token was
     appended), ``end_token`` (its text or None).
 
-    A response has the same tokens wherever it stands: those that follow its own prompt. Raises PromptError as `draws`.
+    A response has the same tokens wherever it stands: those that follow its own prompt. Behind a backend the same token
+    ids are scored by it; responses that its own generated token leaves no room for do not fit. Raises PromptError as
+    `draws`.
     """
     rows: Iterable[Sequence[Any]] = sources["population"]
     population = [Prompt(id=i, prompt=p, instruction_spans=(), reference=r, cluster=c) for i, p, r, c in rows]
@@ -147,7 +150,7 @@ def response_logprobs(
 class _Texts:
     """Token ids of a population's prompts and responses, each worked out once."""
 
-    checkpoint: Checkpoint
+    checkpoint: Checkpoint | BackendModel
     chat_template: str | None
     by_id: Mapping[str, Prompt]
     end: int | None
@@ -176,7 +179,20 @@ class _Texts:
     def fits(self, pair: Pair) -> bool:
         """Whether the response can be scored: there is something before it, and nothing is cut."""
         before, tokens = len(self.context(pair[0])), len(self.response(pair[1]))
-        return before > 0 and before + tokens - 1 <= self.checkpoint.context_length
+        return before > 0 and before + tokens <= self.scored_length
+
+    @property
+    def scored_length(self) -> int:
+        """Tokens that a context and its response may have together; nothing follows the last, so it needs no place."""
+        asked = self.checkpoint
+        return asked.scored_length if isinstance(asked, BackendModel) else asked.context_length + 1
+
+    def logprobs(self, requests: Sequence[tuple[Ids, Sequence[Ids]]]) -> list[Floats]:
+        """Sums per request, by our own passes or the checkpoint's backend."""
+        asked = self.checkpoint
+        return (
+            asked.response_logprobs(requests) if isinstance(asked, BackendModel) else response_logprobs(asked, requests)
+        )
 
 
 def _has_reference(prompt: Prompt) -> bool:
@@ -206,7 +222,7 @@ def _scored(texts: _Texts, pairs: Sequence[Pair]) -> dict[Pair, float]:
     for context, response in filter(texts.fits, pairs):
         by_context.setdefault(context, []).append(response)
     requests = [(texts.context(c), [texts.response(r) for r in responses]) for c, responses in by_context.items()]
-    sums = response_logprobs(texts.checkpoint, requests)
+    sums = texts.logprobs(requests)
     return {
         (context, response): float(value)
         for (context, responses), values in zip(by_context.items(), sums, strict=True)
