@@ -13,7 +13,7 @@ def test_the_plan_names_tasks_counts_and_store(suites, tmp_path, monkeypatch):
     result.stdout.fnmatch_lines(
         [
             "*= tuneshift plan =*",
-            "4 claims on 1 pair(s), level 0.9875 each",
+            "4 claims on 1 pair(s); 4 share an error rate of 0.05 by Holm's procedure: levels from 0.9875 to 0.95",
             "  *tiny-base: generation, tiny, 0/20 stored, *",
             "  *tiny-base: attribution to own response, tiny, 0/20 stored, *",
             "  *tiny-base: attribution to reference response, tiny, 0/20 stored, *",
