@@ -21,9 +21,15 @@ LAYERS = (
         "verifiers",
         "checkpoint_files",
         "architectures",
+        "clustered",
         "memory",
+        "multiplicity",
+        "permutation",
         "parts",
+        "power",
         "rules",
+        "sequential",
+        "shares",
         "store_files",
         "store_format",
     },
@@ -44,7 +50,7 @@ LAYERS = (
         "judges_ifeval",
         "tuning_data",
     },
-    {"plan", "judge", "views", "agreement", "tuning", "tuning_card", "tuning_recipe", "tuning_trainer"},
+    {"effect_change", "planning", "plan", "judge", "views", "agreement", "tuning", "tuning_card", "tuning_recipe", "tuning_trainer"},
     {
         "engine",
         "recording",
@@ -70,7 +76,8 @@ FREE_OF_TORCH = (
     "store", "statistics", "judge", "recording", "plan", "engine", "comparison", "run", "report", "options", "console",
     "plugin", "cli", "views", "vocabulary", "word_vectors", "word_tokens", "subspaces", "verb_relations",
     "concept_shift", "concept_shares", "concept_figures", "annotators", "agreement", "chat_endpoint", "judges",
-    "following", "following_style", "following_figures", "ranking", "rules", "outputs",
+    "following", "following_style", "following_figures", "ranking", "rules", "outputs", "clustered",
+    "effect_change", "multiplicity", "permutation", "planning", "power", "sequential", "shares",
 )  # fmt: skip
 
 
