@@ -21,8 +21,8 @@ def cluster_codes(labels: Sequence[str]) -> Integers:
 def mean_influence(values: Floats, groups: Integers, count: int) -> Floats:
     """How leaving out each of ``count`` clusters moves the mean of values [item], as [cluster].
 
-    Scaled so that the squares sum to the squared standard error (CV3 in MacKinnon, Nielsen and Webb 2023). Influences of
-    several means over the same clusters add up, and the squares of the sum hold their covariance. A cluster without
+    Scaled so that the squares sum to the squared standard error (CV3 in MacKinnon, Nielsen and Webb 2023). Influences
+    of several means over the same clusters add up, and the squares of the sum hold their covariance. A cluster without
     items has 0. Raises ValueError where one cluster holds all items.
     """
     sizes = np.bincount(groups, minlength=count)

@@ -123,7 +123,7 @@ def _check(baseline: Arms, new: Arms) -> None:
         ids = (*low.ids, *high.ids)
         if len(set(ids)) != len(ids):
             raise ValueError(
-                f"an item lies once in one of the arms {low.label} and {high.label}; some lie in them twice"
+                f"an item lies in one of the arms {low.label} and {high.label}, once; some lie in them twice"
             )
     odd = {i for arm in baseline for i in arm.ids} ^ {i for arm in new for i in arm.ids}
     if odd:
