@@ -14,16 +14,22 @@ import tuneshift
 PACKAGE = Path(tuneshift.__file__).parent
 
 LAYERS = (
-    {"errors", "files", "records", "resources", "intervals"},
+    {"errors", "files", "records", "resources"},
     {
         "prompts",
         "tokens",
         "verifiers",
         "checkpoint_files",
         "architectures",
+        "clustered",
+        "intervals",
         "memory",
+        "permutation",
         "parts",
+        "power",
         "rules",
+        "sequential",
+        "shares",
         "store_files",
         "store_format",
     },
@@ -32,8 +38,8 @@ LAYERS = (
     {
         "checkpoints",
         "store",
-        "statistics",
         "multiplicity",
+        "statistics",
         "measures",
         "embedded",
         "adapters",
@@ -45,7 +51,18 @@ LAYERS = (
         "judges_ifeval",
         "tuning_data",
     },
-    {"plan", "judge", "views", "agreement", "tuning", "tuning_card", "tuning_recipe", "tuning_trainer"},
+    {
+        "effect_change",
+        "planning",
+        "plan",
+        "judge",
+        "views",
+        "agreement",
+        "tuning",
+        "tuning_card",
+        "tuning_recipe",
+        "tuning_trainer",
+    },
     {
         "engine",
         "recording",
@@ -72,6 +89,8 @@ FREE_OF_TORCH = (
     "plugin", "cli", "views", "vocabulary", "word_vectors", "word_tokens", "subspaces", "verb_relations",
     "concept_shift", "concept_shares", "concept_figures", "annotators", "agreement", "chat_endpoint", "judges",
     "following", "following_style", "following_figures", "ranking", "rules", "outputs", "doctor", "doctor_checkpoints",
+    "clustered", "effect_change", "multiplicity", "permutation", "planning", "power", "sequential", "shares",
+    "intervals", "deciding",
 )  # fmt: skip
 
 

@@ -24,7 +24,6 @@ from tuneshift.verb_relations import (
     verb_counts,
     verb_dots_figure,
     weighted_slope,
-    wilson_interval,
     win_rates,
 )
 from tuneshift.views import NotApplicable, View
@@ -110,12 +109,6 @@ def test_win_rates_are_shares_of_the_changed_heads():
     np.testing.assert_array_equal(win_rates(base, tuned), [0.5, 1.0, np.nan])
     # Exchanging base and tuned exchanges gains and losses.
     np.testing.assert_allclose(win_rates(base, tuned) + win_rates(tuned, base), [1, 1, np.nan])
-
-
-def test_wilson_interval_is_scipys():
-    for k, n, level in [(0, 4, 0.95), (3, 7, 0.9), (40, 40, 0.99), (1, 200, 0.95)]:
-        expected = stats.binomtest(k, n).proportion_ci(confidence_level=level, method="wilson")
-        np.testing.assert_allclose(wilson_interval(k / n, n, level), (expected.low, expected.high), atol=1e-12)
 
 
 def test_weighted_slope_is_the_line_through_the_drawn_items():

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from .errors import RecordError
 from .records import Json
+from .shares import wilson_interval
 
 Floats = npt.NDArray[np.float64]
 Interval = tuple[float, float]
@@ -125,13 +126,8 @@ class Wilson(_Symmetric):
     def at(self, level: float) -> Interval:
         if self.units < fewest_clusters(level):
             return UNKNOWN
-        from scipy.special import ndtri
-
-        z2 = float(ndtri((1 + level) / 2)) ** 2
-        centre = (self.share + z2 / (2 * self.n)) / (1 + z2 / self.n) - self.chance
-        spread = self.share * (1 - self.share) / self.n + z2 / (4 * self.n**2)
-        reach = math.sqrt(z2 * spread) / (1 + z2 / self.n)
-        return (centre - reach, centre + reach)
+        low, high = wilson_interval(self.share, self.n, level)
+        return (low - self.chance, high - self.chance)
 
     def plain(self) -> dict[str, Json]:
         return {"kind": "wilson", "share": self.share, "n": self.n, "chance": self.chance, "units": self.units}

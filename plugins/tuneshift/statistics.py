@@ -15,7 +15,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from .clustered import cluster_codes, mean_influence, satterthwaite
 from .intervals import Bca, Intervals, NoIntervals, StudentT, TwoOneSided, fewest_clusters
+from .power import interval_power, smallest_n
 from .records import Arm, Json, Statistic
 
 Floats = npt.NDArray[np.float64]
@@ -27,8 +29,6 @@ RESAMPLES = 9999
 """Bootstrap resamples. A tail of 0.3 %, as when eight claims share 5 %, then still holds about thirty of them."""
 ROUNDING = 4 * float(np.finfo(np.float64).eps)
 """Relative to the largest value: a spread below this is the rounding error of equal numbers."""
-LARGEST_N = 1_000_000
-"""A number of items past this decides nothing in practice: the observed effect lies at the sesoi."""
 WEIGHTS_AT_ONCE = 1_000_000
 """Cells of a block of bootstrap weights: 8 MB."""
 
@@ -58,14 +58,14 @@ def paired_difference(base: Arm, tuned: Arm, *, clusters: Sequence[str] | None, 
     groups = _groups(base.ids if clusters is None else clusters, len(difference))
     mean = float(np.mean(difference)) if len(difference) else math.nan
     units = effective_clusters(groups)
-    error = _norm(_influence(difference, groups, _count(groups))) if _count(groups) > 1 else math.nan
+    error = _norm(mean_influence(difference, groups, _count(groups))) if _count(groups) > 1 else math.nan
     sd = float(np.std(difference, ddof=1)) if len(difference) > 1 else math.nan
-    intervals = _student(mean, error, units - 1, units, rounding, same=not difference.any())
+    intervals = student_intervals(mean, error, units - 1, units, rounding, same=not difference.any())
     return Statistic(
         effect=mean,
         n=len(difference),
         clusters=_count(groups),
-        **_at_level(intervals, level),
+        **fields_at(intervals, level),
         method="paired difference of means, cluster-robust t interval",
         seed=None,
         arms=(base, tuned),
@@ -124,14 +124,16 @@ def two_sample_difference(
     rounding = _rounding(low, high)
     error, freedom = math.nan, math.nan
     if min(_count(g) for _, g in sides) > 1:
-        moves = [_influence(a.values, g, _count(groups)) for a, g in sides]
+        moves = [mean_influence(a.values, g, _count(groups)) for a, g in sides]
         error = _norm(moves[1] - moves[0])
-        freedom = min(_satterthwaite([_norm(m) ** 2 for m in moves], units), effective_clusters(groups) - 1)
+        freedom = min(
+            satterthwaite([_norm(m) ** 2 for m in moves], [n - 1 for n in units]), effective_clusters(groups) - 1
+        )
     effect = high.mean - low.mean
     values = np.concatenate([low.values, high.values])
     same = len(values) > 0 and float(np.ptp(values)) <= rounding
-    intervals = _student(0.0 if same else effect, error, freedom, min(units), rounding, same=same)
-    found = _at_level(intervals, level)
+    intervals = student_intervals(0.0 if same else effect, error, freedom, min(units), rounding, same=same)
+    found = fields_at(intervals, level)
     error = found["standard_error"]
     return Statistic(
         effect=effect,
@@ -162,7 +164,7 @@ def bootstrap_statistic(
     groups = _groups(clusters, len(clusters))
     found = Statistic(
         effect=float(estimate(np.ones((1, len(groups))))[0]) if len(groups) else math.nan,
-        **_at_level(NoIntervals(), level),
+        **fields_at(NoIntervals(), level),
         n=len(groups),
         clusters=_count(groups),
         method=f"BCa cluster bootstrap, {resamples} resamples",
@@ -177,7 +179,7 @@ def bootstrap_statistic(
         return found
     if float(np.ptp(drawn)) <= ROUNDING * max(1.0, abs(found.effect)):
         same = StudentT(effect=0.0, error=0.0, freedom=units - 1, units=units)
-        return replace(found, **_at_level(same, level)) if found.effect == 0 else found
+        return replace(found, **fields_at(same, level)) if found.effect == 0 else found
     bias, acceleration = _bias(drawn, found.effect), _acceleration(estimate, groups)
     intervals = Bca.of(drawn, bias=bias, acceleration=acceleration, units=units)
     return replace(
@@ -218,7 +220,7 @@ def n_needed(
 
     That is, lie wholly on the side of the bound (for ``equivalent``: of both bounds) on which the effect is. Clusters
     keep their size and the standard error falls with the square root of the items; power is the noncentral t's. None
-    where no number up to ``LARGEST_N`` does it, and where there is no standard error to go by.
+    where no number up to ``power.LARGEST_N`` does it, and where there is no standard error to go by.
     """
     if not statistic.standard_error > 0 or not math.isfinite(statistic.effect) or statistic.n == 0:
         return None
@@ -227,18 +229,13 @@ def n_needed(
     if direction == "equivalent" and abs(statistic.effect) > sesoi:
         distances = [min(distances)]
     clusters_per_item = statistic.clusters / statistic.n
-    high = max(2, math.ceil(fewest_clusters(statistic.level) / clusters_per_item))
-    if _power(statistic, distances, high) >= power:
-        return high
-    low = high
-    while _power(statistic, distances, high) < power:
-        low, high = high, 2 * high
-        if low > LARGEST_N:
-            return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if _power(statistic, distances, middle) >= power else (middle, high)
-    return high if high <= LARGEST_N else None
+
+    def power_at(n: int) -> float:
+        error = statistic.standard_error * math.sqrt(statistic.n / n)
+        return interval_power(distances, error=error, freedom=clusters_per_item * n - 1, level=statistic.level)
+
+    fewest = max(2, math.ceil(fewest_clusters(statistic.level) / clusters_per_item))
+    return smallest_n(power_at, power=power, fewest=fewest)
 
 
 def effective_clusters(groups: Integers) -> float:
@@ -247,31 +244,14 @@ def effective_clusters(groups: Integers) -> float:
     return float(sizes.sum() ** 2 / np.sum(sizes**2)) if len(groups) else 0.0
 
 
-def _power(statistic: Statistic, distances: Sequence[float], n: int) -> float:
-    """Probability (a lower bound, where there are two distances) that the interval at n items clears every bound."""
-    from scipy.special import nctdtr, stdtrit
-
-    freedom = statistic.clusters * n / statistic.n - 1
-    error = statistic.standard_error * math.sqrt(statistic.n / n)
-    reach = float(stdtrit(freedom, (1 + statistic.level) / 2))
-    # Forty standard errors beyond the reach are certainty; further out the noncentral t loses its precision.
-    return 1 - sum(float(nctdtr(freedom, min(d / error, reach + 40), reach)) for d in distances)
-
-
-def _influence(values: Floats, groups: Integers, count: int) -> Floats:
-    """How leaving out each cluster moves the mean, [cluster], scaled so that the squares sum to the squared error."""
-    sizes = np.bincount(groups, minlength=count)
-    present = int(np.count_nonzero(sizes))
-    sums = np.bincount(groups, weights=values - np.mean(values), minlength=count)
-    return np.asarray(math.sqrt((present - 1) / present) * sums / (len(values) - sizes), dtype=np.float64)
-
-
 def _norm(influence: Floats) -> float:
     return float(np.sqrt(np.sum(influence**2)))
 
 
-def _student(effect: float, error: float, freedom: float, units: float, rounding: float, *, same: bool) -> Intervals:
-    """t intervals; none where the error is NaN or, unless all values agree, only rounding."""
+def student_intervals(
+    effect: float, error: float, freedom: float, units: float, rounding: float, *, same: bool
+) -> Intervals:
+    """t intervals of an effect; none where the error is NaN or, unless all values are the same, only ``rounding``."""
     if math.isfinite(error) and same:
         return StudentT(effect=0.0, error=0.0, freedom=freedom, units=units)
     if not error > rounding:
@@ -279,8 +259,9 @@ def _student(effect: float, error: float, freedom: float, units: float, rounding
     return StudentT(effect=effect, error=error, freedom=freedom, units=units)
 
 
-def _at_level(intervals: Intervals, level: float) -> dict[str, Any]:
-    """Interval, level, p and standard error of a statistic with these intervals, which are none or t's."""
+def fields_at(intervals: Intervals, level: float) -> dict[str, Any]:
+    """Fields of a statistic with these intervals, none or t's: ``intervals``, ``interval``, ``level``, ``p`` against
+    zero effect and ``standard_error``, NaN where there is no interval at this level."""
     interval = intervals.at(level)
     found: dict[str, Any] = {"intervals": intervals, "interval": interval, "level": level}
     if not isinstance(intervals, StudentT) or math.isnan(interval[0]):
@@ -291,11 +272,6 @@ def _at_level(intervals: Intervals, level: float) -> dict[str, Any]:
 
     p = float(2 * stdtr(intervals.freedom, -abs(intervals.effect) / intervals.error))
     return {**found, "p": p, "standard_error": intervals.error}
-
-
-def _satterthwaite(variances: Sequence[float], units: Sequence[float]) -> float:
-    below = sum(v**2 / (n - 1) for v, n in zip(variances, units, strict=True))
-    return sum(variances) ** 2 / below if below > 0 else math.nan
 
 
 def _resampled(estimate: Estimate, groups: Integers, *, seed: int, resamples: int) -> Floats:
@@ -372,8 +348,7 @@ def _groups(labels: Sequence[str], n: int) -> Integers:
     """Cluster labels as codes from 0, one per item."""
     if len(labels) != n:
         raise ValueError(f"clusters name {len(labels)} items, but there are {n}")
-    codes = {label: code for code, label in enumerate(dict.fromkeys(labels))}
-    return np.array([codes[label] for label in labels], dtype=np.int64)
+    return cluster_codes(labels)
 
 
 def _count(groups: Integers) -> int:

@@ -7,7 +7,6 @@ base to tuned, and loses it where it falls. ``docs/verb-relations.md`` has the f
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .records import Arm, EvidenceItem, Json, Statistic
+from .shares import wilson_interval
 from .statistics import RESAMPLES, Estimate, bootstrap_statistic, paired_difference, two_sample_difference
 from .views import NotApplicable, View
 from .vocabulary import general_verbs, instruction_verbs
@@ -250,16 +250,6 @@ def verb_dots_figure(
         "reference": float(general.mean()) if len(general) else None,
         "rows": rows,
     }
-
-
-def wilson_interval(share: float, n: int, level: float) -> tuple[float, float]:
-    """Wilson's (1927) score interval of a share observed over ``n`` trials, within 0..1."""
-    from scipy.special import ndtri
-
-    z = float(ndtri((1 + level) / 2))
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,223 @@
+"""``tuneshift plan``: how many prompts would decide a claim."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
+from ..records import Finding
+from .common import OK, Commands
+
+if TYPE_CHECKING:
+    from ..planning import Decision, Design
+
+SPREADS = (0.25, 0.5, 0.75, 1.0)
+"""Standard deviations that are shown where none is known: a difference of two scores in 0..1 has at most 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One row of the table: what is to be decided, and how precise the items are."""
+
+    label: str
+    decision: Decision
+    sesoi: float
+    effect: float
+    design: Design
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    plan = commands.add_parser(
+        "plan", help="how many prompts would decide a claim, or the effect that a number of prompts can detect"
+    )
+    plan.add_argument("--sesoi", type=float, metavar="X", help="smallest effect of interest, or margin")
+    plan.add_argument(
+        "--finding", metavar="ID", help="take a finding's sesoi and direction; with --from only its claims"
+    )
+    plan.add_argument("--power", type=float, default=0.9, help="chance to decide it (default: %(default)s)")
+    plan.add_argument(
+        "--alpha", type=float, default=0.05, help="error rate that all claims share (default: %(default)s)"
+    )
+    plan.add_argument("--claims", type=int, metavar="M", help="how many share it (default: all findings of the suites)")
+    plan.add_argument(
+        "--sd", type=float, help="standard deviation of the per-item differences (default: a few are shown)"
+    )
+    plan.add_argument(
+        "--from", dest="record", type=Path, metavar="RUN.json", help="take the precision of each claim of a run record"
+    )
+    plan.add_argument("--cluster-size", type=int, metavar="K", help="items that share a cluster (default: 1)")
+    plan.add_argument("--icc", type=float, help="correlation of items within a cluster, 0 to 1 (default: 0)")
+    plan.add_argument("--effect", type=float, metavar="X", help="assumed true effect (default: see --decision)")
+    plan.add_argument(
+        "--decision", choices=("beyond", "noninferior", "equivalent"),
+        help="beyond the sesoi (default; effect assumed: twice the sesoi), no loss past it or equivalent within it "
+        "(effect assumed: 0)",
+    )  # fmt: skip
+    plan.add_argument("--n", type=int, help="print what so many prompts can detect instead")
+    plan.set_defaults(command=_plan)
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from ..findings import findings
+
+    _check(arguments)
+    known = findings()
+    claims = len(known) if arguments.claims is None else arguments.claims
+    level = 1 - arguments.alpha / claims
+    try:
+        rows = list(_questions(arguments, _finding(arguments.finding, known)))
+        table = [_row(q, arguments, level) for q in rows]
+    except UsageError:
+        raise
+    except ValueError as error:
+        raise UsageError(f"Nothing can be planned: {error}.") from error
+    answer = "prompts" if arguments.n is None else f"detectable at n = {arguments.n}"
+    _show([("for", "decision", "sesoi", "assumed effect", "sd of an item", "cluster size", answer), *table])
+    print(
+        f"\nError rate {arguments.alpha:g} shared by {claims} claims: each interval has coverage {level:.5g}, the "
+        f"share of Holm's worst step. Power {arguments.power:g} of the noncentral t, clusters less one degrees of freedom; "
+        "the sd includes the clusters' design effect."
+    )
+    if arguments.record is None and arguments.sd is None:
+        print("The sd of the per-item differences is not known: name it with --sd, or a run that shows it with --from.")
+    return OK
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    for name in ("power", "alpha"):
+        if not 0 < getattr(arguments, name) < 1:
+            raise UsageError(f"--{name} is {getattr(arguments, name)}; it lies between 0 and 1.")
+    for name in ("claims", "cluster_size", "n"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise UsageError(f"--{name.replace('_', '-')} is {value}; it is a number of at least 1.")
+    if arguments.sesoi is not None and not 0 <= arguments.sesoi < math.inf:
+        raise UsageError(f"--sesoi is {arguments.sesoi}; it is a finite size of an effect, 0 or above.")
+    if arguments.sd is not None and not 0 < arguments.sd < math.inf:
+        raise UsageError(f"--sd is {arguments.sd}; it is a finite standard deviation above 0.")
+    if arguments.icc is not None and not 0 <= arguments.icc <= 1:
+        raise UsageError(f"--icc is {arguments.icc}; a correlation within clusters lies within 0 to 1.")
+    if arguments.effect is not None and not math.isfinite(arguments.effect):
+        raise UsageError(f"--effect is {arguments.effect}; it is a finite number in the effect's unit.")
+    if arguments.sesoi is None and arguments.finding is None and arguments.record is None:
+        raise UsageError("Say what is to be decided: --sesoi X, --finding ID, or --from RUN.json for its claims.")
+    if arguments.record is not None and (arguments.sd, arguments.cluster_size, arguments.icc) != (None, None, None):
+        raise UsageError("--from takes spread and clusters from the run; leave out --sd, --cluster-size and --icc.")
+
+
+def _finding(wanted: str | None, known: tuple[Finding, ...]) -> Finding | None:
+    from ..prompts import options
+
+    if wanted is None:
+        return None
+    for finding in known:
+        if finding.id == wanted:
+            return finding
+    raise UsageError(f"--finding {wanted}: no such finding; {options(wanted, [f.id for f in known])}.")
+
+
+def _questions(arguments: argparse.Namespace, finding: Finding | None) -> Iterator[Question]:
+    from ..planning import clustered_design
+
+    if arguments.record is not None:
+        yield from _of_record(arguments, finding)
+        return
+    sesoi = arguments.sesoi if finding is None or arguments.sesoi is not None else finding.sesoi
+    size, icc = arguments.cluster_size or 1, arguments.icc or 0.0
+    for sd in SPREADS if arguments.sd is None else (arguments.sd,):
+        design = clustered_design(sd=sd, cluster_size=size, icc=icc)
+        label = finding.id if finding else "a claim"
+        yield _question(arguments, label, finding.direction if finding else "greater", sesoi, design)
+
+
+def _of_record(arguments: argparse.Namespace, finding: Finding | None) -> Iterator[Question]:
+    """The claims of a run record that more prompts could decide."""
+    from ..planning import observed_design
+    from ..recording import read_record
+
+    found = False
+    for claim in read_record(arguments.record).claims:
+        if finding is not None and claim.get("finding") != finding.id:
+            continue
+        precise = _number(claim.get("standard_error")) and claim["standard_error"] > 0
+        if claim.get("items", "prompts") != "prompts" or not precise:
+            continue
+        found = True
+        try:
+            design = observed_design(standard_error=claim["standard_error"], n=claim["n"], clusters=claim["clusters"])
+            sesoi = claim["sesoi"] if arguments.sesoi is None else arguments.sesoi
+            label = f"{claim['finding']} ({claim['prompts']}, {claim['group']})"
+            question = _question(arguments, label, claim["direction"], sesoi, design)
+        except (KeyError, TypeError) as error:
+            raise UsageError(f"{arguments.record}: a claim is damaged ({error}).") from error
+        yield question
+    if not found:
+        raise UsageError(
+            f"{arguments.record} has no claim on prompts with a standard error"
+            + (f" for {finding.id}" if finding else "") + "; name a spread with --sd instead."
+        )  # fmt: skip
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _question(
+    arguments: argparse.Namespace, label: str, direction: str, sesoi: float, design: Design
+) -> Question:  # fmt: skip
+    decision: Decision = arguments.decision or ("equivalent" if direction == "equivalent" else "beyond")
+    assumed = arguments.effect
+    if assumed is None:
+        assumed = 2 * sesoi if decision == "beyond" else 0.0
+    elif direction == "less" and decision == "beyond":
+        # The claim is of a fall; planning counts effects in the claimed direction.
+        assumed = -assumed
+    return Question(label=label, decision=decision, sesoi=sesoi, effect=assumed, design=design)
+
+
+def _row(question: Question, arguments: argparse.Namespace, level: float) -> tuple[str, ...]:
+    answer: Callable[..., str] = _needed if arguments.n is None else _detectable
+    return (
+        question.label, question.decision, f"{question.sesoi:g}", f"{question.effect:g}",
+        f"{question.design.unit_error:.3g}", f"{question.design.cluster_size:.3g}",
+        answer(question, arguments, level),
+    )  # fmt: skip
+
+
+def _needed(question: Question, arguments: argparse.Namespace, level: float) -> str:
+    from ..planning import items_needed
+    from ..power import LARGEST_N
+
+    n = items_needed(
+        effect=question.effect, bound=question.sesoi, decision=question.decision, power=arguments.power, level=level,
+        design=question.design,
+    )  # fmt: skip
+    return f"none up to {LARGEST_N}" if n is None else str(n)
+
+
+def _detectable(question: Question, arguments: argparse.Namespace, level: float) -> str:
+    from ..planning import minimal_distance
+
+    distance = minimal_distance(
+        arguments.n, bounds=2 if question.decision == "equivalent" else 1, power=arguments.power, level=level,
+        design=question.design,
+    )  # fmt: skip
+    if distance is None:
+        return f"nothing: an interval takes {question.design.fewest(level)} prompts"
+    return {
+        "beyond": f"an effect of {question.sesoi + distance:.3g}",
+        "noninferior": f"a margin of {max(0.0, distance - question.effect):.3g}",
+        "equivalent": f"a margin of {distance + abs(question.effect):.3g}",
+    }[question.decision]
+
+
+def _show(rows: list[tuple[str, ...]]) -> None:
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,117 @@
+"""Change of an effect between two runs on the same items, for claims whose arms are not paired.
+
+A mean over paired items changes by a paired difference (``statistics.paired_difference``). Here are the others: the
+difference of two groups' means, whose items may move from one group to the other, and any weighted statistic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from .clustered import cluster_codes, mean_influence, satterthwaite
+from .records import Arm, Statistic
+from .statistics import ROUNDING, Estimate, bootstrap_statistic, effective_clusters, fields_at, student_intervals
+
+Arms = tuple[Arm, Arm]
+"""The low and the high arm of a run, as ``two_sample_difference`` takes them."""
+
+
+def two_sample_change(baseline: Arms, new: Arms, *, clusters: Mapping[str, str] | None, level: float) -> Statistic:
+    """Change of a difference of means: (new high - new low) - (baseline high - baseline low), cluster-robust.
+
+    Each arm's mean moves by leaving out a cluster in both runs at once, so that the variance holds the covariance of
+    runs and of arms; an item may lie in another arm than in the baseline. Degrees of freedom are Satterthwaite's over
+    the two arms' changes, at most the effective clusters of all items less one. Where the low arms agree this is
+    ``paired_difference`` of the high ones; where no item changes arm, Welch's test of the per-item changes. ``n`` and
+    ``clusters`` are those of the smallest arm. Details: ``degrees_of_freedom``, ``changed_arm`` (items), ``baseline``
+    and ``new`` (the effects).
+
+    Interval, p and standard error are NaN where an arm has under ``fewest_clusters`` effective clusters, and where the
+    influences vary no more than rounding although the runs differ; runs that agree give the interval (0, 0). Raises
+    ValueError where the runs do not hold the same items, an item lies in both arms of a run or lacks a cluster, and for
+    values that are not finite.
+    """
+    _check(baseline, new)
+    arms = (*baseline, *new)
+    labels = [_cluster(i, clusters) for arm in arms for i in arm.ids]
+    codes = cluster_codes(labels)
+    ends = np.cumsum([len(arm.ids) for arm in arms])
+    groups = np.split(codes, ends[:-1])
+    count = len(set(labels))
+    before, after = baseline[1].mean - baseline[0].mean, new[1].mean - new[0].mean
+    error, freedom = math.nan, math.nan
+    fewest = min(effective_clusters(g) for g in groups)
+    if min(len(np.unique(g)) for g in groups) > 1:
+        moves = [mean_influence(arm.values, g, count) for arm, g in zip(arms, groups, strict=True)]
+        sides = [moves[2] - moves[0], moves[3] - moves[1]]  # low, high: [cluster]
+        error = float(np.linalg.norm(sides[1] - sides[0]))
+        units = [effective_clusters(np.concatenate([groups[k], groups[k + 2]])) - 1 for k in (0, 1)]
+        freedom = satterthwaite([float(side @ side) for side in sides], units)
+        freedom = min(freedom, effective_clusters(codes) - 1)
+    same = all(dict(zip(a.ids, a.values, strict=True)) == dict(zip(b.ids, b.values, strict=True))
+               for a, b in zip(baseline, new, strict=True))  # fmt: skip
+    rounding = ROUNDING * max(float(np.max(np.abs(arm.values), initial=0.0)) for arm in arms)
+    effect = 0.0 if same else after - before
+    intervals = student_intervals(effect, error, freedom, fewest, rounding, same=same)
+    return Statistic(
+        effect=effect,
+        **fields_at(intervals, level),
+        n=min(len(arm.ids) for arm in arms),
+        clusters=min(len(np.unique(g)) for g in groups),
+        method="change of a difference of means, cluster-robust t interval",
+        seed=None,
+        arms=arms,
+        details={
+            "degrees_of_freedom": freedom,
+            "changed_arm": len(set(baseline[0].ids) ^ set(new[0].ids)),
+            "baseline": before,
+            "new": after,
+        },
+    )
+
+
+def weighted_change(
+    baseline: Estimate, new: Estimate, *, arms: tuple[Arm, ...], clusters: Sequence[str], level: float, seed: int,
+    resamples: int,
+) -> Statistic:  # fmt: skip
+    """Change of any statistic of weighted items, new minus baseline, with its BCa interval by cluster bootstrap.
+
+    Both estimates take the same items in the same order, so that each resample draws the same clusters in both runs and
+    what they share cancels. ``clusters`` has a label per item; NaN and p as in ``bootstrap_statistic``.
+    """
+    return bootstrap_statistic(
+        lambda weights: np.asarray(new(weights) - baseline(weights), dtype=np.float64),
+        arms=arms, clusters=clusters, level=level, seed=seed, resamples=resamples,
+    )  # fmt: skip
+
+
+def _cluster(item: str, clusters: Mapping[str, str] | None) -> str:
+    if clusters is None:
+        return item
+    if item not in clusters:
+        raise ValueError(f"no cluster is given for {item}; every item needs one")
+    return clusters[item]
+
+
+def _check(baseline: Arms, new: Arms) -> None:
+    for arm in (*baseline, *new):
+        if len(arm.ids) != len(arm.values):
+            raise ValueError(f"{arm.label} has {len(arm.ids)} ids, but {len(arm.values)} values")
+        if not np.all(np.isfinite(arm.values)):
+            bad = arm.ids[int(np.argmin(np.isfinite(arm.values)))]
+            raise ValueError(f"{arm.label} holds values that are not finite, first for {bad}")
+    for low, high in (baseline, new):
+        ids = (*low.ids, *high.ids)
+        if len(set(ids)) != len(ids):
+            raise ValueError(
+                f"an item lies in one of the arms {low.label} and {high.label}, once; some lie in them twice"
+            )
+    odd = {i for arm in baseline for i in arm.ids} ^ {i for arm in new for i in arm.ids}
+    if odd:
+        raise ValueError(
+            f"both runs need the same items; only one has {', '.join(sorted(odd)[:5])}. Join them first, and count "
+            "what is left out"
+        )
