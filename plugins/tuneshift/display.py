@@ -207,11 +207,24 @@ def histogram(values: Sequence[float], scale: Axis, bins: float) -> dict[str, An
     """A histogram with edges at multiples of ``bins``, 0 among them, as one SVG path in a 100 by 100 box."""
     counts = Counter(math.floor(x / bins + 1e-9) for x in values)
     peak = max(counts.values(), default=1)
-    path = "".join(
-        f"M{scale.at(k * bins):g} 100V{100 - 100 * c / peak:.1f}H{scale.at((k + 1) * bins):g}V100z"
-        for k, c in sorted(counts.items())
-    )
+    path = "".join(_run_path(counts, run, scale, bins, peak) for run in _neighbours(sorted(counts)))
     return {"path": path, "peak": peak, "rug": [scale.at(x) for x in values] if len(values) <= 40 else []}
+
+
+def _neighbours(bars: Sequence[int]) -> list[list[int]]:
+    """Numbers of bars gathered where they touch, so that one outline holds them."""
+    runs: list[list[int]] = []
+    for k in bars:
+        if runs and runs[-1][-1] == k - 1:
+            runs[-1].append(k)
+        else:
+            runs.append([k])
+    return runs
+
+
+def _run_path(counts: Counter[int], run: Sequence[int], scale: Axis, bins: float, peak: int) -> str:
+    steps = (f"V{100 - 100 * counts[k] / peak:.1f}H{round(scale.at((k + 1) * bins), 1):g}" for k in run)
+    return f"M{round(scale.at(run[0] * bins), 1):g} 100{''.join(steps)}V100z"
 
 
 def padded(scale: Axis, bins: float) -> Axis:
