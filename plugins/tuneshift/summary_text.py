@@ -101,7 +101,7 @@ def markdown(value: Json) -> str:
     text = text if len(text) <= CELL_LIMIT else text[: CELL_LIMIT - 1] + "…"
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     # Entities keep a forge from calling people and issues by @name, #7 or a link.
-    text = text.replace("@", "&#64;").replace("#", "&#35;").replace("://", "&#58;//")
+    text = text.replace("#", "&#35;").replace("@", "&#64;").replace("://", "&#58;//")
     # Within a word an underscore marks nothing.
     return re.sub(r"([\\`*|\[\]~]|(?<!\w)_|_(?!\w))", r"\\\1", text)
 
