@@ -134,12 +134,16 @@ def token_text(text: str) -> str:
 
 
 def linked(text: Json) -> Markup:
-    """Text in which every arXiv id links to its abstract; the rest escaped."""
-    parts = re.split(r"(arXiv:\d{4}\.\d{4,5}(?:v\d+)?)", visible(str(text)) if text else MISSING)
-    link = '<a href="https://arxiv.org/abs/{}" rel="noreferrer">{}</a>'
+    """Text in which every arXiv id links to its abstract and `names` are set as code; the rest escaped."""
+    parts = re.split(r"(arXiv:\d{4}\.\d{4,5}(?:v\d+)?|`[^`\n]{1,80}`)", visible(str(text)) if text else MISSING)
+    link = Markup('<a href="https://arxiv.org/abs/{}" rel="noreferrer">{}</a>')
     return Markup("").join(
-        Markup(link).format(part.removeprefix("arXiv:"), part) if part.startswith("arXiv:") else escape(part)
-        for part in parts
+        escape(part)
+        if k % 2 == 0
+        else link.format(part.removeprefix("arXiv:"), part)
+        if part.startswith("arXiv:")
+        else Markup("<code>{}</code>").format(part[1:-1])
+        for k, part in enumerate(parts)
     )
 
 

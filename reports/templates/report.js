@@ -174,7 +174,19 @@
     cursor.className = "cursor";
     const hint = "Point at a cell, or reach the map with Tab and move with the arrow keys.";
     let [r, c] = [-1, -1];
+    const labels = map.dataset.labels ? JSON.parse(map.dataset.labels) : null;
+    let pixels = null;
+    // A map of levels holds them as the opacity of its picture, a pixel a cell.
+    const level = () => {
+      if (!pixels) {
+        const canvas = Object.assign(document.createElement("canvas"), { width: columns, height: rows });
+        pixels = canvas.getContext("2d", { willReadFrequently: true });
+        pixels.drawImage(plane.querySelector("img"), 0, 0, columns, rows);
+      }
+      return Math.round(pixels.getImageData(c, r, 1, 1).data[3] / 25.5);
+    };
     const texts = () => {
+      if (labels) return [labels[0][r], labels[1][c], `level ${level()} of 10`, ""];
       const row = listed.get(r * columns + c);
       const told = row ? [...row.cells].map((cell) => cell.textContent) : ["", "", "", "cut" in map.dataset ? "If it has a note, the run record holds it" : ""];
       if (!matrix) return row ? told : [`${r + 1} of ${rows}`, `${c + 1} of ${columns}`, "not among the listed", ""];

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import struct
+import zlib
 
 import pytest
 from pages import Page
@@ -11,6 +14,7 @@ from run_records import claim, compared, compared_record, example, model_ref, re
 
 from tuneshift import display
 from tuneshift.claim_views import claim_view, finding_views
+from tuneshift.prompt_views import MAPPED, levels_map
 from tuneshift.report import MANY_CLAIMS, render_html
 
 
@@ -160,3 +164,61 @@ def test_a_page_with_many_claims_says_in_numbers_what_one_with_few_draws() -> No
     assert "Histogram of base" not in page
     assert "Histogram of the paired differences" in page
     assert page.count(", middle half ") == 2 * len(many)
+
+
+LEVELS = ["05a", "900", "0a1"]
+
+
+def mapped(**changed: object) -> dict:
+    """An example whose models have levels of three prompt tokens by three response tokens."""
+    row = example(["▁Re", "write", "."])
+    held = {"response_tokens": ["▁Here", "▁it", "▁is"], "levels": LEVELS} | changed
+    return row | {"models": [model | held for model in row["models"]]}
+
+
+def test_levels_become_a_picture_with_a_pixel_a_cell() -> None:
+    view = levels_map(mapped()["models"][0])
+    assert view is not None
+    data = base64.b64decode(view["picture"].removeprefix("data:image/png;base64,"))
+    assert struct.unpack(">II", data[16:24]) == (3, 3)
+    start = data.index(b"IDAT")
+    lines = zlib.decompress(data[start + 4 : start + 4 + struct.unpack(">I", data[start - 4 : start])[0]])
+    assert [list(lines[4 * k + 1 : 4 * k + 4]) for k in range(3)] == [[int(x, 11) for x in line] for line in LEVELS]
+    assert view["summary"].endswith("the first of the highest levels, 10, at “Re” for “is”")
+    assert json.loads(view["labels"]) == [["Re", "write", "."], ["Here", "it", "is"]]
+    page = Page(render_html(record([claim()], [mapped()])))
+    assert len(page.all("img")) == 2
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"levels": None},
+        {"levels": LEVELS[:2]},
+        {"levels": ["05a", "900", "0a"]},
+        {"levels": ["05a", "900", "0b1"]},
+        {"levels": [5, 9, 0]},
+        {"response_tokens": None},
+        {"response_tokens": []},
+    ],
+)
+def test_levels_that_do_not_fit_leave_the_map_out(changed: dict) -> None:
+    page = Page(render_html(record([claim()], [mapped(**changed)])))
+    assert page.faults == []
+    assert page.all("img") == []
+
+
+def test_pages_of_many_examples_have_strips_alone() -> None:
+    few = render_html(record([claim()], [mapped(id=f"t{k}") for k in range(MAPPED)]))
+    many = render_html(record([claim()], [mapped(id=f"t{k}") | {"id": f"t{k}"} for k in range(MAPPED + 1)]))
+    assert few.count('class="picture"') == 2 * MAPPED
+    assert many.count('class="picture"') == 0
+    assert many.count('class="strip"') == 2 * (MAPPED + 1)
+
+
+def test_each_pair_has_the_same_share_of_examples() -> None:
+    names = [f"p{k}" for k in range(10)]
+    claims = [claim(pair=p) for p in names]
+    page = Page(render_html(record(claims, [example(pair=p, id=f"t{k}") for p in names for k in range(4)], names)))
+    assert sum((a.get("class") or "") == "example" for a in page.all("details")) == 20
+    assert "20 more prompts are in the run record." in page.text

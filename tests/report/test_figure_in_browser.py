@@ -91,3 +91,31 @@ def test_in_a_browser_nothing_breaks(tmp_path, hostile):
     assert console == ""
     assert seen["title"].startswith("tuneshift: ")
     assert {width: by for width, by in seen["overflow"].items() if by > 0} == {}
+
+
+LEVELS = """
+  const map = d.querySelector(".levels .map"), plane = map.querySelector(".plane");
+  const out = map.closest("figure").querySelector(".readout");
+  const box = plane.getBoundingClientRect();
+  seen.told = [[0, 0], [0, 2], [1, 0], [2, 1]].map(([r, c]) => {
+    const [clientX, clientY] = [box.left + box.width * (c + 0.5) / 3, box.top + box.height * (r + 0.5) / 3];
+    plane.dispatchEvent(new w.PointerEvent("pointermove", { clientX, clientY, bubbles: true }));
+    return out.textContent;
+  });
+  finish(seen);
+"""
+
+
+@needs_chromium
+def test_in_a_browser_a_map_of_levels_reads_them_from_its_picture(tmp_path):
+    row = example(["▁Re", "write", "<b>"])
+    held = {"response_tokens": ["▁Here", "▁it", "▁is"], "levels": ["05a", "900", "071"]}
+    row |= {"models": [model | held for model in row["models"]]}
+    seen, console = in_chromium(tmp_path, record([claim()], [row]), LEVELS)
+    assert console == ""
+    assert seen["told"] == [
+        "prompt Re, response Here: level 0 of 10",
+        "prompt Re, response is: level 10 of 10",
+        "prompt write, response Here: level 9 of 10",
+        "prompt <b>, response it: level 7 of 10",
+    ]

@@ -11,6 +11,8 @@ from run_records import HOSTILE, claim, compared_record, example, full_record, h
 
 WHOLE_PAGE = """
   seen.title = d.title;
+  const swatches = [...d.querySelectorAll("#prompts .swatches span")];
+  seen.swatches = new Set(swatches.map((one) => w.getComputedStyle(one).backgroundColor)).size;
   const button = d.getElementById("theme");
   seen.button = !button.hidden;
   const before = w.getComputedStyle(d.body).backgroundColor;
@@ -52,6 +54,7 @@ def test_in_a_browser_nothing_breaks(tmp_path: Path, build: Any) -> None:
     assert seen["revealed"]
     assert seen["printing"] == [True, True, True]
     assert seen["scripts"] == ["application/json", ""]
+    assert seen["swatches"] == (0 if build is compared_record else 11)
 
 
 VALUES = """

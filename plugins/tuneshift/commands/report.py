@@ -13,8 +13,7 @@ def add(commands: Commands) -> None:
     report = commands.add_parser(
         "report", help="render run records again, several into one report",
         description="Render the HTML report of run records, and the Markdown summary beside it. Several records make "
-        "one report: their pairs side by side; where a claim was tested twice on the same checkpoints, the record named "
-        "later counts.",
+        "one report, their pairs side by side; of a claim tested twice on the same checkpoints the later one counts.",
     )  # fmt: skip
     report.add_argument(
         "records", nargs="+", type=Path, metavar="RUN.json", help="run records that `pytest suites` wrote"
