@@ -93,7 +93,7 @@ def slug(*parts: Json) -> str:
 
 
 def where(claim: Mapping[str, Json], several_sets: bool) -> str:
-    """The group of a claim, and its prompt set where a run has several or the set has no groups."""
+    """The group of a claim, and its prompt set where the pair has several or the set has no groups."""
     group, prompts = str(claim.get("group") or "all"), str(claim.get("prompts") or "")
     named = [part for part, wanted in ((prompts, several_sets or group == "all"), (group, group != "all")) if wanted]
     return " · ".join(part for part in named if part) or group
@@ -163,14 +163,17 @@ def finding_views(claims: Sequence[Mapping[str, Json]]) -> list[View]:
     gathered: dict[str, list[Mapping[str, Json]]] = {}
     for claim in claims:
         gathered.setdefault(str(claim.get("finding")), []).append(claim)
-    several_sets = len({claim.get("prompts") for claim in claims}) > 1
     budget = page_budget(claims)
     taken: set[str] = set()
     anchors = {finding: unused(slug(finding), taken) for finding in gathered}
     views = []
     for finding, rows in gathered.items():
         names = [slug(finding, *(row.get(part) for part in ("pair", "prompts", "group"))) for row in rows]
-        members = [claim_view(row, unused(n, taken), several_sets, budget) for row, n in zip(rows, names, strict=True)]
+        sets = Counter(pair for pair, _ in {(row.get("pair"), row.get("prompts")) for row in rows})
+        members = [
+            claim_view(row, unused(name, taken), sets[row.get("pair")] > 1, budget)
+            for row, name in zip(rows, names, strict=True)
+        ]
         reach = [x for c in members for x in (c.get("effect"), c["baseline_estimate"], *(c.get("interval") or ()))]
         sesoi = finite(members[0].get("sesoi"))
         scale = axis([*reach, 0.0, *((1.15 * sesoi, -1.15 * sesoi) if sesoi else ())])

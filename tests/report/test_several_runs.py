@@ -111,6 +111,17 @@ def test_another_checkpoint_under_the_same_name_is_another_pair() -> None:
     assert [e["pair"] for e in both.examples] == names
 
 
+def test_a_prompt_set_is_named_where_its_pair_has_several() -> None:
+    claims = [
+        claim(pair="a", prompts="one"),
+        claim(pair="a", prompts="two"),
+        claim(pair="b", prompts="three"),
+        claim("x2024.weights", pair="b", prompts="weights", group="all"),
+    ]
+    places = [c["where"] for f in finding_views(claims) for c in f["claims"]]
+    assert places == ["one · Self-Instruct", "two · Self-Instruct", "Self-Instruct", "weights"]
+
+
 def test_nothing_to_merge_and_other_schemas_are_refused() -> None:
     with pytest.raises(RecordError, match=r"name at least one run\.json"):
         merged([])

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from run_records import compared_record, full_record, many_pairs_record, record
+from run_records import claim, compared_record, example, full_record, record
 from sample_figures import realistic
 
 from tuneshift.records import RunRecord
@@ -66,7 +66,13 @@ def one_pair() -> RunRecord:
     return record([{**held.claims[0], "figures": realistic()}, *held.claims[1:]], list(held.examples))
 
 
-@pytest.mark.parametrize("build", [one_pair, compared_record, many_pairs_record])
+def two_pairs() -> RunRecord:
+    """Two findings on two pairs."""
+    claims = [claim(f, pair=p) for f in ("x2024.one", "x2024.two") for p in ("a", "b")]
+    return record(claims, [example(pair="a")], ["a", "b"])
+
+
+@pytest.mark.parametrize("build", [one_pair, compared_record, two_pairs])
 def test_the_structure_is_the_golden_one(build: object) -> None:
     assert callable(build)
     outline = "\n".join(Outline(render_html(build())).lines) + "\n"
