@@ -64,7 +64,7 @@ def number(value: Json, places: int | None = None) -> str:
 
 def estimate(effect: Json, interval: Json) -> str:
     """``effect [low, high]``, all to the places that the uncertainty or the effect, whichever is larger, calls for."""
-    low, high = (finite(bound) for bound in interval) if interval else (None, None)
+    low, high = map(finite, interval) if isinstance(interval, list | tuple) and len(interval) == 2 else (None, None)
     center = finite(effect)
     sizes = [abs(center)] if center is not None else []
     if low is None or high is None:

@@ -49,6 +49,13 @@ def _keyed(
     return {tuple(row.get(part) for part in parts): row for row in moved}
 
 
+def runs_of(record: RunRecord) -> list[Mapping[str, Json]]:
+    """The own fields of every run in a record: of a merged one all, else of the one run."""
+    held = record.run.get("runs")
+    listed = [run for run in held if isinstance(run, Mapping)] if isinstance(held, list | tuple) else []
+    return listed or [record.run]
+
+
 def identity(pair: Mapping[str, Json]) -> tuple[str, ...]:
     """What makes a pair the same pair: its name and the fingerprint of the checkpoint in each role."""
     roles = sorted((role, ref) for role, ref in pair.items() if isinstance(ref, Mapping))

@@ -22,6 +22,7 @@ from .conclusion import SHAPES, declared, headline, worst
 from .display import estimate, shown
 from .errors import RecordError, UsageError
 from .files import publish
+from .merging import runs_of
 from .pair_matrix import matrix_rows, pair_names, small_multiples
 from .prompt_views import example_views, shared_out
 from .records import RunRecord
@@ -90,7 +91,7 @@ def page_view(record: RunRecord, jinja: Environment) -> View:
     """Everything that report.html prints."""
     findings = finding_views(record.claims)
     claims = [c for f in findings for c in f["claims"]]
-    runs = record.run.get("runs") or [record.run]
+    runs = runs_of(record)
     pairs = pair_names(claims)
     values = ValueColumns()
     for claim in claims:

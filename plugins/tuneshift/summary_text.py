@@ -11,6 +11,7 @@ from .baseline_views import CHANGES, change_sentence, changed, outcome_of
 from .claim_views import finding_views
 from .conclusion import SHAPES, declared, headline
 from .display import MISSING, number, shown
+from .merging import runs_of
 from .records import Json, RunRecord
 from .report import write_text
 
@@ -25,7 +26,7 @@ View = dict[str, Any]
 def render_summary(record: RunRecord) -> str:
     """The run record as Markdown: the conclusion, the changes against the baseline, one table row per claim."""
     claims = [c for f in finding_views(record.claims) for c in f["claims"]]
-    runs = record.run.get("runs") or [record.run]
+    runs = runs_of(record)
     sentences = [headline(claims), declared(claims), change_sentence(claims, runs)]
     blocks = ["\n".join(f"{'**' * (k == 0)}{markdown(s)}{'**' * (k == 0)}" for k, s in enumerate(sentences) if s)]
     if changed(claims):

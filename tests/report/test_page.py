@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from pages import Page
-from run_records import claim, example, full_record, hollow, hostile_record, record
+from run_records import claim, compared_record, example, full_record, hollow, hostile_record, record
 
 from tuneshift import display
 from tuneshift.claim_views import finding_views
@@ -166,3 +166,32 @@ def test_importing_the_report_loads_no_heavy_library() -> None:
     code = f"import sys, tuneshift.report; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_baselines_without_numbers_show_as_dashes() -> None:
+    held = compared_record()
+    empty = RunRecord(schema=1, run=held.run, pairs=held.pairs, claims=hollow(list(held.claims)))
+    page = Page(render_html(empty))
+    assert page.faults == []
+    assert set(re.findall(r"\b(?:nan|NaN|None|Undefined|inf)\b", page.text.replace("None of the", ""))) == set()
+    assert "nan" not in render_summary(empty)
+
+
+STRANGE = (None, "text", 7, True, [], {}, ["x"], {"outcome": "exploded"}, {"outcome": None, "interval": "wide"})
+
+
+@pytest.mark.parametrize("value", STRANGE, ids=repr)
+@pytest.mark.parametrize("name", ["comparison", "noise_floor", "p_decides", "adjusted_p", "q"])
+def test_strange_fields_of_a_claim_never_cost_the_report(name: str, value: object) -> None:
+    held = record([claim(**{name: value}), claim("x2024.other")])
+    assert Page(render_html(held)).faults == []
+    assert "x2024.other" in render_summary(held)
+
+
+@pytest.mark.parametrize("value", STRANGE, ids=repr)
+@pytest.mark.parametrize("name", ["baseline", "runs", "command", "versions", "host"])
+def test_strange_fields_of_a_run_never_cost_the_report(name: str, value: object) -> None:
+    held = record([claim()])
+    strange = RunRecord(schema=1, run={**held.run, name: value}, pairs=held.pairs, claims=held.claims)
+    assert Page(render_html(strange)).faults == []
+    assert "instruction_density_rises" in render_summary(strange)
