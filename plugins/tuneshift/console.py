@@ -178,13 +178,14 @@ def write_results(
     command = shlex.join(["pytest", *map(str, arguments)])
     fields = {**_run_fields(run, claims, started), "command": command, "exit_code": exit_code}
     record = make_record(fields, run.describe(), claims)
+    lines = []
     try:
-        record_path = write_record(record, out / "run.json")
-        summary_path = write_summary(record, out / "summary.md")
-        report_path = write_report(record, out / "report.html", templates)
+        lines.append(f"record: {write_record(record, out / 'run.json')}")
+        lines.append(f"summary: {write_summary(record, out / 'summary.md')}")
+        lines.append(f"report: {write_report(record, out / 'report.html', templates)}")
     except (TuneshiftError, OSError) as error:
-        return [f"tuneshift: {error}"]
-    return [f"record: {record_path}", f"summary: {summary_path}", f"report: {report_path}"]
+        lines.append(f"tuneshift: {error}")
+    return lines
 
 
 def _run_fields(run: Run, claims: Sequence[Mapping[str, Json]], started: float) -> dict[str, Json]:

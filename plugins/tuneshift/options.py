@@ -122,7 +122,7 @@ def read_options(config: pytest.Config) -> Options:
         raise UsageError(f"--shift-alpha is {option.shift_alpha}; it is an error rate, between 0 and 1 (0.05).")
     if option.shift_max_new_tokens is not None and option.shift_max_new_tokens < 1:
         raise UsageError(f"--shift-max-new-tokens is {option.shift_max_new_tokens}; a response needs at least 1.")
-    templates_folder(config)
+    templates_folder(config)  # a mistake here should not cost a run
     store = Path(option.shift_store).expanduser() if option.shift_store else default_store()
     return Options(
         base=option.base,

@@ -28,5 +28,12 @@ def test_a_template_that_fails_costs_neither_verdicts_nor_record(suites, pyteste
     folder = pytester.mkdir("mine")
     (folder / "claim.html").write_text("{% for %}")
     result = suites("-k", "density_rises", "--shift-templates", folder)
-    result.stdout.fnmatch_lines(["*= tuneshift verdicts =*", "tuneshift: A template fails (*claim.html, line 1)*"])
+    result.stdout.fnmatch_lines(
+        [
+            "*= tuneshift verdicts =*",
+            "record: tuneshift-results/run.json",
+            "summary: tuneshift-results/summary.md",
+            "tuneshift: A template fails (*claim.html, line 1)*",
+        ]
+    )
     assert record()["claims"]

@@ -9,6 +9,7 @@ import pytest
 from pages import Page
 from run_records import claim, compared, example, many_pairs_record, model_ref, not_applicable, record
 
+from tuneshift import display
 from tuneshift.claim_views import finding_views
 from tuneshift.errors import RecordError
 from tuneshift.merging import merged
@@ -66,6 +67,13 @@ def test_a_panel_draws_every_claim_at_its_effect(pairs: int, named: bool) -> Non
     heights = [float(row["y"]) for row in panel["rows"]]
     assert all(0 < y < panel["height"] for y in heights)
     assert heights == sorted(set(heights))
+    html = render_html(record(claims, pairs=[f"p{k}" for k in range(pairs)]))
+    panels = html[html.index('<div class="panels">') : html.index('<section id="claims"')]
+    whiskers = re.findall(r'<line class="ci" x1="([\d.]+)%" x2="([\d.]+)%"', panels)
+    drawn = [tuple(display.number(scale.at(x)) for x in c["interval"]) for c in claims]
+    assert whiskers == drawn
+    marks = re.findall(r'<svg x="([\d.]+)%"', panels)
+    assert marks == [display.number(scale.at(c["effect"])) for c in claims]
 
 
 @pytest.mark.parametrize("pairs", [1, 2, 50])
