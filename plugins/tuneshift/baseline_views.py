@@ -42,8 +42,15 @@ def baseline_estimate(claim: Mapping[str, Json]) -> float | None:
 
 
 def changed(claims: Sequence[View]) -> list[View]:
-    """Claims that regressed, then those that improved, in their order."""
-    return [c for outcome in ("regressed", "improved") for c in claims if outcome_of(c) == outcome]
+    """Claims that regressed, then those that improved, those that changed most margins first."""
+    by_size = sorted(claims, key=margins_changed, reverse=True)
+    return [c for outcome in ("regressed", "improved") for c in by_size if outcome_of(c) == outcome]
+
+
+def margins_changed(claim: Mapping[str, Json]) -> float:
+    """How many margins a claim's effect changed by, whichever way; 0 where it was not compared."""
+    held = claim.get("comparison") or {}
+    return abs(finite(held.get("effect")) or 0.0) / (abs(finite(held.get("margin")) or 0.0) or 1.0)
 
 
 def outcome_of(claim: Mapping[str, Json]) -> str | None:

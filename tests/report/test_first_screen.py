@@ -8,6 +8,7 @@ import pytest
 from pages import Page
 from run_records import Row, claim, compared, compared_record, full_record, not_applicable, record
 
+from tuneshift.baseline_views import changed
 from tuneshift.claim_views import finding_views
 from tuneshift.conclusion import headline, worst
 from tuneshift.records import RunRecord
@@ -73,6 +74,18 @@ def test_what_changed_against_the_baseline_is_said_and_linked() -> None:
     # All from the table, its dagger and themselves; what changed from the facts, the worst claim once more.
     assert [links.count(anchor) for anchor in anchors] == [5, 4, 3, 3, 3]
     assert "This run was not compared with a baseline." in Page(render_html(record([claim()]))).text
+
+
+def test_the_largest_changes_come_first() -> None:
+    rows = [
+        ("a", compared("improved", effect=0.9)),
+        ("b", compared("regressed", effect=-0.2)),
+        ("c", compared("regressed", effect=-0.3)),
+        ("d", compared("regressed", effect=-0.1, margin=0.01)),
+        ("e", compared("held")),
+    ]
+    views = finding_views([claim(f"x2024.{name}", comparison=change) for name, change in rows])
+    assert [c["finding"][-1] for c in changed([c for f in views for c in f["claims"]])] == ["d", "c", "b", "a"]
 
 
 def test_a_baseline_without_comparisons_says_so() -> None:
