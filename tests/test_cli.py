@@ -120,6 +120,12 @@ def test_report_puts_the_summary_beside_it(tmp_path):
     assert "x2024.one" in (tmp_path / "summary.md").read_text()
 
 
+def test_report_does_not_write_the_summary_over_itself(tmp_path, capsys):
+    assert main(["report", str(run_record("alpha", tmp_path)), "-o", str(tmp_path / "out.md")]) == USAGE
+    assert "End it in .html" in capsys.readouterr().err
+    assert not (tmp_path / "out.md").exists()
+
+
 def test_report_takes_templates_from_a_folder_first(tmp_path, capsys):
     record, folder = run_record("alpha", tmp_path), tmp_path / "mine"
     assert main(["report", str(record), "--templates", str(folder)]) == USAGE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..errors import UsageError
 from .common import OK, Commands
 
 
@@ -36,6 +37,8 @@ def _report(arguments: argparse.Namespace) -> int:
 
     records: list[Path] = arguments.records
     out: Path = arguments.out or records[0].with_name("report.html")
+    if out.suffix == ".md":
+        raise UsageError(f"--out is {out}; it names the HTML report, and the summary goes beside it. End it in .html.")
     record = merged([read_record(path) for path in records])
     summary = out.with_name("summary.md") if out.stem == "report" else out.with_suffix(".md")
     print(write_report(record, out, arguments.templates))
