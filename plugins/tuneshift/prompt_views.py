@@ -64,18 +64,23 @@ def strip(model: Mapping[str, Json], mapped: bool = True) -> View:
     }
 
 
+def map_label(token: Json) -> str:
+    """A token as the map names it."""
+    return display.token_text(str(token).replace("▁", " ").replace("Ġ", " ")) or "(empty)"
+
+
 def levels_map(model: Mapping[str, Json]) -> View | None:
     """The levels of prompt tokens (rows) by response tokens (columns) as one picture; None where none were recorded.
 
     What does not fit together, or is no level, leaves the map out: a run record may come from elsewhere.
     """
     texts, lines = [str(t) for t in model.get("response_tokens") or ()], model.get("levels") or ()
-    tokens = [display.token_text(str(t).replace("▁", " ").replace("Ġ", " ")) for t in model.get("tokens") or ()]
+    tokens = [map_label(token) for token in model.get("tokens") or ()]
     fits = bool(texts) and len(lines) == len(tokens) <= MAP_ROWS and all(len(str(line)) == len(texts) for line in lines)
     if not fits or not all(re.fullmatch("[0-9a]*", str(line)) for line in lines):
         return None
     height = min(14 * len(tokens), 420)
-    across = [display.token_text(t.replace("▁", " ").replace("Ġ", " ")) for t in texts]
+    across = [map_label(token) for token in texts]
     strongest = max((int(level, 11), -r, -c) for r, line in enumerate(lines) for c, level in enumerate(str(line)))
     return {
         "height": height,

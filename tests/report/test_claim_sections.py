@@ -191,6 +191,15 @@ def test_levels_become_a_picture_with_a_pixel_a_cell() -> None:
     assert len(page.all("img")) == 2
 
 
+def test_an_empty_token_has_a_name_in_table_and_map() -> None:
+    row = mapped()
+    row["models"] = [model | {"tokens": ["▁Re", "", "."]} for model in row["models"]]
+    html = render_html(record([claim()], [row]))
+    assert html.count('<th scope="row">(empty)</th>') == 1
+    assert '<th scope="row"></th>' not in html
+    assert "(empty)" in levels_map(row["models"][0])["labels"]
+
+
 @pytest.mark.parametrize(
     "changed",
     [
