@@ -76,8 +76,24 @@ LAYERS = (
         "following_figures",
         "single_task",
     },
-    {"comparison", "display", "figures", "figure_grid", "figure_values", "outputs", "doctor", "doctor_checkpoints"},
-    {"run", "report", "deciding"},
+    {
+        "comparison",
+        "display",
+        "figures",
+        "figure_grid",
+        "figure_values",
+        "outputs",
+        "doctor",
+        "doctor_checkpoints",
+        "baseline_views",
+        "claim_views",
+        "prompt_views",
+        "value_columns",
+        "conclusion",
+        "pair_matrix",
+        "merging",
+    },
+    {"run", "report", "deciding", "summary_text"},
     {"options", "findings", "console", "scheduling", "commands"},
     {"plugin", "cli"},
 )
@@ -85,12 +101,12 @@ LAYERS = (
 
 FREE_OF_TORCH = (
     "errors", "records", "resources", "prompts", "tokens", "pairs", "published", "verifiers", "weights", "inspection",
-    "store", "statistics", "judge", "recording", "plan", "engine", "comparison", "run", "report", "options", "console",
-    "plugin", "cli", "views", "vocabulary", "word_vectors", "word_tokens", "subspaces", "verb_relations",
+    "store", "statistics", "judge", "recording", "plan", "engine", "comparison", "run", "report", "options",
+    "console", "plugin", "cli", "views", "vocabulary", "word_vectors", "word_tokens", "subspaces", "verb_relations",
     "concept_shift", "concept_shares", "concept_figures", "annotators", "agreement", "chat_endpoint", "judges",
-    "following", "following_style", "following_figures", "ranking", "rules", "outputs", "doctor", "doctor_checkpoints",
-    "clustered", "effect_change", "multiplicity", "permutation", "planning", "power", "sequential", "shares",
-    "intervals", "deciding",
+    "following", "following_style", "following_figures", "ranking", "rules", "outputs", "doctor",
+    "doctor_checkpoints", "clustered", "effect_change", "multiplicity", "permutation", "planning", "power",
+    "sequential", "shares", "intervals", "deciding", "merging", "summary_text",
 )  # fmt: skip
 
 
