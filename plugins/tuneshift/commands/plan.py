@@ -37,9 +37,7 @@ def add(commands: Commands) -> None:
         "plan", help="how many prompts would decide a claim, or the effect that a number of prompts can detect"
     )
     plan.add_argument("--sesoi", type=float, metavar="X", help="smallest effect of interest, or margin")
-    plan.add_argument(
-        "--finding", metavar="ID", help="take a finding's sesoi and direction; with --from only its claims"
-    )
+    plan.add_argument("--finding", metavar="ID", help="a finding's sesoi and direction; with --from only its claims")
     plan.add_argument("--power", type=float, default=0.9, help="chance to decide it (default: %(default)s)")
     plan.add_argument(
         "--alpha", type=float, default=0.05, help="error rate that all claims share (default: %(default)s)"
@@ -80,9 +78,9 @@ def _plan(arguments: argparse.Namespace) -> int:
     answer = "prompts" if arguments.n is None else f"detectable at n = {arguments.n}"
     _show([("for", "decision", "sesoi", "assumed effect", "sd of an item", "cluster size", answer), *table])
     print(
-        f"\nError rate {arguments.alpha:g} shared by {claims} claims: each interval has coverage {level:.5g}, the "
-        f"share of Holm's worst step. Power {arguments.power:g} of the noncentral t, clusters less one degrees of "
-        "freedom; the sd includes the clusters' design effect."
+        f"\nError rate {arguments.alpha:g} shared by {claims} claims: each interval has coverage {level:.5g}, the share "
+        f"of Holm's worst step. Power {arguments.power:g} of the noncentral t, clusters less one degrees of freedom; "
+        "the sd includes the clusters' design effect."
     )
     if arguments.record is None and arguments.sd is None:
         print("The sd of the per-item differences is not known: name it with --sd, or a run that shows it with --from.")
@@ -183,8 +181,11 @@ def _question(
 
 def _row(question: Question, arguments: argparse.Namespace, level: float) -> tuple[str, ...]:
     answer: Callable[..., str] = _needed if arguments.n is None else _detectable
+    # What is detectable beyond the sesoi rests on no assumed effect.
+    unused = arguments.n is not None and question.decision == "beyond"
+    assumed = "" if unused else f"{question.effect:g}"
     return (
-        question.label, question.decision, f"{question.sesoi:g}", f"{question.effect:g}",
+        question.label, question.decision, f"{question.sesoi:g}", assumed,
         f"{question.design.unit_error:.3g}", f"{question.design.cluster_size:.3g}",
         answer(question, arguments, level),
     )  # fmt: skip
