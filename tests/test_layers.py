@@ -34,7 +34,6 @@ LAYERS = (
         "store",
         "statistics",
         "measures",
-        "embedded",
         "adapters",
         "annotators",
         "annotators_embedding",
@@ -47,6 +46,7 @@ LAYERS = (
     {"plan", "judge", "views", "agreement", "tuning", "tuning_card", "tuning_recipe", "tuning_trainer"},
     {
         "engine",
+        "embedded",
         "recording",
         "verb_relations",
         "concept_shift",
