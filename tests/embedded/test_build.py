@@ -29,7 +29,6 @@ from tuneshift.records import ModelRef
 from tuneshift.resources import fixture
 from tuneshift.weights import fingerprint
 
-
 pytest.importorskip("trl", reason="the extra `tune` is not installed")
 
 SIBLINGS = ("instruct", "response-only", "single-task")
