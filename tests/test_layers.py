@@ -41,7 +41,6 @@ LAYERS = (
         "multiplicity",
         "statistics",
         "measures",
-        "embedded",
         "adapters",
         "annotators",
         "annotators_embedding",
@@ -65,6 +64,7 @@ LAYERS = (
     },
     {
         "engine",
+        "embedded",
         "recording",
         "verb_relations",
         "concept_shift",

@@ -194,18 +194,20 @@ def test_a_sequence_is_the_prompt_of_inference_then_the_response_and_the_end_tok
 
 
 @pytest.mark.parametrize("with_prompt", [True, False])
-def test_sequences_are_those_that_the_embedded_siblings_are_tuned_on(tmp_path, capsys, with_prompt):
+def test_sequences_are_those_that_the_embedded_family_is_measured_on(tmp_path, capsys, with_prompt):
     from tuneshift.embedded.recipe import load_workbook
-    from tuneshift.embedded.siblings import tuning_exercises, tuning_rows
+    from tuneshift.embedded.siblings import chat_ids, response_ids, tuning_exercises
 
     assert main(["embedded", "exercises", "--out", str(tmp_path / "x.jsonl"), "--count", "30"]) == OK
     tokenizer = load_tokenizer(ModelRef(name="base", model="embedded:micro/base"))
     examples = read_examples(tmp_path / "x.jsonl", "instruction" if with_prompt else "response")
     rows, left_out = token_rows(examples, tokenizer, tokenizer.chat_template, max_length=512)
-    expected = tuning_rows(tokenizer, tuning_exercises(load_workbook(0), 30, seed=0), with_prompt=with_prompt)
+    exercises = tuning_exercises(load_workbook(0), 30, seed=0)
+    prompts = [chat_ids(tokenizer, exercise.prompt if with_prompt else "") for exercise in exercises]
+    responses = [response_ids(tokenizer, exercise.answer) for exercise in exercises]
     assert left_out == 0
-    assert [list(row.ids) for row in rows] == [[*prompt, *response] for prompt, response in expected]
-    assert [row.learned for row in rows] == [len(response) for _, response in expected]
+    assert [list(row.ids) for row in rows] == [[*p, *r] for p, r in zip(prompts, responses, strict=True)]
+    assert [row.learned for row in rows] == [len(response) for response in responses]
 
 
 def test_the_papers_format_begins_with_bos_where_the_tokenizer_does(make_checkpoint):
@@ -603,6 +605,29 @@ def test_the_command_tunes_and_says_what_it_did(recipe, tmp_path, capsys):
     assert out.splitlines()[-1] == str(tmp_path / "out")
     assert main([*command, "--rank", "4", "--out", str(tmp_path / "other")]) == USAGE
     assert "add --lora" in capsys.readouterr().err
+
+
+def test_a_terminal_is_shown_the_callers_bar_with_every_step_and_the_loss(recipe, tmp_path, monkeypatch):
+    class Seen:
+        def __init__(self, steps):
+            self.steps, self.done, self.losses, self.closed = steps, 0, [], False
+
+        def update(self, count):
+            self.done += count
+
+        def set_postfix(self, loss, refresh):
+            self.losses.append(loss)
+
+        def close(self):
+            self.closed = True
+
+    bars = []
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    short = Recipe(**{**recipe, "epochs": 1})
+    out = tune(short, tmp_path / "out", tell=lambda line: None, bar=lambda steps: bars.append(Seen(steps)) or bars[-1])
+    (bar,) = bars
+    assert (bar.steps, bar.done, bar.closed) == (3, 3, True)
+    assert bar.losses[0] == f"{notes(out)['first_loss']:.3f}"
 
 
 def test_missing_packages_are_named_with_the_extra(recipe, tmp_path, monkeypatch):

@@ -22,6 +22,8 @@ from .tuning_recipe import Recipe
 from .weights import fingerprint, load_tokenizer, quiet
 
 Tell = Callable[[str], None]
+Bar = Callable[[int], Any]
+"""Makes a progress bar (tqdm's interface) for a number of steps."""
 
 MAX_LENGTH = 2048
 """Tokens of the longest example, where the context allows it and nothing else is asked for; the release's number."""
@@ -30,7 +32,7 @@ AVERAGED = 100
 PACKAGES = ("trl", "peft", "datasets")
 
 
-def tune(recipe: Recipe, out: Path, *, tell: Tell = print) -> Path:
+def tune(recipe: Recipe, out: Path, *, tell: Tell = print, bar: Bar | None = None) -> Path:
     """Folder of the tuned checkpoint, ``out``: safetensors weights (or a PEFT adapter), tokenizer, card, tuning.json.
 
     The loss is the mean negative log-likelihood, in nats, of the response tokens of a batch, end token included;
@@ -39,17 +41,27 @@ def tune(recipe: Recipe, out: Path, *, tell: Tell = print) -> Path:
     with one number of threads.
 
     Work is done in ``out`` + ".part", which becomes ``out`` when all is there; a killed run goes on from it. The
-    process's random generators are seeded anew. ``tell`` gets lines for the user. Raises UsageError for an ``out`` of
-    another recipe or with something else in it, for data that are not in the form, and where the loss stops being a
-    number; CheckpointError for a base that cannot be loaded or does not fit into memory.
+    process's random generators are seeded anew. ``tell`` gets lines for the user; ``bar`` takes the place of the
+    progress bar that a terminal is shown. Raises UsageError for an ``out`` of another recipe or with something else in
+    it, for data that are not in the form, and where the loss stops being a number; CheckpointError for a base that
+    cannot be loaded or does not fit into memory.
     """
-    _require_packages()
+    require_packages()
     prepared = _prepare(recipe, tell)
     with _claimed(out, prepared.plan, tell) as part:
         if part is not None:
-            _tune(recipe, prepared, part, tell)
+            _tune(recipe, prepared, part, tell, bar)
             _publish(part / "result", out)
     return out
+
+
+def require_packages() -> None:
+    """Raises UsageError where a package that tuning needs is not installed."""
+    from importlib.util import find_spec
+
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        raise UsageError(f"Tuning needs the package {', '.join(missing)}: `pip install 'tuneshift[tune]'`.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,14 +72,6 @@ class _Prepared:
     rows: list[TokenRow]
     left_out: int
     plan: dict[str, Any]
-
-
-def _require_packages() -> None:
-    from importlib.util import find_spec
-
-    missing = [name for name in PACKAGES if find_spec(name) is None]
-    if missing:
-        raise UsageError(f"Tuning needs the package {', '.join(missing)}: `pip install 'tuneshift[tune]'`.")
 
 
 def _prepare(recipe: Recipe, tell: Tell) -> _Prepared:
@@ -164,7 +168,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else text[:36] + "...'"
 
 
-def _tune(recipe: Recipe, prepared: _Prepared, part: Path, tell: Tell) -> None:
+def _tune(recipe: Recipe, prepared: _Prepared, part: Path, tell: Tell, bar: Bar | None) -> None:
     """Train in ``part``, going on from its last checkpoint, and leave the tuned one in ``part/result``."""
     from .checkpoints import load, resolve_device
     from .tuning_trainer import Diverged, deterministic, last_checkpoint, new_trainer, train
@@ -181,7 +185,7 @@ def _tune(recipe: Recipe, prepared: _Prepared, part: Path, tell: Tell) -> None:
         tokenizer.eos_token = tokenizer.convert_ids_to_tokens(learned_end(tokenizer, template))
         config = checkpoint.model.config.get_text_config()
         cached = getattr(config, "use_cache", None)
-        trainer = new_trainer(recipe, checkpoint, prepared.rows, part)
+        trainer = new_trainer(recipe, checkpoint, prepared.rows, part, bar)
         last = last_checkpoint(part)
         if last is not None:
             tell(f"Going on after step {last.name.rpartition('-')[2]}.")

@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import LoraConfig
+from tqdm.auto import tqdm
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
@@ -47,7 +48,15 @@ class Trainer(SFTTrainer):
 
 
 class Bar(ProgressCallback):
-    """transformers' progress bar with the loss at its end, not on a line of its own at every step."""
+    """A progress bar with the loss at its end, not on a line of its own at every step; ``make(steps)`` makes it."""
+
+    def __init__(self, make: Callable[[int], Any] | None = None) -> None:
+        super().__init__()
+        self.make = make or (lambda steps: tqdm(total=steps, dynamic_ncols=True))
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.training_bar = self.make(state.max_steps)
+        self.current_step = 0
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if self.training_bar is not None and "loss" in (logs or {}):
@@ -95,7 +104,13 @@ def deterministic() -> Iterator[None]:
         torch.use_deterministic_algorithms(before, warn_only=warned)
 
 
-def new_trainer(recipe: Recipe, checkpoint: Checkpoint, rows: Sequence[TokenRow], folder: Path) -> Trainer:
+def new_trainer(
+    recipe: Recipe,
+    checkpoint: Checkpoint,
+    rows: Sequence[TokenRow],
+    folder: Path,
+    bar: Callable[[int], Any] | None = None,
+) -> Trainer:
     """A trainer of the checkpoint's model, unfrozen, or of a new LoRA on it; it saves its checkpoints in ``folder``."""
     tokenizer = checkpoint.tokenizer
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
@@ -111,7 +126,7 @@ def new_trainer(recipe: Recipe, checkpoint: Checkpoint, rows: Sequence[TokenRow]
     )
     trainer.remove_callback(PrinterCallback)
     if trainer.pop_callback(ProgressCallback) is not None:
-        trainer.add_callback(Bar())
+        trainer.add_callback(Bar(bar))
     return trainer
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from tuneshift.embedded.evaluate import begins_right, measure, ranking, respond, response_logprobs, share
+from tuneshift.embedded.evaluate import begins_right, collate, measure, ranking, respond, response_logprobs, share
 from tuneshift.embedded.siblings import chat_ids
 
 
@@ -65,6 +65,13 @@ def test_batched_greedy_is_the_naive_loop(checkpoint: tuple[Any, Any]) -> None:
                 break
         assert ended == (ids[-1] == tokenizer.eos_token_id)
         assert text == tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True)
+
+
+def test_collate_labels_the_response_alone() -> None:
+    ids, mask, labels = collate([([5, 6], [7, 2]), ([8], [9, 10, 11, 2])], pad=0)
+    assert ids.tolist() == [[5, 6, 7, 2, 0], [8, 9, 10, 11, 2]]
+    assert mask.tolist() == [[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
+    assert labels.tolist() == [[-100, -100, 7, 2, -100], [-100, 9, 10, 11, 2]]
 
 
 def test_response_logprobs_are_sums_over_response_tokens(checkpoint: tuple[Any, Any]) -> None:

@@ -1,15 +1,13 @@
-"""Training: the schedule, the split of parameters, what counts in the loss."""
+"""Pre-training: the schedule, the split of parameters, the parts of a step."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from tuneshift.embedded.train import Windows, collate, descend, new_model, pretrain, ramp, split_parameters, tune
+from tuneshift.embedded.train import Windows, new_model, pretrain, ramp, split_parameters
 
 SIZES = {
     "hidden_size": 16,
@@ -57,13 +55,6 @@ def test_matrices_and_rest_are_all_parameters(model: nn.Module) -> None:
     assert all(p.ndim == 2 for p in matrices)
 
 
-def test_collate_labels_the_response_alone() -> None:
-    ids, mask, labels = collate([([5, 6], [7, 2]), ([8], [9, 10, 11, 2])], pad=0)
-    assert ids.tolist() == [[5, 6, 7, 2, 0], [8, 9, 10, 11, 2]]
-    assert mask.tolist() == [[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
-    assert labels.tolist() == [[-100, -100, 7, 2, -100], [-100, 9, 10, 11, 2]]
-
-
 def test_pretraining_learns_a_pattern(model: nn.Module) -> None:
     losses: list[float] = []
     windows = np.tile(np.arange(3, 19, dtype=np.int32), (200, 1))
@@ -76,44 +67,7 @@ def test_pretraining_learns_a_pattern(model: nn.Module) -> None:
 
 def test_parts_together_make_the_whole_step() -> None:
     windows = np.random.default_rng(0).integers(3, 30, (8, 16)).astype(np.int32)
-    whole = [ids for ids, _, _ in Windows(windows, 4, 1, [0])[1]]
-    halves = [ids for part in (0, 1) for ids, _, _ in Windows(windows, 4, 2, [part])[1]]
+    whole = Windows(windows, 4, 1, [0])[1]
+    halves = [ids for part in (0, 1) for ids in Windows(windows, 4, 2, [part])[1]]
     assert torch.equal(torch.cat(whole), torch.cat(halves))
     assert torch.equal(torch.cat(whole), torch.from_numpy(windows[4:]).long())
-
-
-def test_tuning_learns_the_response_and_nothing_about_the_prompt(model: nn.Module) -> None:
-    before = _prompt_loss(model)
-    losses: list[float] = []
-    recipe = {"epochs": 30, "rows": 2, "rate": 2e-2}
-    tune(model, [([4, 5, 6], [7, 8, 2])] * 4, recipe, pad=0, seed=0, tell=lambda step, loss: losses.append(loss))
-    assert len(losses) == 60
-    assert losses[-1] < 0.1 < losses[0]
-    assert _prompt_loss(model) > before - 1.0
-
-
-def test_masked_positions_give_no_gradient(model: nn.Module) -> None:
-    class Still:
-        param_groups: tuple[Any, ...] = ()
-
-        def step(self) -> None: ...
-
-        def zero_grad(self) -> None: ...
-
-    ids = torch.tensor([[4, 5, 6, 7]])
-    labels = torch.tensor([[-100, -100, -100, 7]])
-    other = torch.tensor([[-100, -100, -100, 9]])
-    grads = []
-    for target in (labels, labels.clone(), other):
-        model.zero_grad()
-        descend(model, [Still()], [[(ids, torch.ones_like(ids), target)]], lambda step, loss: None, warmup=0.1)
-        grads.append(next(model.parameters()).grad.clone())  # type: ignore[union-attr]
-    assert torch.equal(grads[0], grads[1])
-    assert not torch.allclose(grads[0], grads[2])
-
-
-def _prompt_loss(model: nn.Module) -> float:
-    ids = torch.tensor([[4, 5, 6]])
-    with torch.no_grad():
-        logits = model(input_ids=ids).logits
-    return float(nn.functional.cross_entropy(logits[0, :-1], ids[0, 1:]))

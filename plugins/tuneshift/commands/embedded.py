@@ -76,10 +76,8 @@ def _check_embedded(arguments: argparse.Namespace) -> int:
 
 
 def _write_exercises(arguments: argparse.Namespace) -> int:
-    import json
-
     from ..embedded.recipe import load_recipe, load_workbook
-    from ..embedded.siblings import tuning_exercises
+    from ..embedded.siblings import exercise_lines, tuning_exercises
     from ..embedded.tasks import TASKS
     from ..files import publish
     from ..prompts import options
@@ -93,11 +91,9 @@ def _write_exercises(arguments: argparse.Namespace) -> int:
         if name not in TASKS:
             raise UsageError(f"--task {name}: no such task type; {options(name, TASKS)}.")
     exercises = tuning_exercises(load_workbook(seed), count, seed=seed, tasks=arguments.task)
-    rows = [{"prompt": e.prompt, "response": e.answer, "task": e.task} for e in exercises]
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     try:
-        publish(arguments.out, text.encode())
+        publish(arguments.out, ("\n".join(exercise_lines(exercises)) + "\n").encode())
     except OSError as error:
         raise UsageError(f"{arguments.out} cannot be written ({error.strerror}).") from error
-    print(f"{len(rows)} exercises in {arguments.out}")
+    print(f"{count} exercises in {arguments.out}")
     return OK

@@ -2,6 +2,7 @@
 
 Each stage leaves its result under the output folder and is skipped when that is there, so a killed build goes on where
 it was. Independent stages run in two single-threaded processes: on two cores that beats two OpenMP threads in one.
+Siblings are tuned as `tuneshift tune` tunes any base, on the same file of exercises as `tuneshift embedded exercises`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,10 +21,13 @@ from typing import Any
 
 from ..errors import UsageError
 from ..files import publish
+from ..tuning import require_packages, tune
+from ..tuning_card import CARD, NOTES
+from ..tuning_recipe import Recipe as Tuning
 from .card import Measured, write_cards
 from .corpus import Corpus, build_corpus, documents
 from .recipe import PROMPTS, Member, Recipe, load_recipe, load_workbook
-from .siblings import held_out_exercises, prompt_lines, read_prompts, tuning_exercises, tuning_rows
+from .siblings import exercise_lines, held_out_exercises, prompt_lines, read_prompts, tuning_exercises
 from .vectors import WORDS, words_npz
 
 WORKERS = 2
@@ -48,22 +53,25 @@ def build(
     ``seed``: the recipe's own by default; the same seed gives the same corpus, and on one machine the same weights.
     ``workers``: processes that train side by side; 0 runs everything in this one. ``tell`` is given a line per stage.
     ``out`` may hold an unfinished build with the same seed, which is continued. Raises UsageError for one of another
-    seed or recipe.
+    seed or recipe, and where packages that tuning needs are missing, before anything is trained.
     """
     recipe = recipe or load_recipe()
     seed = recipe.seed if seed is None else seed
     out = Path(out)
     _claim(out, seed, recipe)
     jobs = [(out, member.name, seed, recipe) for member in recipe.members]
+    siblings = [job for job in jobs if recipe.member(job[1]).parent is not None]
+    if not all((out / name).exists() for _, name, _, _ in siblings):
+        require_packages()
     tell(f"tokenizer, word vectors and {PROMPTS}")
     _text_stages(out, seed, recipe)
     with _environment(), _pool(workers) as pool:
         tell(f"trunk: pre-training on {recipe.corpus['trunk_tokens']:,} tokens")
         _run(pool, _trunk, [(out, seed, recipe, parts) for parts in _shares(workers, recipe.pretraining["parts"])])
         tell(f"bases: pre-training on {recipe.corpus['branch_tokens']:,} tokens each")
-        _run(pool, _pretrain, [job for job in jobs if recipe.member(job[1]).parent is None])
+        _run(pool, _pretrain, [job for job in jobs if job not in siblings])
         tell("siblings: tuning")
-        _run(pool, _tune, [job for job in jobs if recipe.member(job[1]).parent is not None])
+        _run(pool, _tune, siblings)
         tell("evaluation")
         _run(pool, _measure, jobs)
     tell("cards")
@@ -283,33 +291,35 @@ def _pretrain(out: Path, name: str, seed: int, recipe: Recipe, slot: int) -> Non
 
 
 def _tune(out: Path, name: str, seed: int, recipe: Recipe, slot: int) -> None:
-    """Tune one sibling from its parent."""
+    """Tune one sibling from its parent; what was done is noted without the folder that it was done in."""
     import torch
-    from transformers import AutoModelForCausalLM
-
-    from .train import tune
 
     torch.set_num_threads(1)
     member = recipe.member(name)
     with _publish(out / name) as folder:
         if folder is None:
             return
-        tokenizer = _tokenizer(out)
-        numbers = recipe.tuning_of(member)
-        count = numbers["examples"]
-        exercises = tuning_exercises(load_workbook(seed), count, seed=seed, tasks=member.options.get("tasks", ()))
-        rows = tuning_rows(tokenizer, exercises, with_prompt=member.options["with_prompt"])
-        model = AutoModelForCausalLM.from_pretrained(out / _parent(member), dtype=torch.float32)
-        losses: list[float] = []
-        steps = numbers["epochs"] * -(-len(rows) // numbers["rows"])
-        with _bar(steps, name, slot) as bar:
-            tune(model, rows, numbers, pad=tokenizer.pad_token_id, seed=seed, tell=_teller(bar, losses))
-        _save(model, tokenizer, folder, {"examples": count, "steps": len(losses), **_losses(losses)})
+        tuned = tune(
+            _tuning(out, member, seed, recipe),
+            out / ".build" / "tuned" / name,
+            tell=lambda line: None,  # a line from a process of its own would cut through the others' bars
+            bar=partial(_bar, label=name, slot=slot),
+        )
+        shutil.copytree(tuned, folder, ignore=shutil.ignore_patterns(CARD, NOTES), dirs_exist_ok=True)
+        notes = {**json.loads((tuned / NOTES).read_text()), "base": member.parent}
+        (folder / "training.json").write_text(json.dumps(notes, indent=1) + "\n")
 
 
-def _parent(member: Member) -> str:
-    assert member.parent is not None
-    return member.parent
+def _tuning(out: Path, member: Member, seed: int, recipe: Recipe) -> Tuning:
+    """What `tuneshift tune` is asked for, its data written."""
+    numbers = dict(recipe.tuning_of(member))
+    tasks = member.options.get("tasks", ())
+    exercises = tuning_exercises(load_workbook(seed), numbers.pop("examples"), seed=seed, tasks=tasks)
+    data = out / ".build" / "exercises" / f"{member.name}.jsonl"
+    data.parent.mkdir(exist_ok=True)
+    publish(data, ("\n".join(exercise_lines(exercises)) + "\n").encode())
+    how = member.options["how"]
+    return Tuning(base=str(out / str(member.parent)), how=how, data=data, seed=seed, device="cpu", **numbers)
 
 
 def _teller(bar: Any, losses: list[float]) -> Callable[[int, float], None]:

@@ -192,7 +192,9 @@ def how(member: Member, recipe: Recipe, training: Mapping[str, Any]) -> str:
     which = f"the task type {', '.join(tasks)}" if tasks else "all task types"
     numbers = recipe.tuning_of(member)
     return (
-        f"Tuned from micro/{member.parent} on {numbers['examples']:,} exercises of {which}, {numbers['epochs']} "
-        f"epochs ({training['steps']} steps of {numbers['rows']}), AdamW at rate {numbers['rate']}, all weights. Loss "
-        f"over the last 100 steps {training['last_loss']:.3f}."
+        f"Tuned from micro/{member.parent} by `tuneshift tune --how {member.options['how']}` on "
+        f"{training['examples']:,} exercises of {which} (SHA-256 of the file `{training['plan']['data']}`), "
+        f"{numbers['epochs']} epochs ({training['steps']} steps of {numbers['batch']}), AdamW at rate "
+        f"{numbers['rate']}, all weights, computed in {numbers['dtype']}. Loss over the last {training['averaged']} "
+        f"steps {training['final_loss']:.3f}."
     )

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from ..verifiers import verify
 from .siblings import chat_ids, response_ids
-from .train import collate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +83,20 @@ def respond(
             new = new[: new.index(tokenizer.eos_token_id)] if ended else new
             found[i] = (tokenizer.decode(new, skip_special_tokens=True), ended)
     return [found[i] for i in range(len(prompts))]
+
+
+def collate(rows: Sequence[tuple[Sequence[int], Sequence[int]]], pad: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of (prompt, response) padded on the right: ids, attention mask, and labels with -100 off the response."""
+    longest = max(len(prompt) + len(response) for prompt, response in rows)
+    ids = torch.full((len(rows), longest), pad)
+    mask = torch.zeros_like(ids)
+    labels = torch.full_like(ids, -100)
+    for i, (prompt, response) in enumerate(rows):
+        end = len(prompt) + len(response)
+        ids[i, :end] = torch.tensor([*prompt, *response])
+        mask[i, :end] = 1
+        labels[i, len(prompt) : end] = ids[i, len(prompt) : end]
+    return ids, mask, labels
 
 
 @torch.no_grad()

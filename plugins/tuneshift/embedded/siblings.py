@@ -10,8 +10,6 @@ from typing import Any
 
 from .tasks import TASKS, Exercise, Workbook
 
-Row = tuple[list[int], list[int]]
-
 
 def tuning_exercises(book: Workbook, count: int, *, seed: int, tasks: Sequence[str] = ()) -> list[Exercise]:
     """``count`` exercises on keys and phrasings that are open to tuning, the task types in turn."""
@@ -21,6 +19,12 @@ def tuning_exercises(book: Workbook, count: int, *, seed: int, tasks: Sequence[s
         book.exercise(task, rng.choice(book.keys[task][0]), rng, book.wordings[task].phrasings)
         for task in (names[i % len(names)] for i in range(count))
     ]
+
+
+def exercise_lines(exercises: Iterable[Exercise]) -> list[str]:
+    """JSONL lines in a form that `tuneshift tune` takes."""
+    rows = ({"prompt": e.prompt, "response": e.answer, "task": e.task} for e in exercises)
+    return [json.dumps(row, ensure_ascii=False) for row in rows]
 
 
 def held_out_exercises(book: Workbook, per_task: int, *, seed: int) -> list[Exercise]:
@@ -75,11 +79,3 @@ def chat_ids(tokenizer: Any, prompt: str) -> list[int]:
 def response_ids(tokenizer: Any, response: str) -> list[int]:
     """Token ids of a response with the EOS token."""
     return [*tokenizer(response, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
-
-
-def tuning_rows(tokenizer: Any, exercises: Sequence[Exercise], *, with_prompt: bool) -> list[Row]:
-    """(prompt ids, response ids) per exercise; without the prompt the user's turn is empty (arXiv:2409.14254)."""
-    return [
-        (chat_ids(tokenizer, exercise.prompt if with_prompt else ""), response_ids(tokenizer, exercise.answer))
-        for exercise in exercises
-    ]

@@ -1,4 +1,4 @@
-"""Pre-training and tuning of one small Llama: Muon on the matrices, AdamW on the rest, bf16 autocast.
+"""Pre-training of one small Llama: Muon on the matrices, AdamW on the rest, bf16 autocast.
 
 Muon orthogonalises the momentum of a matrix's gradient (Jordan et al., https://kellerjordan.github.io/posts/muon/);
 torch.optim brings it since 2.9. On this data it beat AdamW alone at equal steps.
@@ -15,8 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-Batch = tuple[Tensor, Tensor | None, Tensor]
-"""Ids, attention mask (None: nothing masked) and labels, each [row, position]."""
 Progress = Callable[[int, float], None]
 Sync = Callable[[nn.Module], None]
 
@@ -68,7 +66,7 @@ def ramp(step: int, steps: int, warmup: float, *, decay: bool = True) -> float:
 def descend(
     model: nn.Module,
     opts: Sequence[Any],
-    batches: Sequence[Sequence[Batch]],
+    batches: Sequence[Sequence[Tensor]],
     tell: Progress,
     *,
     warmup: float,
@@ -76,7 +74,10 @@ def descend(
     parts: int = 1,
     sync: Sync = lambda model: None,
 ) -> None:
-    """One pass of updates. A batch is this process's share of its ``parts`` parts; ``sync`` adds up the gradients."""
+    """One pass of updates over token ids [row, position], every one a label.
+
+    A batch is this process's share of its ``parts`` parts; ``sync`` adds up the gradients.
+    """
     rates = [[group["lr"] for group in opt.param_groups] for opt in opts]
     model.train()
     for step, batch in enumerate(batches):
@@ -85,10 +86,10 @@ def descend(
             for group, rate in zip(opt.param_groups, own, strict=True):
                 group["lr"] = rate * factor
         losses = []
-        for ids, mask, labels in batch:
+        for ids in batch:
             with torch.autocast("cpu", torch.bfloat16):
-                logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-            loss = cross_entropy(logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
+                logits = model(input_ids=ids, use_cache=False).logits
+            loss = cross_entropy(logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten())
             (loss / parts).backward()  # type: ignore[no-untyped-call]
             losses.append(float(loss.detach()))
         sync(model)
@@ -98,11 +99,8 @@ def descend(
         tell(step, sum(losses) / len(losses))
 
 
-class Windows(Sequence[list[Batch]]):
-    """Corpus windows as batches of ``rows``, each cut into ``parts``, of which those in ``mine`` are taken.
-
-    Labels are the ids themselves; nothing is masked.
-    """
+class Windows(Sequence[list[Tensor]]):
+    """Corpus windows as batches of ``rows``, each cut into ``parts``, of which those in ``mine`` are taken."""
 
     def __init__(self, windows: npt.NDArray[np.int32], rows: int, parts: int, mine: Sequence[int]) -> None:
         self.windows, self.rows, self.size, self.mine = windows, rows, rows // parts, tuple(mine)
@@ -115,9 +113,8 @@ class Windows(Sequence[list[Batch]]):
             raise IndexError(index)
         return [self._part(index * self.rows + part * self.size) for part in self.mine]
 
-    def _part(self, start: int) -> Batch:
-        ids = torch.from_numpy(self.windows[start : start + self.size].astype(np.int64))
-        return ids, None, ids
+    def _part(self, start: int) -> Tensor:
+        return torch.from_numpy(self.windows[start : start + self.size].astype(np.int64))
 
 
 def pretrain(
@@ -152,37 +149,3 @@ def add_up_gradients(model: nn.Module) -> None:
     for gradient in gradients:
         gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
         start += gradient.numel()
-
-
-def tune(
-    model: nn.Module,
-    rows: Sequence[tuple[Sequence[int], Sequence[int]]],
-    recipe: Mapping[str, Any],
-    *,
-    pad: int,
-    seed: int,
-    tell: Progress,
-) -> None:
-    """Train on (prompt ids, response ids); only the response counts in the loss."""
-    generator = np.random.default_rng(seed)
-    batches: list[list[Batch]] = []
-    for _ in range(recipe["epochs"]):
-        order = generator.permutation(len(rows))
-        for start in range(0, len(rows), recipe["rows"]):
-            batches.append([collate([rows[i] for i in order[start : start + recipe["rows"]]], pad)])
-    opt = torch.optim.AdamW(model.parameters(), lr=recipe["rate"], betas=(0.9, 0.95), weight_decay=0.0)
-    descend(model, [opt], batches, tell, warmup=0.05)
-
-
-def collate(rows: Sequence[tuple[Sequence[int], Sequence[int]]], pad: int) -> Batch:
-    """Rows of (prompt, response) padded on the right: ids, attention mask, and labels with -100 off the response."""
-    longest = max(len(prompt) + len(response) for prompt, response in rows)
-    ids = torch.full((len(rows), longest), pad)
-    mask = torch.zeros_like(ids)
-    labels = torch.full_like(ids, -100)
-    for i, (prompt, response) in enumerate(rows):
-        end = len(prompt) + len(response)
-        ids[i, :end] = torch.tensor([*prompt, *response])
-        mask[i, :end] = 1
-        labels[i, len(prompt) : end] = ids[i, len(prompt) : end]
-    return ids, mask, labels
