@@ -59,6 +59,7 @@ LAYERS = (
         "following_figures",
         "single_task",
     },
+    {"noise_floor"},
     {"comparison", "display", "figures", "figure_grid", "figure_values", "outputs"},
     {"run", "report", "deciding"},
     {"options", "findings", "console", "scheduling", "commands"},
@@ -71,7 +72,7 @@ FREE_OF_TORCH = (
     "store", "statistics", "judge", "recording", "plan", "engine", "comparison", "run", "report", "options", "console",
     "plugin", "cli", "views", "vocabulary", "word_vectors", "word_tokens", "subspaces", "verb_relations",
     "concept_shift", "concept_shares", "concept_figures", "annotators", "agreement", "chat_endpoint", "judges",
-    "following", "following_style", "following_figures", "ranking", "rules", "outputs",
+    "following", "following_style", "following_figures", "ranking", "rules", "outputs", "noise_floor", "deciding",
 )  # fmt: skip
 
 

@@ -92,6 +92,7 @@ def _plan_line(line: Line) -> str:
     return (
         f"  {task.ref.name}: {task.measure.name}{of}, {task.on}, "
         f"{progress.stored}/{progress.total} stored, {task.key.digest[:12]}"
+        + (f", again in {task.key.dtype}" if line.again else "")
     )
 
 

@@ -48,6 +48,9 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="DEVICE",
         help="cpu, cuda, cuda:1, mps or auto (default: %(default)s).",
     )
+    add("--shift-noise-floor", action="store_true",
+        help="Measure everything a second time in another dtype (bfloat16 for float32, float32 for others) and in "
+        "batches of half the size; an effect no larger than what that moves it by is not claimed.")  # fmt: skip
     add("--shift-response", default="own", choices=("own", "reference", "tuned"),
         help="Whose response importance is attributed to: each model's own (the paper's protocol, default), the prompt "
         "set's reference, or the tuned model's for both.")  # fmt: skip
@@ -136,4 +139,5 @@ def read_options(config: pytest.Config) -> Options:
         ),
         alpha=option.shift_alpha,
         rootdir=Path(config.rootpath),
+        noise_floor=option.shift_noise_floor,
     )

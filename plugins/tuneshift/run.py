@@ -16,6 +16,7 @@ from .judge import expected_outcome, load_expectations
 from .judges import IFEVAL, SIMILARITY, VERIFIER, Judge, make_judge
 from .judges_ifeval import check_ifeval
 from .measures.catalogue import ANNOTATION, ATTRIBUTION
+from .noise_floor import BATCH_SHARE, can_be_measured_again, second_pair, second_settings
 from .pairs import resolve_pairs
 from .plan import Line, Planner, Settings, Task, plan_lines, reads_weights
 from .prompts import load_prompts
@@ -53,6 +54,8 @@ class Options:
     settings: Settings
     alpha: float
     rootdir: Path
+    noise_floor: bool = False
+    """Whether everything is measured a second time, in another dtype and other batches."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +139,11 @@ class Run:
         return Planner(settings=self.options.settings)
 
     @cached_property
+    def second_planner(self) -> Planner:
+        """Needs to tasks of the second measurement."""
+        return Planner(settings=self.options.settings, batch_share=BATCH_SHARE)
+
+    @cached_property
     def engine(self) -> Engine:
         """Tasks to evidence."""
         return Engine(store=self.store, settings=self.options.settings)
@@ -187,6 +195,19 @@ class Run:
         made = (self.planner.task(target.pair, role, need, target.prompts) for role, need in finding.needs)
         return [task for task in made if task is not None]
 
+    def second_tasks(self, finding: Finding, target: Target) -> list[Task]:
+        """The tasks of a finding's second measurement; none where no noise floor is asked for or can be taken."""
+        if not self._takes_noise_floor(finding, target):
+            return []
+        pair = second_pair(target.pair, self.options.settings.dtype)
+        made = (self.second_planner.task(pair, role, need, target.prompts) for role, need in finding.needs)
+        return [task for task in made if task is not None]
+
+    def _takes_noise_floor(self, finding: Finding, target: Target) -> bool:
+        if not self.options.noise_floor or self.inapplicable(finding, target) is not None:
+            return False
+        return can_be_measured_again(finding, target.pair)
+
     def confirmatory(self, wanted: Iterable[tuple[Finding, Target]]) -> int:
         """How many claims may share the error rate: those not known to be inapplicable before anything is measured."""
         return sum(self.inapplicable(finding, target) is None for finding, target in wanted)
@@ -204,11 +225,22 @@ class Run:
 
     def plan(self, wanted: Iterable[tuple[Finding, Target]]) -> tuple[Line, ...]:
         """Every task of the wanted claims in running order, with what is stored of it."""
-        return plan_lines([t for finding, target in wanted for t in self.tasks(finding, target)], self.store)
+        claims = list(wanted)
+        first = plan_lines([t for finding, target in claims for t in self.tasks(finding, target)], self.store)
+        second = [t for finding, target in claims for t in self.second_tasks(finding, target)]
+        return first + plan_lines(second, self.store, again=True)
 
     def measure(self, wanted: Iterable[tuple[Finding, Target]]) -> None:
-        """Measure what is missing for the wanted claims. Failures stay with the claims that need the evidence."""
-        self.engine.complete([t for finding, target in wanted for t in self.tasks(finding, target)])
+        """Measure what is missing for the wanted claims. Failures stay with the claims that need the evidence.
+
+        All pairs together, so that a checkpoint that several share loads once; what is read of one pair's evidence
+        stays in memory for its tests only where there is no other pair.
+        """
+        claims = list(wanted)
+        tasks = [t for finding, target in claims for t in self.tasks(finding, target)]
+        second = [t for finding, target in claims for t in self.second_tasks(finding, target)]
+        alone = len({target.pair.name for _, target in claims}) <= 1
+        self.engine.complete([*tasks, *second], keep=alone)
 
     def claim(self, finding: Finding, target: Target, *, conclude: Callable[[dict[str, Json]], None]) -> Claim:
         """The claim of a finding on a target, at the level that it would have alone; ``deciding.decide`` shares it."""
@@ -225,7 +257,8 @@ class Run:
             prompt_set=name,
             group=target.group,
             level=1 - self.options.alpha,
-            items=self._items(finding, target),
+            items=self._items(finding, target, target.pair, self.planner),
+            second=self._second(finding, target),
             expected=expected_outcome(self._expectations[target.pair.name], finding.id, name, target.group),
             responses=(RESPONSES[mode], RESPONSES[other]),
             conclude=conclude,
@@ -263,16 +296,25 @@ class Run:
 
         return cached_agreement(make_annotator(EMBEDDING, self.planner.word_space(target.pair)))
 
-    def _items(self, finding: Finding, target: Target) -> Items:
+    def _second(self, finding: Finding, target: Target) -> tuple[Items, str] | None:
+        """Evidence of the second measurement and what is other in it, where a noise floor is taken."""
+        if not self._takes_noise_floor(finding, target):
+            return None
+        dtype = self.options.settings.dtype
+        pair = second_pair(target.pair, dtype)
+        words = second_settings(finding, target.pair, dtype, batches=target.prompts is not None)
+        return self._items(finding, target, pair, self.second_planner), words
+
+    def _items(self, finding: Finding, target: Target, pair: ModelPair, planner: Planner) -> Items:
         def items(role: str, need: str) -> Mapping[str, EvidenceItem] | None:
             if reason := self.inapplicable(finding, target):
                 raise NotApplicable(reason)
-            ref = target.pair.checkpoint(role)
+            ref = pair.checkpoint(role)
             if ref is not None and ref.evidence is not None:
                 # A finding on weights does not apply here, so there are prompts.
                 assert target.prompts is not None
                 return self._recorded_items(ref, target.prompts) if need == ATTRIBUTION.name else None
-            task = self.planner.task(target.pair, role, need, target.prompts)
+            task = planner.task(pair, role, need, target.prompts)
             return None if task is None else {i.id: i for i in self.engine.evidence(task).items}
 
         return items

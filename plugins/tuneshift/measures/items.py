@@ -18,7 +18,7 @@ from ..tokens import EncodedPrompt, display_tokens, encode, response_ids
 from .attribution import Backend, choose_backend
 from .catalogue import Take
 from .density import importance_levels
-from .generation import greedy_responses
+from .generation import FIRST_BATCH, greedy_responses
 
 Ids = npt.NDArray[np.int64]
 PRECISION_PROMPTS = 3
@@ -30,9 +30,11 @@ def generation(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Mapp
 
     ``params["rules"]``: rules of an adapter in plain form (`rules.rules_of`), under which the checkpoint responds;
     ``params["present"]``: what of the prompt its diversity rule counts, ``turn`` as the release or ``text``. The value
-    ``missing`` then names the texts of the uniform rule that are no single token here.
+    ``missing`` then names the texts of the uniform rule that are no single token here. ``params["batch"]``: batch size
+    against the usual one.
     """
     limit = int(params["max_new_tokens"])
+    batch_size = max(1, int(FIRST_BATCH * params.get("batch", 1)))
     rules = rules_of(params["rules"]) if "rules" in params else None
 
     def take(prompts: Sequence[Prompt], inputs: Sequence[EvidenceItem | None]) -> Iterator[EvidenceItem]:
@@ -52,7 +54,7 @@ def generation(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Mapp
             checkpoint,
             [encoded[i].ids for i in fitting],
             max_new_tokens=limit,
-            batch_size=None,
+            batch_size=batch_size,
             processor=adapter if rules else None,
         )
         missing = {"missing": list(adapters[0].missing)} if adapters else {}
@@ -77,9 +79,12 @@ def attribution(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Map
     Arrays: ``importance`` float32 [prompt, response]; ``offsets`` int32 [prompt, 2], characters of the user's text, -1
     for
     tokens of the chat template. Values: ``tokens``, ``response_tokens`` (display strings), ``response``, ``ended``; and
-    in half precision, for the first few prompts, ``precision_cost`` against float32.
+    in half precision, for the first few prompts, ``precision_cost`` against float32. ``params["batch"]``, where it is
+    below 1, halves the derivatives that are taken at once.
     """
     backend = choose_backend(checkpoint.model)
+    if params.get("batch", 1) < 1:
+        backend.halve()
     half = checkpoint.dtype in ("bfloat16", "float16")
     checked = 0
 

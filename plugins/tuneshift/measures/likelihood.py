@@ -70,7 +70,8 @@ def likelihood(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Mapp
     """Log-likelihoods of responses as evidence, in nats, summed over the response's tokens and its end token.
 
     ``params``: ``chat_template``, ``k`` and ``seed`` of `draws`. ``sources["population"]``: the whole prompt set, from
-    which others are drawn, a list of [id, prompt, reference, cluster].
+    which others are drawn, a list of [id, prompt, reference, cluster]. ``params["batch"]``: positions of a forward pass
+    against the usual number.
 
     Arrays, for prompt x with reference r and ``k`` others x_j with r_j: ``own`` float64 [] log p(r | x); ``others``
     float64 [k] log p(r_j | x); ``swapped`` float64 [k] log p(r | x_j); ``unconditional`` float64 [1 + k] log p(r) and
@@ -90,6 +91,7 @@ def likelihood(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Mapp
         chat_template=template,
         by_id={p.id: p for p in population},
         end=end_token(checkpoint.tokenizer, template),
+        batch_tokens=max(1, int(usual_batch_tokens(checkpoint) * params.get("batch", 1))),
     )
     unconditional: dict[Pair, float] = {}
 
@@ -125,9 +127,7 @@ def response_logprobs(
     that do not keep keys and values.
     """
     _check(checkpoint, requests)
-    budget = batch_tokens or max(
-        1, min(BATCH_TOKENS, BATCH_LOGITS // checkpoint.model.config.get_text_config().vocab_size)
-    )
+    budget = batch_tokens or usual_batch_tokens(checkpoint)
     # The longest first: what does not fit the memory shows at once.
     waiting = sorted(range(len(requests)), key=lambda i: (-len(requests[i][0]), i))
     found: dict[int, Floats] = {}
@@ -143,6 +143,11 @@ def response_logprobs(
     return [found[i] for i in range(len(requests))]
 
 
+def usual_batch_tokens(checkpoint: Checkpoint) -> int:
+    """Positions of a forward pass to start with."""
+    return max(1, min(BATCH_TOKENS, BATCH_LOGITS // int(checkpoint.model.config.get_text_config().vocab_size)))
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Texts:
     """Token ids of a population's prompts and responses, each worked out once."""
@@ -151,6 +156,7 @@ class _Texts:
     chat_template: str | None
     by_id: Mapping[str, Prompt]
     end: int | None
+    batch_tokens: int
     _contexts: dict[str | None, Ids] = field(default_factory=dict)
     _responses: dict[str, Ids] = field(default_factory=dict)
 
@@ -206,7 +212,7 @@ def _scored(texts: _Texts, pairs: Sequence[Pair]) -> dict[Pair, float]:
     for context, response in filter(texts.fits, pairs):
         by_context.setdefault(context, []).append(response)
     requests = [(texts.context(c), [texts.response(r) for r in responses]) for c, responses in by_context.items()]
-    sums = response_logprobs(texts.checkpoint, requests)
+    sums = response_logprobs(texts.checkpoint, requests, batch_tokens=texts.batch_tokens)
     return {
         (context, response): float(value)
         for (context, responses), values in zip(by_context.items(), sums, strict=True)
