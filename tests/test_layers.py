@@ -45,7 +45,7 @@ LAYERS = (
         "judges_ifeval",
         "tuning_data",
     },
-    {"plan", "judge", "views", "agreement", "tuning", "tuning_card", "tuning_recipe", "tuning_trainer"},
+    {"plan", "judge", "expectations", "expectations_update", "views", "agreement", "tuning", "tuning_card", "tuning_recipe", "tuning_trainer"},
     {
         "engine",
         "recording",
@@ -73,6 +73,7 @@ FREE_OF_TORCH = (
     "plugin", "cli", "views", "vocabulary", "word_vectors", "word_tokens", "subspaces", "verb_relations",
     "concept_shift", "concept_shares", "concept_figures", "annotators", "agreement", "chat_endpoint", "judges",
     "following", "following_style", "following_figures", "ranking", "rules", "outputs", "noise_floor", "deciding",
+    "expectations", "expectations_update",
 )  # fmt: skip
 
 

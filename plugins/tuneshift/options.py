@@ -73,6 +73,9 @@ def add_options(parser: pytest.Parser) -> None:
         "may be repeated, the first decides (default: verifier if prompts have rules, else similarity).")  # fmt: skip
     add("--shift-alpha", default=0.05, type=float, metavar="A",
         help="Error rate that all claims of the run share (default: %(default)s).")  # fmt: skip
+    add("--shift-update-expectations", action="store_true",
+        help="Rewrite the pair's expectations file from this run's outcomes, keeping comments. The run still fails "
+        "where an outcome is news; give the reasons before the next.")  # fmt: skip
     add("--shift-inconclusive", default="fail", choices=("fail", "skip", "pass"),
         help="What an inconclusive verdict does to its test (default: %(default)s).")  # fmt: skip
 
@@ -139,5 +142,6 @@ def read_options(config: pytest.Config) -> Options:
         ),
         alpha=option.shift_alpha,
         rootdir=Path(config.rootpath),
+        update_expectations=option.shift_update_expectations,
         noise_floor=option.shift_noise_floor,
     )

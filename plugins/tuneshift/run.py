@@ -11,8 +11,8 @@ from .annotators import EMBEDDING, make_annotator
 from .comparison import Claim
 from .engine import Engine
 from .errors import UsageError
+from .expectations import Place, check_not_stale, expected_outcome, load_expectations
 from .inspection import CheckpointInfo, inspect
-from .judge import expected_outcome, load_expectations
 from .judges import IFEVAL, SIMILARITY, VERIFIER, Judge, make_judge
 from .judges_ifeval import check_ifeval
 from .measures.catalogue import ANNOTATION, ATTRIBUTION
@@ -54,6 +54,8 @@ class Options:
     settings: Settings
     alpha: float
     rootdir: Path
+    update_expectations: bool = False
+    """Whether the pairs' expectations files are rewritten from the run's outcomes."""
     noise_floor: bool = False
     """Whether everything is measured a second time, in another dtype and other batches."""
 
@@ -89,10 +91,10 @@ class Target:
 
 @dataclass(kw_only=True)
 class Run:
-    """State of one run in one process. ``known_findings`` gives every finding id that an expectation may name."""
+    """State of one run in one process. ``known_findings`` gives every finding that an expectation may name."""
 
     options: Options
-    known_findings: Callable[[], Sequence[str]]
+    known_findings: Callable[[], Sequence[Finding]]
     _recorded: dict[tuple[ModelRef, str], dict[str, EvidenceItem]] = field(default_factory=dict)
     _inspected: dict[ModelRef, CheckpointInfo] = field(default_factory=dict)
 
@@ -150,15 +152,59 @@ class Run:
 
     @cached_property
     def _expectations(self) -> dict[str, tuple[Expectation, ...]]:
-        return {
-            pair.name: load_expectations(pair.expectations, self.known_findings()) if pair.expectations else ()
-            for pair in self.pairs
-        }
+        return {pair.name: self.declared(pair) for pair in self.pairs}
+
+    def declared(self, pair: ModelPair) -> tuple[Expectation, ...]:
+        """The outcomes that a pair's file declares now. Raises ExpectationError, for stale ones too.
+
+        Not for stale ones where the run rewrites the file and takes them out, nor where ``--shift-prompts`` asks other
+        prompt sets than those that the file speaks of.
+        """
+        if pair.expectations is None:
+            return ()
+        if self.options.update_expectations and not pair.expectations.exists():
+            return ()
+        found = load_expectations(pair.expectations, [finding.id for finding in self.known_findings()])
+        if found and not (self.options.update_expectations or self.options.prompts):
+            check_not_stale(found, self.places(pair), path=pair.expectations, pair=pair.name)
+        return found
+
+    def places(self, pair: ModelPair) -> list[Place]:
+        """Where the claims of a pair's complete run stand."""
+        return [
+            Place(finding.id, target.prompts.name if target.prompts else WEIGHTS, target.group)
+            for finding in self.known_findings()
+            for target in self.targets_of(finding)
+            if target.pair.name == pair.name
+        ]
+
+    def _check_update(self) -> None:
+        """Whether every pair has an expectations file of its own to rewrite. Raises UsageError."""
+        option = "--shift-update-expectations"
+        if self.options.prompts:
+            raise UsageError(
+                f"{option} rewrites what pairs declare on their own prompt sets; leave --shift-prompts out."
+            )
+        owners: dict[Path, str] = {}
+        for pair in self.pairs:
+            if pair.expectations is None:
+                raise UsageError(
+                    f"{option}: pair {pair.name} names no expectations file. Declare it in a pair file with "
+                    f'expectations = "{pair.name}.toml" under [pairs.{pair.name}]; the file need not exist yet.'
+                )
+            other = owners.setdefault(pair.expectations.resolve(), pair.name)
+            if other != pair.name:
+                raise UsageError(
+                    f"{option}: pairs {other} and {pair.name} share {pair.expectations}, which cannot say both their "
+                    "outcomes. Give each a file of its own, or choose one with --pair."
+                )
 
     def check(self) -> None:
         """Look for everything that can be wrong before weights are loaded: files, formats, architectures, tokenizers,
         prompt sets, expectations, the store. Raises the first TuneshiftError found."""
         _ = self.targets, self._expectations
+        if self.options.update_expectations:
+            self._check_update()
         make_annotator(self.options.settings.annotator)
         load_rules(self.options.settings.rules)
         for spec in self.options.settings.judges:
