@@ -2,8 +2,12 @@
 
     python docs/screenshots.py tuneshift-results/report.html OUT_FOLDER [--chromium PATH] [--height PIXELS]
 
-Writes ``NAME-{1280,390}-{light,dark}.png`` and prints each path. The whole page is in the picture: the height is that
-of the laid-out page unless ``--height`` cuts it.
+Writes ``NAME-{1280,390}-{light,dark}.png`` and prints each path and its size. The whole page is in the picture: the
+height is that of the laid-out page unless ``--height`` cuts it. Pictures are reduced to 256 colours, which a page of
+text does not miss and which halves them. Those of docs/images are of the embedded pair:
+
+    make suites
+    python docs/screenshots.py tuneshift-results/report.html docs/images --height 1000
 """
 
 from __future__ import annotations
@@ -11,9 +15,14 @@ from __future__ import annotations
 import argparse
 import re
 import shutil
+import struct
 import subprocess
 import tempfile
+import zlib
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 WIDTHS = (1280, 390)
 SCHEMES = {"light": 1, "dark": 0}
@@ -70,6 +79,87 @@ def shoot(binary: str, report: Path, out: Path, width: int, scheme: str, height:
     return picture
 
 
+def chunks(png: bytes) -> dict[bytes, bytes]:
+    """The chunks of a PNG by name, those of one name joined (ISO/IEC 15948)."""
+    found: dict[bytes, bytes] = {}
+    at = 8
+    while at < len(png):
+        (length,) = struct.unpack(">I", png[at : at + 4])
+        name = png[at + 4 : at + 8]
+        found[name] = found.get(name, b"") + png[at + 8 : at + 8 + length]
+        at += 12 + length
+    return found
+
+
+def unfiltered_row(kind: int, row: npt.NDArray[np.int64], above: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """A row [pixel, channel] of a PNG without its filter, from the row above it."""
+    if kind == 0:
+        return row
+    if kind == 2:
+        return (row + above) % 256
+    if kind == 1:
+        return np.cumsum(row, axis=0) % 256
+    done = np.zeros_like(row)
+    left, corner = np.zeros(row.shape[1], dtype=np.int64), np.zeros(row.shape[1], dtype=np.int64)
+    for k, (value, up) in enumerate(zip(row, above, strict=True)):
+        if kind == 3:
+            guess = (left + up) // 2
+        else:
+            distances = np.abs([up - corner, left - corner, left + up - 2 * corner])
+            guess = np.choose(np.argmin(distances, axis=0), [left, up, corner])
+        left = done[k] = (value + guess) % 256
+        corner = up
+    return done
+
+
+def pixels(png: bytes) -> npt.NDArray[np.int64]:
+    """The colours [row, column, channel] of an 8-bit RGB or RGBA picture."""
+    parts = chunks(png)
+    width, height, depth, colours = struct.unpack(">IIBB", parts[b"IHDR"][:10])
+    if depth != 8 or colours not in (2, 6):
+        raise SystemExit(f"Chromium wrote a picture of depth {depth} and colour type {colours}; 8-bit RGB is needed.")
+    channels = 3 if colours == 2 else 4
+    raw = np.frombuffer(zlib.decompress(parts[b"IDAT"]), dtype=np.uint8).reshape(height, 1 + width * channels)
+    rows = [np.zeros((width, channels), dtype=np.int64)]
+    for line in raw:
+        rows.append(unfiltered_row(line[0], line[1:].astype(np.int64).reshape(width, channels), rows[-1]))
+    return np.stack(rows[1:])[:, :, :3]
+
+
+def palette(parts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> list[int]:
+    """Which 256 colours to keep: the most frequent 64, then one by one the colour that the others serve worst."""
+    kept = np.argsort(-counts, kind="stable")[:64].tolist()
+    distances = np.min([((parts - parts[k]) ** 2).sum(1) for k in kept], axis=0)
+    while len(kept) < min(256, len(parts)):
+        kept.append(int(np.argmax(distances * counts)))
+        distances = np.minimum(distances, ((parts - parts[kept[-1]]) ** 2).sum(1))
+    return kept
+
+
+def reduced(picture: Path) -> None:
+    """Rewrite a picture with 256 of its colours, every other one as the nearest of them."""
+    rgb = pixels(picture.read_bytes())
+    height, width, _ = rgb.shape
+    codes = (rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]).ravel()
+    colours, places, counts = np.unique(codes, return_inverse=True, return_counts=True)
+    parts = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=1)
+    kept = parts[palette(parts, counts)]
+    nearest = np.array([np.argmin(((kept - colour) ** 2).sum(1)) for colour in parts], dtype=np.uint8)
+    lines = nearest[places].reshape(height, width)
+    body = b"".join(b"\0" + line.tobytes() for line in lines)
+    header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
+    written = [
+        (b"IHDR", header),
+        (b"PLTE", kept.astype(np.uint8).tobytes()),
+        (b"IDAT", zlib.compress(body, 9)),
+        (b"IEND", b""),
+    ]
+    picture.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in written)
+    )
+
+
 def main() -> None:
     """Read the options and take the four pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -85,7 +175,9 @@ def main() -> None:
     for width in WIDTHS:
         height = options.height or page_height(options.chromium, report, width)
         for scheme in SCHEMES:
-            print(shoot(options.chromium, report, options.out.resolve(), width, scheme, height))
+            picture = shoot(options.chromium, report, options.out.resolve(), width, scheme, height)
+            reduced(picture)
+            print(f"{picture} {picture.stat().st_size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":

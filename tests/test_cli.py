@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -78,7 +80,7 @@ def test_help_names_every_command(capsys):
         main(["--help"])
     assert stop.value.code == 0
     out = capsys.readouterr().out
-    for word in ("annotators", "outputs", "evidence", "report", "embedded", "tune", "pytest suites"):
+    for word in ("annotators", "outputs", "evidence", "report", "open", "embedded", "tune", "pytest suites"):
         assert word in out
 
 
@@ -92,3 +94,76 @@ def test_annotators_prints_the_agreement_with_the_hand_labelled_lists(capsys):
 def test_an_unknown_annotator_is_a_usage_error(capsys):
     assert main(["annotators", "--annotator", "nobody"]) == USAGE
     assert "no annotator is called 'nobody'" in capsys.readouterr().err
+
+
+def run_record(pair, folder, name="run.json"):
+    ref = {"name": "m", "fingerprint": pair * 8}
+    claim = {"finding": "x2024.one", "title": "One", "pair": pair, "prompts": "set", "group": "all", "examples": []}
+    claims = [claim | {"verdict": "not_applicable", "reason": "no ratings", "arms": [], "interval": [None, None]}]
+    return write_record(make_record({}, [{"name": pair, "base": ref, "tuned": ref}], claims), folder / name)
+
+
+def test_report_of_several_records_shows_their_pairs_side_by_side(tmp_path, capsys):
+    paths = [run_record("alpha", tmp_path, "a.json"), run_record("omega", tmp_path, "b.json")]
+    assert main(["report", *map(str, paths), "-o", str(tmp_path / "both.html")]) == OK
+    page = (tmp_path / "both.html").read_text()
+    assert "across 2 pairs" in page or "on alpha and omega" in page
+    assert '<table class="pairs">' in page
+    summary = (tmp_path / "both.md").read_text()
+    assert "| x2024.one | alpha · set |" in summary
+    assert "| x2024.one | omega · set |" in summary
+    assert capsys.readouterr().out.splitlines() == [str(tmp_path / "both.html"), str(tmp_path / "both.md")]
+
+
+def test_report_puts_the_summary_beside_it(tmp_path):
+    assert main(["report", str(run_record("alpha", tmp_path))]) == OK
+    assert "x2024.one" in (tmp_path / "summary.md").read_text()
+
+
+def test_report_does_not_write_the_summary_over_itself(tmp_path, capsys):
+    assert main(["report", str(run_record("alpha", tmp_path)), "-o", str(tmp_path / "out.md")]) == USAGE
+    assert "End it in .html" in capsys.readouterr().err
+    assert not (tmp_path / "out.md").exists()
+
+
+def test_report_takes_templates_from_a_folder_first(tmp_path, capsys):
+    record, folder = run_record("alpha", tmp_path), tmp_path / "mine"
+    assert main(["report", str(record), "--templates", str(folder)]) == USAGE
+    assert f"folder of templates {folder} is not there" in capsys.readouterr().err
+    folder.mkdir()
+    (folder / "finding.html").write_text("<p>house style: {{ finding.id }} {{ hostile }}</p>")
+    assert main(["report", str(record), "--templates", str(folder)]) == OK
+    page = (tmp_path / "report.html").read_text()
+    assert "<p>house style: x2024.one –</p>" in page
+    assert 'id="provenance"' in page
+    (folder / "finding.html").write_text("<p>{% if %}</p>")
+    assert main(["report", str(record), "--templates", str(folder)]) == USAGE
+    assert "A template fails (" in capsys.readouterr().err
+
+
+def test_open_starts_the_browser_on_the_newest_report(tmp_path, capsys, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or True)
+    monkeypatch.chdir(tmp_path)
+    assert main(["open"]) == USAGE
+    assert "There is no report at tuneshift-results" in capsys.readouterr().err
+    old, new = tmp_path / "tuneshift-results" / "report.html", tmp_path / "tuneshift-results" / "night" / "report.html"
+    for age, path in ((100, old), (0, new)):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("<!doctype html>")
+        os.utime(path, (path.stat().st_mtime - age,) * 2)
+    assert main(["open"]) == OK
+    assert capsys.readouterr().out.strip() == str(new)
+    assert opened == [new.as_uri()]
+    assert main(["open", str(old), "--print"]) == OK
+    assert capsys.readouterr().out.strip() == str(old)
+    assert len(opened) == 1
+
+
+def test_open_says_what_is_missing(tmp_path, capsys, monkeypatch):
+    assert main(["open", str(tmp_path)]) == USAGE
+    assert "no HTML file" in capsys.readouterr().err
+    monkeypatch.setattr("webbrowser.open", lambda url: False)
+    (tmp_path / "report.html").write_text("")
+    assert main(["open", str(tmp_path)]) == PROBLEMS
+    assert "No browser could be started" in capsys.readouterr().err

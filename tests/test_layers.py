@@ -60,8 +60,22 @@ LAYERS = (
         "single_task",
     },
     {"noise_floor"},
-    {"comparison", "display", "figures", "figure_grid", "figure_values", "outputs"},
-    {"run", "report", "deciding"},
+    {
+        "comparison",
+        "display",
+        "figures",
+        "figure_grid",
+        "figure_values",
+        "outputs",
+        "baseline_views",
+        "claim_views",
+        "prompt_views",
+        "value_columns",
+        "conclusion",
+        "pair_matrix",
+        "merging",
+    },
+    {"run", "report", "summary_text", "deciding"},
     {"options", "findings", "console", "scheduling", "commands"},
     {"plugin", "cli"},
 )
@@ -72,8 +86,8 @@ FREE_OF_TORCH = (
     "store", "statistics", "judge", "recording", "plan", "engine", "comparison", "run", "report", "options", "console",
     "plugin", "cli", "views", "vocabulary", "word_vectors", "word_tokens", "subspaces", "verb_relations",
     "concept_shift", "concept_shares", "concept_figures", "annotators", "agreement", "chat_endpoint", "judges",
-    "following", "following_style", "following_figures", "ranking", "rules", "outputs", "noise_floor", "deciding",
-    "expectations", "expectations_update",
+    "following", "following_style", "following_figures", "ranking", "rules", "outputs", "merging",
+    "summary_text", "noise_floor", "deciding", "expectations", "expectations_update",
 )  # fmt: skip
 
 
@@ -153,5 +167,5 @@ def test_importing_it_loads_nothing_heavy(name):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = ast.literal_eval(done.stdout)
-    allowed = {"jinja2"} if name == "report" else set()
+    allowed = {"jinja2"} if name in ("report", "summary_text") else set()
     assert set(heavy) <= allowed

@@ -45,6 +45,10 @@ def followed_or_not(score: Score, *, min_tokens: int) -> Quantity:
     return quantity
 
 
+MAP_TOKENS = 160
+"""Response tokens of an example whose levels are kept, about a hundred words."""
+
+
 @dataclass(kw_only=True)
 class Claim:
     """One finding on one pair, prompt set and group: what a test decides.
@@ -218,5 +222,8 @@ def _strip(role: str, pair: ModelPair, attribution: Attribution, score: Score) -
         "instruction": attribution.instruction.tolist(),
         "template": (~attribution.user).tolist(),
         "response": attribution.response,
+        "response_tokens": list(attribution.response_tokens[:MAP_TOKENS]),
+        # One character a response token, "a" for 10: a list of numbers would be three times as long.
+        "levels": ["".join(f"{x:x}" for x in row) for row in attribution.levels[:, :MAP_TOKENS].tolist()],
         "score": score(attribution),
     }

@@ -206,19 +206,27 @@ def write_results(
     started: float,
     exit_code: int,
     arguments: Iterable[object],
+    templates: Path | None = None,
 ) -> list[str]:
-    """Write run.json and report.html; lines that say where they lie, or why they could not be written."""
+    """Write run.json, summary.md and report.html; lines that say where they lie, or why they could not be written.
+
+    ``templates`` is a folder whose templates come before the report's own.
+    """
     from .report import write_report
+    from .summary_text import render_summary, write_summary
 
     command = shlex.join(["pytest", *map(str, arguments)])
     fields = {**_run_fields(run, claims, started), "command": command, "exit_code": exit_code}
     record = make_record(fields, run.describe(), claims)
+    lines = []
     try:
-        record_path = write_record(record, out / "run.json")
-        report_path = write_report(record, out / "report.html")
+        lines.append(f"record: {write_record(record, out / 'run.json')}")
+        lines.append(f"summary: {write_summary(record, out / 'summary.md')}")
+        lines += append_step_summary(render_summary(record))
+        lines.append(f"report: {write_report(record, out / 'report.html', templates)}")
     except (TuneshiftError, OSError) as error:
-        return [f"tuneshift: {error}"]
-    return [f"record: {record_path}", f"report: {report_path}"]
+        lines.append(f"tuneshift: {error}")
+    return lines
 
 
 def _run_fields(run: Run, claims: Sequence[Mapping[str, Json]], started: float) -> dict[str, Json]:

@@ -64,7 +64,7 @@ def number(value: Json, places: int | None = None) -> str:
 
 def estimate(effect: Json, interval: Json) -> str:
     """``effect [low, high]``, all to the places that the uncertainty or the effect, whichever is larger, calls for."""
-    low, high = (finite(bound) for bound in interval) if interval else (None, None)
+    low, high = map(finite, interval) if isinstance(interval, list | tuple) and len(interval) == 2 else (None, None)
     center = finite(effect)
     sizes = [abs(center)] if center is not None else []
     if low is None or high is None:
@@ -134,12 +134,16 @@ def token_text(text: str) -> str:
 
 
 def linked(text: Json) -> Markup:
-    """Text in which every arXiv id links to its abstract; the rest escaped."""
-    parts = re.split(r"(arXiv:\d{4}\.\d{4,5}(?:v\d+)?)", visible(str(text)) if text else MISSING)
-    link = '<a href="https://arxiv.org/abs/{}" rel="noreferrer">{}</a>'
+    """Text in which every arXiv id links to its abstract and `names` are set as code; the rest escaped."""
+    parts = re.split(r"(arXiv:\d{4}\.\d{4,5}(?:v\d+)?|`[^`\n]{1,80}`)", visible(str(text)) if text else MISSING)
+    link = Markup('<a href="https://arxiv.org/abs/{}" rel="noreferrer">{}</a>')
     return Markup("").join(
-        Markup(link).format(part.removeprefix("arXiv:"), part) if part.startswith("arXiv:") else escape(part)
-        for part in parts
+        escape(part)
+        if k % 2 == 0
+        else link.format(part.removeprefix("arXiv:"), part)
+        if part.startswith("arXiv:")
+        else Markup("<code>{}</code>").format(part[1:-1])
+        for k, part in enumerate(parts)
     )
 
 
@@ -207,11 +211,24 @@ def histogram(values: Sequence[float], scale: Axis, bins: float) -> dict[str, An
     """A histogram with edges at multiples of ``bins``, 0 among them, as one SVG path in a 100 by 100 box."""
     counts = Counter(math.floor(x / bins + 1e-9) for x in values)
     peak = max(counts.values(), default=1)
-    path = "".join(
-        f"M{scale.at(k * bins):g} 100V{100 - 100 * c / peak:.1f}H{scale.at((k + 1) * bins):g}V100z"
-        for k, c in sorted(counts.items())
-    )
+    path = "".join(_run_path(counts, run, scale, bins, peak) for run in _neighbours(sorted(counts)))
     return {"path": path, "peak": peak, "rug": [scale.at(x) for x in values] if len(values) <= 40 else []}
+
+
+def _neighbours(bars: Sequence[int]) -> list[list[int]]:
+    """Numbers of bars gathered where they touch, so that one outline holds them."""
+    runs: list[list[int]] = []
+    for k in bars:
+        if runs and runs[-1][-1] == k - 1:
+            runs[-1].append(k)
+        else:
+            runs.append([k])
+    return runs
+
+
+def _run_path(counts: Counter[int], run: Sequence[int], scale: Axis, bins: float, peak: int) -> str:
+    steps = (f"V{100 - 100 * counts[k] / peak:.1f}H{round(scale.at((k + 1) * bins), 1):g}" for k in run)
+    return f"M{round(scale.at(run[0] * bins), 1):g} 100{''.join(steps)}V100z"
 
 
 def padded(scale: Axis, bins: float) -> Axis:

@@ -178,6 +178,12 @@ def picture(steps: Sequence[Sequence[int | None]]) -> str:
     return "data:image/png;base64," + base64.b64encode(png(lines, colours)).decode()
 
 
+def heat_picture(levels: Sequence[Sequence[int]]) -> str:
+    """Levels 0..10 as a PNG in a data URI: one colour in rising opacity on transparent ground."""
+    colours = [(*PICTURE[-1], round(255 * level / 10)) for level in range(11)]
+    return "data:image/png;base64," + base64.b64encode(png([bytes(line) for line in levels], colours)).decode()
+
+
 def png(lines: Sequence[bytes], colours: Sequence[tuple[int, int, int, int]]) -> bytes:
     """A PNG (ISO/IEC 15948) of indices into RGBA colours, one byte a pixel."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from .display import MISSING, TOKEN_LIMIT, Axis, axis, number
@@ -23,6 +23,9 @@ PAGE_NOTES = 200_000
 """Characters of all notes of a page with their markup, shared out evenly over its grids."""
 DOT_ROWS = 60
 WORD_ROWS = 100
+PAGE_WORD_ROWS = 300
+WORD_ROWS_LEAST = 4
+"""Rows of all tables of words of a page, of the largest and, where they share the page, of the smallest."""
 WORDS = 30
 SERIES = 8
 """Lines that dashes, markers and colours tell apart."""
@@ -30,28 +33,40 @@ CURVE_HEIGHT = 240
 """Pixels; so is the height of a curve's label, 15."""
 
 
-def note_budget(claims: Iterable[Mapping[str, Json]]) -> int:
-    """Characters that the notes of each grid of a page may take, so that many pairs make no heavier page than one."""
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What one figure may take of a page, so that many pairs make no much heavier page than one.
+
+    ``notes``: characters of a grid's notes with their markup; ``word_rows``: rows of a table of words.
+    """
+
+    notes: int = PAGE_NOTES
+    word_rows: int = WORD_ROWS
+
+
+def page_budget(claims: Iterable[Mapping[str, Json]]) -> Budget:
+    """The page's notes and rows of words, shared out evenly over its grids with notes and its tables of words."""
     held = (claim.get("figures") for claim in claims)
     listed_ones = [figure for figures in held if isinstance(figures, list | tuple) for figure in figures]
-    noted = [figure for figure in listed_ones if isinstance(figure, Mapping) and figure.get("notes")]
-    return PAGE_NOTES // max(1, len(noted))
+    known = [figure for figure in listed_ones if isinstance(figure, Mapping)]
+    noted = sum(bool(figure.get("notes")) for figure in known)
+    worded = sum(figure.get("kind") == "words" for figure in known)
+    rows = max(WORD_ROWS_LEAST, PAGE_WORD_ROWS // max(1, worded))
+    return Budget(notes=PAGE_NOTES // max(1, noted), word_rows=min(WORD_ROWS, rows))
 
 
-def figure_views(figures: Json, notes: int = PAGE_NOTES) -> list[View]:
-    """The figures of a claim as their templates show them; one that cannot be shown has ``kind`` "" and a ``reason``.
-
-    ``notes`` is the number of characters that the notes of each grid may take.
-    """
+def figure_views(figures: Json, budget: Budget | None = None) -> list[View]:
+    """The figures of a claim as their templates show them; one that cannot be has ``kind`` "" and a ``reason``."""
+    budget = budget or Budget()
     if figures is None:
         return []
     if not isinstance(figures, list | tuple):
         return [{"kind": "", "title": "", "reason": f"figures is {described(figures)}; a list is needed"}]
     layouts: dict[str, Layout] = {
-        "grid": partial(grid, notes_left=notes),
+        "grid": partial(grid, notes_left=budget.notes),
         "dots": dots,
         "curves": curves,
-        "words": words,
+        "words": partial(words, row_limit=budget.word_rows),
     }
     return [figure_view(figure, place, layouts) for place, figure in enumerate(figures, start=1)]
 
@@ -241,7 +256,7 @@ def curve_line(one: View, k: int, x: Sequence[float], across: Axis, up: Axis) ->
     """One series: its line broken where a value is missing, its band, its markers and where it ends."""
 
     def place(at: int, values: Sequence[float]) -> str:
-        return f"{across.at(x[at]):g} {100 - up.at(values[at]):.2f}"
+        return f"{round(across.at(x[at]), 1):g} {100 - up.at(values[at]):.1f}"
 
     values, low, high = one["values"], one["low"], one["high"]
     stretches = runs([v is not None for v in values])
@@ -289,13 +304,13 @@ def curve_summary(one: View) -> str:
 # Words: a table whose cells may be lists of words
 
 
-def words(figure: Mapping[str, Json]) -> View:
+def words(figure: Mapping[str, Json], row_limit: int = WORD_ROWS) -> View:
     """The table's heads and its first rows; a list becomes its first words and the number of the others."""
     heads = [label(head) for head in listed(figure, "columns")]
     rows = matrix(figure, "rows", len(listed(figure, "rows")), len(heads))
     if not heads or not rows:
         raise ValueError("it has no columns or no rows")
-    table = [[word_cell(cell) for cell in row] for row in rows[:WORD_ROWS]]
+    table = [[word_cell(cell) for cell in row] for row in rows[:row_limit]]
     numeric = [k > 0 and all(row[k]["kind"] == "number" for row in table) for k in range(len(heads))]
     return {"heads": heads, "numeric": numeric, "table": table, "hidden": len(rows) - len(table)}
 

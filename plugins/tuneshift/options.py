@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .files import cache_folder
-from .resources import data_folder
+from .resources import checked_templates, data_folder
 
 if TYPE_CHECKING:
     import pytest
@@ -37,7 +37,9 @@ def add_options(parser: pytest.Parser) -> None:
         help="Prompt set (JSONL file or name of a shipped one) instead of the pair's; may be repeated.")  # fmt: skip
     add("--shift-plan", action="store_true", help="Print what would be measured and what is stored; load no weights.")
     add("--shift-out", default="tuneshift-results", metavar="DIR",
-        help="Where run.json and report.html go (default: %(default)s).")  # fmt: skip
+        help="Where run.json, summary.md and report.html go (default: %(default)s).")  # fmt: skip
+    add("--shift-templates", metavar="DIR",
+        help="Folder of Jinja templates that come before the report's own of the same name.")  # fmt: skip
     add("--shift-store", metavar="DIR",
         help=f"Evidence store (default: ${STORE_VARIABLE}, else the user's cache folder).")  # fmt: skip
     add("--shift-dtype", default="float32", choices=("float32", "bfloat16", "float16", "float64"),
@@ -108,6 +110,12 @@ def default_store() -> Path:
     return cache_folder() / "evidence"
 
 
+def templates_folder(config: pytest.Config) -> Path | None:
+    """The folder of ``--shift-templates``; None without. Raises UsageError where it is no folder."""
+    named = config.option.shift_templates
+    return None if named is None else checked_templates(Path(named).expanduser())
+
+
 def read_options(config: pytest.Config) -> Options:
     """What was asked for, checked. Raises UsageError."""
     from .errors import UsageError
@@ -120,6 +128,7 @@ def read_options(config: pytest.Config) -> Options:
         raise UsageError(f"--shift-alpha is {option.shift_alpha}; it is an error rate, between 0 and 1 (0.05).")
     if option.shift_max_new_tokens is not None and option.shift_max_new_tokens < 1:
         raise UsageError(f"--shift-max-new-tokens is {option.shift_max_new_tokens}; a response needs at least 1.")
+    templates_folder(config)  # a mistake here should not cost a run
     store = Path(option.shift_store).expanduser() if option.shift_store else default_store()
     return Options(
         base=option.base,

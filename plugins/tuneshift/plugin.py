@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from .errors import TuneshiftError
-from .options import add_options, asks_for_suites, read_options
+from .options import add_options, asks_for_suites, read_options, templates_folder
 
 if TYPE_CHECKING:
     import execnet
@@ -220,7 +220,7 @@ class _Collector:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Write run.json and the report."""
+    """Write run.json, the summary and the report."""
     config = session.config
     claims = config.stash[CLAIMS]
     if _is_worker(config) or not claims:
@@ -238,6 +238,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         started=config.stash[STARTED],
         exit_code=int(exitstatus),
         arguments=config.invocation_params.args,
+        templates=templates_folder(config),
     )
     config.stash[WRITTEN] += updated
 

@@ -22,3 +22,14 @@ def data_folder(package: str) -> Path:
 def fixture(relative: str) -> Path:
     """Path of a file or folder below ``fixtures``, whether or not it exists."""
     return data_folder("fixtures") / relative
+
+
+def checked_templates(folder: Path) -> Path:
+    """A user's folder of report templates. Raises UsageError where it is not there, or no folder."""
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "is not there"
+        raise UsageError(
+            f"The folder of templates {folder} {what}. Name a folder whose templates are called like those in "
+            f"{data_folder('reports') / 'templates'}; what it lacks is taken from there."
+        )
+    return folder

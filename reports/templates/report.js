@@ -48,7 +48,7 @@
     if (typeof a !== typeof b) return typeof a === "number" ? -1 : 1;
     return typeof a === "number" ? a - b : words.compare(a, b);
   };
-  for (const table of document.querySelectorAll("table.sortable")) {
+  const sortable = (table) => {
     [...table.tHead.rows[0].cells].forEach((head, k) => {
       const sort = document.createElement("button");
       sort.type = "button";
@@ -63,6 +63,104 @@
         table.tBodies[0].append(...rows.map((pair) => pair[1]));
       });
     });
+  };
+  for (const table of document.querySelectorAll("table.sortable")) sortable(table);
+
+  // Elements from text alone: nothing here ever reads markup.
+  const make = (tag, text, attributes = {}) => {
+    const made = document.createElement(tag);
+    if (text !== null) made.textContent = text;
+    for (const [name, given] of Object.entries(attributes)) made.setAttribute(name, given);
+    return made;
+  };
+  const tableOf = (caption, heads, rows) => {
+    const table = make("table", null, { class: "sortable" });
+    const head = make("tr", null);
+    heads.forEach((text, k) => head.append(make("th", text, k ? { scope: "col", class: "num" } : { scope: "col" })));
+    const body = make("tbody", null);
+    for (const cells of rows) {
+      const row = make("tr", null);
+      cells.forEach((text, k) => row.append(k ? make("td", text) : make("th", text, { scope: "row" })));
+      body.append(row);
+    }
+    const top = make("thead", null);
+    top.append(head);
+    table.append(make("caption", caption), top, body);
+    return table;
+  };
+
+  // The page's block of values: read when it is first asked for.
+  let block = null;
+  const values = () => (block ??= JSON.parse(document.getElementById("values").textContent));
+  const shown = (x) => {
+    if (typeof x !== "number") return "\u2013";
+    const size = Math.abs(x);
+    const text = x && (size < 1e-4 || size >= 1e6) ? x.toExponential(2) : Number.isInteger(x) ? String(x) : x.toPrecision(size >= 1e3 ? 4 : 3);
+    return text.replaceAll("-", "\u2212");
+  };
+  const read = (claim) => claim.arms.map(([label, ids, x]) => {
+    const held = new Map();
+    values().ids[ids].forEach((id, k) => held.set(id, values().x[x][k]));
+    return { label, held };
+  });
+  const pairedIn = (arms) => arms.length === 2 && arms[0].held.size === arms[1].held.size && [...arms[0].held.keys()].every((id) => arms[1].held.has(id));
+  const difference = (arms, id) => shown(arms[1].held.get(id) - arms[0].held.get(id));
+
+  // A claim's table of values: the extremes are in the page, the whole is made when the table is opened.
+  const whole = (part) => {
+    const claim = values().claims[part.dataset.claim];
+    if (!claim || part.dataset.whole) return;
+    part.dataset.whole = "yes";
+    const arms = read(claim);
+    const both = pairedIn(arms);
+    const ids = [...new Set(arms.flatMap((arm) => [...arm.held.keys()]))];
+    const heads = [claim.one[0].toUpperCase() + claim.one.slice(1), ...arms.map((arm) => arm.label), ...(both ? ["difference"] : [])];
+    const rows = ids.map((id) => [id, ...arms.map((arm) => shown(arm.held.get(id))), ...(both ? [difference(arms, id)] : [])]);
+    const box = part.querySelector(".scroll");
+    const table = tableOf(`All ${ids.length}`, heads, rows);
+    sortable(table);
+    box.replaceChildren(table);
+    if (ids.length <= 12) return;
+    const field = make("input", null, { type: "search", autocomplete: "off" });
+    const label = make("label", `Show each ${claim.one} with `);
+    label.append(field);
+    const line = make("p", null, { class: "filter" });
+    line.append(label);
+    box.before(line);
+    field.addEventListener("input", () => {
+      const wanted = field.value.toLowerCase();
+      for (const row of table.tBodies[0].rows) row.hidden = !row.cells[0].textContent.toLowerCase().includes(wanted);
+    });
+  };
+  for (const part of document.querySelectorAll("details.values")) {
+    part.addEventListener("toggle", () => { if (part.open) whole(part); });
+  }
+
+  // One item in every claim: its list is filled when the reader comes to it.
+  const lookup = document.getElementById("lookup");
+  if (lookup && document.querySelector("details.values")) {
+    const [field, list, out] = ["item", "items", "item-values"].map((id) => document.getElementById(id));
+    lookup.hidden = false;
+    field.addEventListener("focus", () => {
+      if (list.childElementCount) return;
+      const ids = [...new Set(values().ids.flat())].sort(words.compare);
+      list.append(...ids.slice(0, 2000).map((id) => make("option", null, { value: id })));
+    });
+    field.addEventListener("input", () => {
+      const rows = [];
+      for (const claim of field.value ? Object.values(values().claims) : []) {
+        const arms = read(claim);
+        const found = arms.filter((arm) => arm.held.has(field.value));
+        if (!found.length) continue;
+        const told = found.map((arm) => `${arm.label} ${shown(arm.held.get(field.value))}`).join(", ");
+        rows.push([claim.name, claim.place.join(" \u00b7 "), told, pairedIn(arms) ? difference(arms, field.value) : "\u2013"]);
+      }
+      const table = tableOf(`Values of ${field.value}`, ["Finding", "On", "Values", "Difference"], rows);
+      table.classList.add("looked-up");
+      sortable(table);
+      const none = field.value ? "No claim has an item of this name." : "";
+      out.replaceChildren(...(rows.length ? [table] : [make("p", none, { class: "note" })]));
+    });
   }
 
   // A map tells the cell under the pointer, or the one that arrow keys reached; the tables behind it know the values.
@@ -76,7 +174,19 @@
     cursor.className = "cursor";
     const hint = "Point at a cell, or reach the map with Tab and move with the arrow keys.";
     let [r, c] = [-1, -1];
+    const labels = map.dataset.labels ? JSON.parse(map.dataset.labels) : null;
+    let pixels = null;
+    // A map of levels holds them as the opacity of its picture, a pixel a cell.
+    const level = () => {
+      if (!pixels) {
+        const canvas = Object.assign(document.createElement("canvas"), { width: columns, height: rows });
+        pixels = canvas.getContext("2d", { willReadFrequently: true });
+        pixels.drawImage(plane.querySelector("img"), 0, 0, columns, rows);
+      }
+      return Math.round(pixels.getImageData(c, r, 1, 1).data[3] / 25.5);
+    };
     const texts = () => {
+      if (labels) return [labels[0][r], labels[1][c], `level ${level()} of 10`, ""];
       const row = listed.get(r * columns + c);
       const told = row ? [...row.cells].map((cell) => cell.textContent) : ["", "", "", "cut" in map.dataset ? "If it has a note, the run record holds it" : ""];
       if (!matrix) return row ? told : [`${r + 1} of ${rows}`, `${c + 1} of ${columns}`, "not among the listed", ""];

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tuneshift.cli import main
@@ -18,11 +20,18 @@ def test_one_where_a_claim_fails(suites):
 
 
 def test_two_where_the_user_interrupts(suites, pytester, monkeypatch):
-    def interrupt(*given, **more):
-        raise KeyboardInterrupt
+    pytester.makepyfile(
+        interrupter="""
+        from tuneshift.run import Run
 
-    monkeypatch.setattr("tuneshift.run.Run.measure", interrupt)
-    assert suites("-k", DENSITY).ret == 2
+        def interrupt(*given):
+            raise KeyboardInterrupt
+
+        Run.measure = interrupt
+        """
+    )
+    monkeypatch.setenv("PYTHONPATH", str(pytester.path), prepend=os.pathsep)
+    assert suites("-k", DENSITY, "-p", "interrupter", new_process=True).ret == 2
 
 
 def test_four_where_the_input_is_at_fault(suites, tiny_base):
@@ -34,9 +43,9 @@ def test_five_where_no_test_is_selected(suites):
 
 
 def test_the_command_gives_zero_one_two_and_four(tmp_path, capsys):
-    assert main(["store", "list", "--store", str(tmp_path)]) == 0
+    assert main(["evidence", "ls", "--store", str(tmp_path)]) == 0
     assert main(["report", str(tmp_path / "absent.json")]) == 1
     with pytest.raises(SystemExit) as caught:
         main(["no-such-command"])
     assert caught.value.code == 2
-    assert main(["store", "list", "--store", str(tmp_path / "absent")]) == 4
+    assert main(["evidence", "ls", "--store", str(tmp_path / "absent")]) == 4
