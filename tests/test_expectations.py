@@ -164,7 +164,8 @@ def test_what_is_reproduced_now_goes_and_comments_stay(tmp_path: Path) -> None:
 
 def test_outcomes_that_differ_by_group_get_entries_of_their_own(tmp_path: Path) -> None:
     _, found = after_update(tmp_path, both(NAMES[0], "reproduced", "contradicted"))
-    assert [(e.verdict, e.group, e.reason) for e in found if e.finding == NAMES[0]][0] == ("contradicted", None, "old")
+    first = next(e for e in found if e.finding == NAMES[0])
+    assert (first.verdict, first.group, first.reason) == ("contradicted", None, "old")
     _, found = after_update(tmp_path, both(NAMES[0], "reproduced", "inconclusive"))
     assert [(e.verdict, e.group) for e in found if e.finding == NAMES[0]] == [("inconclusive", "after")]
 

@@ -45,7 +45,8 @@ LAYERS = (
         "judges_ifeval",
         "tuning_data",
     },
-    {"plan", "judge", "expectations", "expectations_update", "views", "agreement", "tuning", "tuning_card", "tuning_recipe", "tuning_trainer"},
+    {"expectations", "expectations_update"},
+    {"plan", "judge", "views", "agreement", "tuning", "tuning_card", "tuning_recipe", "tuning_trainer"},
     {
         "engine",
         "recording",
