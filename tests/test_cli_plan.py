@@ -86,8 +86,8 @@ def test_other_decisions_assume_no_effect(capsys):
 
 def claim(finding, **fields):
     given = {
-        "finding": finding, "pair": "pair", "prompts": "set", "group": "all", "items": "prompts", "direction": "greater",
-        "sesoi": 0.05, "standard_error": 0.05, "n": 100, "clusters": 50, "examples": [],
+        "finding": finding, "pair": "pair", "prompts": "set", "group": "all", "items": "prompts",
+        "direction": "greater", "sesoi": 0.05, "standard_error": 0.05, "n": 100, "clusters": 50, "examples": [],
     }  # fmt: skip
     return {**given, **fields}
 

@@ -122,15 +122,15 @@ def test_a_run_against_itself_and_what_was_not_seen():
 
 def test_runs_of_other_items_are_refused():
     old, new = simulated(np.random.default_rng(6), 40)
+    short = Arm(label="followed", ids=new[1].ids[1:], values=new[1].values[1:])
     with pytest.raises(ValueError, match="only one has"):
-        short = Arm(label="followed", ids=new[1].ids[1:], values=new[1].values[1:])
         two_sample_change(old, (new[0], short), clusters=None, level=0.95)
     with pytest.raises(ValueError, match="lie in them twice"):
         two_sample_change((old[0], old[0]), new, clusters=None, level=0.95)
     with pytest.raises(ValueError, match="no cluster is given"):
         two_sample_change(old, new, clusters={}, level=0.95)
+    bad = Arm(label="followed", ids=new[1].ids, values=np.full(len(new[1].ids), np.nan))
     with pytest.raises(ValueError, match="not finite"):
-        bad = Arm(label="followed", ids=new[1].ids, values=np.full(len(new[1].ids), np.nan))
         two_sample_change(old, (new[0], bad), clusters=None, level=0.95)
     with pytest.raises(ValueError, match="coverage"):
         two_sample_change(old, new, clusters=None, level=95)

@@ -250,3 +250,23 @@ def test_a_small_model_is_measured_on_one_thread_and_the_users_count_comes_back(
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_with_many_pairs_no_more_than_one_checkpoints_evidence_is_in_memory(counting, tmp_path, monkeypatch):
+    tasks = [task(name, "a") for name in ("one", "two", "three", "four")]
+    engine(tmp_path).complete(tasks)
+    warm, most = engine(tmp_path), [0]
+    whole = Engine._whole
+
+    def watched(self, asked):
+        found = whole(self, asked)
+        most[0] = max(most[0], len(self._read))
+        return found
+
+    monkeypatch.setattr(Engine, "_whole", watched)
+    warm.complete(tasks, keep=False)
+    assert most == [1]
+    assert not warm._read
+    assert len(counting.loads) == 4
+    warm.complete(tasks)
+    assert most == [4]

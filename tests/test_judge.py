@@ -1,25 +1,22 @@
-"""The verdict rule as theorems, the shared level, and expectation files with everything that can be wrong in them."""
+"""The verdict rule as theorems, and the error rate at which a verdict turns."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from tuneshift.errors import ExpectationError
 from tuneshift.intervals import NoIntervals, StudentT, TwoOneSided
-from tuneshift.judge import deciding_error, expected_outcome, judge, load_expectations
-from tuneshift.records import Arm, Expectation, Finding, Outcome, Statistic
+from tuneshift.judge import deciding_error, judge
+from tuneshift.records import Arm, Finding, Outcome, Statistic
 from tuneshift.statistics import paired_difference
 
 Direction = Literal["greater", "less", "equivalent"]
 DIRECTIONS: tuple[Direction, ...] = ("greater", "less", "equivalent")
-NAMES = ("wu2023.instruction_density_rises", "wu2023.density_marks_followed", "wu2023.prompt_middle_recovers")
 
 
 def finding(direction: Direction, sesoi: float) -> Finding:
@@ -193,80 +190,3 @@ def test_deciding_error_of_a_t_interval_is_the_two_sided_p_against_the_sesoi() -
 
 def test_without_intervals_nothing_is_decided_at_any_rate() -> None:
     assert deciding_error(finding("greater", 0.05), NoIntervals()) is None
-
-
-def declared(verdict: Outcome, *, group: str | None = None, prompts: str | None = None) -> Expectation:
-    return Expectation(finding=NAMES[0], verdict=verdict, reason="because", group=group, prompts=prompts)
-
-
-def test_the_most_specific_declaration_counts() -> None:
-    everywhere = declared(Outcome.CONTRADICTED)
-    on_set = declared(Outcome.INCONCLUSIVE, prompts="general")
-    in_group = declared(Outcome.REPRODUCED, group="after")
-    both = declared(Outcome.NOT_APPLICABLE, group="after", prompts="general")
-    for order in ((everywhere, on_set, in_group, both), (both, in_group, on_set, everywhere)):
-        assert expected_outcome(order, NAMES[0], "general", "after") is both
-        assert expected_outcome(order, NAMES[0], "other", "after") is in_group
-        assert expected_outcome(order, NAMES[0], "general", "before") is on_set
-        assert expected_outcome(order, NAMES[0], "other", "before") is everywhere
-        assert expected_outcome(order, NAMES[1], "general", "after") is None
-    assert expected_outcome((on_set, in_group), NAMES[0], "general", "after") is in_group
-    assert expected_outcome((), NAMES[0], "general", "after") is None
-
-
-def written(folder: Path, text: str) -> Path:
-    path = folder / "expected.toml"
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-GOOD = f'[[expect]]\nfinding = "{NAMES[0]}"\nverdict = "contradicted"\nreason = "too small a model"\n'
-
-
-def test_a_file_of_expectations(tmp_path: Path) -> None:
-    text = f"# known\n{GOOD}\n{GOOD}group = 'after'\nprompts = 'general'\n"
-    assert load_expectations(written(tmp_path, text), NAMES) == (
-        Expectation(finding=NAMES[0], verdict=Outcome.CONTRADICTED, reason="too small a model"),
-        Expectation(
-            finding=NAMES[0], verdict=Outcome.CONTRADICTED, reason="too small a model", group="after", prompts="general"
-        ),
-    )
-    assert load_expectations(written(tmp_path, "# nothing yet\n"), NAMES) == ()
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("[[expect]\n", ["expected.toml is not TOML", "line 1"]),
-        ("[[expects]]\n", ["unknown table 'expects'"]),
-        ("[expect]\nfinding = 'x'\n", ["two brackets"]),
-        ("expect = ['x']\n", ["[[expect]] 1 is not a table"]),
-        (
-            GOOD.replace("density_rises", "density_rise"),
-            ["did you mean 'wu2023.instruction_density_rises'?", "known: "],
-        ),
-        (GOOD.replace("finding", "findng"), ["unknown key 'findng'", "did you mean 'finding'?"]),
-        (GOOD.replace("contradicted", "contradict"), ["'contradict' is no verdict", "did you mean 'contradicted'?"]),
-        (GOOD.replace("too small a model", " "), ["reason is ' '", "not empty"]),
-        (GOOD.replace('reason = "too small a model"', ""), ["reason is missing"]),
-        (GOOD + "group = 3\n", ["group is 3"]),
-        (GOOD + GOOD, ["declared twice"]),
-        (GOOD + GOOD.replace("verdict", "verdic"), ["[[expect]] 2"]),
-    ],
-)
-def test_what_is_wrong_in_a_file_is_said(tmp_path: Path, text: str, words: list[str]) -> None:
-    path = written(tmp_path, text)
-    with pytest.raises(ExpectationError) as caught:
-        load_expectations(path, NAMES)
-    for word in ["expected.toml", *words]:
-        assert word in str(caught.value)
-
-
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ExpectationError, match=r"absent\.toml cannot be read: No such file"):
-        load_expectations(tmp_path / "absent.toml", NAMES)
-    with pytest.raises(ExpectationError, match="cannot be read: Is a directory"):
-        load_expectations(tmp_path, NAMES)
-    (tmp_path / "latin.toml").write_bytes(b"# \xe9\n")
-    with pytest.raises(ExpectationError, match="is not TOML"):
-        load_expectations(tmp_path / "latin.toml", NAMES)

@@ -50,6 +50,7 @@ LAYERS = (
         "judges_ifeval",
         "tuning_data",
     },
+    {"expectations", "expectations_update"},
     {
         "effect_change",
         "planning",
@@ -76,6 +77,7 @@ LAYERS = (
         "following_figures",
         "single_task",
     },
+    {"noise_floor"},
     {
         "comparison",
         "display",
@@ -107,6 +109,7 @@ FREE_OF_TORCH = (
     "following", "following_style", "following_figures", "ranking", "rules", "outputs", "doctor",
     "doctor_checkpoints", "clustered", "effect_change", "multiplicity", "permutation", "planning", "power",
     "sequential", "shares", "intervals", "deciding", "merging", "summary_text",
+    "noise_floor", "expectations", "expectations_update",
 )  # fmt: skip
 
 

@@ -170,7 +170,6 @@ def test_a_pair_without_prompts_gets_the_shipped_set(folder: Path) -> None:
         ('base = "base"\ntuned = "tuned"\nprompts = [{ groups = {} }]', "has a 'path'"),
         ('base = "base"\ntuned = "tuned"\nprompts = [{ path = "g", group = {} }]', "did you mean 'groups'?"),
         ('base = "base"\ntuned = "tuned"\nprompts = [{ path = "g", groups = { a = 1 } }]', "groups, 'a': a string"),
-        ('base = "base"\ntuned = "tuned"\nexpectations = "no.toml"', "expectations file 'no.toml' does not exist"),
         ('base = "base"\ntuned = "tuned"\nratings = 2', "ratings: a string is wanted, got integer 2"),
     ],
 )

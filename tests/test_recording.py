@@ -155,3 +155,20 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RecordError, match="cannot be written"):
         write_record(make_record({}, [], []), tmp_path / "file" / "run.json")
+
+
+def test_junit_properties_hold_what_the_run_decided_by():
+    from test_deciding import CLAIMS
+
+    from tuneshift.deciding import decide
+    from tuneshift.recording import flat_properties
+
+    claim = decide(CLAIMS, 0.05)[0] | {
+        "noise_floor": {"floor": 0.02, "effect": 0.1, "settings": "bfloat16 instead of float32"},
+        "comparison": {"outcome": "held"},
+    }
+    flat = dict(flat_properties(claim))
+    for name in ("p_decides", "adjusted_p", "q"):
+        assert flat[f"tuneshift.{name}"] == claim[name] is not None
+    assert flat["tuneshift.noise_floor"] == 0.02
+    assert flat["tuneshift.comparison"] == "held"

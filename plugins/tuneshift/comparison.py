@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from .agreement import agreement_figure
 from .judge import judge
 from .judges import Judge
 from .measures.density import Attribution
+from .noise_floor import noise_floor
 from .recording import brief, claim_record, plain
 from .records import NOTHING, Arm, Expectation, Finding, Json, ModelPair, Outcome, Prompt, Statistic, Verdict
 from .statistics import paired_difference, two_sample_difference
@@ -61,6 +63,8 @@ class Claim:
     group: str
     level: float
     items: Items
+    second: tuple[Items, str] | None = None
+    """Evidence of a second measurement, for the noise floor, and what is other in it, in words."""
     expected: Expectation | None
     responses: tuple[str, str]
     """The deciding kind of response and the other kind, in words."""
@@ -127,12 +131,21 @@ class Claim:
                 level=self.level,
                 expected=self.expected,
                 left_out=left_out,
+                noise_floor=self._noise_floor(quantity, statistic),
                 sensitivity=self._sensitivity(quantity, readings) if applicable else [],
                 secondary=[brief(name, q(self.view)) for name, q in secondary.items()] if applicable else [],
                 examples=self._examples(strips) if applicable and strips is not None else [],
                 figures=drawn,
             )
         )
+
+    def _noise_floor(self, quantity: Quantity, statistic: Statistic | None) -> Mapping[str, Json] | None:
+        """How far the effect moves in the second measurement; None where there is none, or nothing to compare."""
+        if self.second is None or statistic is None or not math.isfinite(statistic.effect):
+            return None
+        items, settings = self.second
+        again = View(pair=self.pair, prompts=self.prompts, items=items, level=self.level, seed=self.seed)
+        return noise_floor(statistic.effect, quantity, again, settings)
 
     @property
     def _attributes(self) -> bool:

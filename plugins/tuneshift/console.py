@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from .engine import versions
 from .errors import TuneshiftError
+from .expectations_update import GIVE_THE_REASON, observed_update, update_file
 from .recording import depends_on_reading, make_record, write_record
 from .records import Finding, Json, ModelRef
 from .run import Run, Target
@@ -94,6 +95,7 @@ def _plan_line(line: Line) -> str:
     return (
         f"  {task.ref.name}: {task.measure.name}{of}, {task.on}, "
         f"{progress.stored}/{progress.total} stored, {task.key.digest[:12]}"
+        + (f", again in {task.key.dtype}" if line.again else "")
     )
 
 
@@ -163,6 +165,41 @@ def _arm(arm: Mapping[str, Json]) -> str:
     return number(arm["mean"]) if arm["label"] in ("base", "tuned") else f"{number(arm['mean'])} {arm['label']}"
 
 
+def update_expectations(run: Run, claims: Sequence[Mapping[str, Json]]) -> tuple[list[str], bool]:
+    """Rewrite the expectations files of the run's pairs; lines that say so, and whether one could not be written."""
+    date = datetime.now(UTC).date().isoformat()
+    lines, failed = [], False
+    for pair in run.pairs:
+        own = [claim for claim in claims if claim["pair"] == pair.name]
+        if not own or pair.expectations is None:
+            continue
+        try:
+            declared = run.declared(pair)
+            update = observed_update(declared, own, run.places(pair), date)
+            written = update_file(pair.expectations, pair.name, declared, update)
+        except TuneshiftError as error:
+            lines.append(f"tuneshift: {error}")
+            failed = True
+            continue
+        what = f"{update.counts}; replace each {GIVE_THE_REASON!r}" if written else "nothing to change"
+        lines.append(f"expectations: {pair.expectations}: {what}")
+    return lines, failed
+
+
+def append_step_summary(markdown: str) -> list[str]:
+    """Append a run's Markdown to the file of ``$GITHUB_STEP_SUMMARY``, where CI names one; a warning line if it
+    cannot."""
+    name = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not name:
+        return []
+    try:
+        with open(name, "a", encoding="utf-8") as file:
+            file.write(markdown if markdown.endswith("\n") else f"{markdown}\n")
+    except OSError as error:
+        return [f"warning: no summary in $GITHUB_STEP_SUMMARY, {name}: {error.strerror or error}"]
+    return []
+
+
 def write_results(
     run: Run,
     claims: Sequence[Mapping[str, Json]],
@@ -178,7 +215,7 @@ def write_results(
     ``templates`` is a folder whose templates come before the report's own.
     """
     from .report import write_report
-    from .summary_text import write_summary
+    from .summary_text import render_summary, write_summary
 
     command = shlex.join(["pytest", *map(str, arguments)])
     fields = {**_run_fields(run, claims, started), "command": command, "exit_code": exit_code}
@@ -187,6 +224,7 @@ def write_results(
     try:
         lines.append(f"record: {write_record(record, out / 'run.json')}")
         lines.append(f"summary: {write_summary(record, out / 'summary.md')}")
+        lines += append_step_summary(render_summary(record))
         lines.append(f"report: {write_report(record, out / 'report.html', templates)}")
     except (TuneshiftError, OSError) as error:
         lines.append(f"tuneshift: {error}")

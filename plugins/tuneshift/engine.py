@@ -104,13 +104,18 @@ class Engine:
         """Let go of the evidence that was read; the store still has it."""
         self._read.clear()
 
-    def complete(self, tasks: Iterable[Task]) -> None:
-        """Measure what is missing of the tasks and of what they rest on. Failures are kept, not raised."""
+    def complete(self, tasks: Iterable[Task], *, keep: bool = True) -> None:
+        """Measure what is missing of the tasks and of what they rest on. Failures are kept, not raised.
+
+        ``keep``: whether evidence that is read on the way stays in memory; else never more than one checkpoint's does.
+        """
         wanted = [t for t in tasks if t.key.digest not in self._failures]
         for step in steps(wanted):
             missing = [t for t in step.tasks if not self._whole(t)]
             if missing:
                 self._measure(Step(ref=step.ref, tasks=tuple(missing)))
+            if not keep:
+                self.forget()
 
     def _whole(self, task: Task) -> bool:
         """Whether the store holds it, every checksum right. A damaged chunk is set aside here and measured again."""

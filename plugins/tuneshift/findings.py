@@ -16,8 +16,3 @@ def findings() -> tuple[Finding, ...]:
         import_module(f"tuneshift.suites.{path.stem}") for path in sorted(data_folder("suites").glob("test_*.py"))
     )
     return tuple(value for module in modules for value in vars(module).values() if isinstance(value, Finding))
-
-
-def finding_ids() -> tuple[str, ...]:
-    """Their ids."""
-    return tuple(finding.id for finding in findings())

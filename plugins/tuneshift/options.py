@@ -54,6 +54,9 @@ def add_options(parser: pytest.Parser) -> None:
         help="Score and generate through this model of lm-eval, as hf, vllm, sglang or "
         "local-completions:base_url=http://127.0.0.1:8000/v1/completions (default: the pair file's, else none: this "
         "process's own passes). Rules, attribution and findings on weights load the checkpoint anyway.")  # fmt: skip
+    add("--shift-noise-floor", action="store_true",
+        help="Measure everything a second time in another dtype (bfloat16 for float32, float32 for others) and in "
+        "batches of half the size; an effect no larger than what that moves it by is not claimed.")  # fmt: skip
     add("--shift-response", default="own", choices=("own", "reference", "tuned"),
         help="Whose response importance is attributed to: each model's own (the paper's protocol, default), the prompt "
         "set's reference, or the tuned model's for both.")  # fmt: skip
@@ -76,6 +79,9 @@ def add_options(parser: pytest.Parser) -> None:
         "may be repeated, the first decides (default: verifier if prompts have rules, else similarity).")  # fmt: skip
     add("--shift-alpha", default=0.05, type=float, metavar="A",
         help="Error rate that all claims of the run share (default: %(default)s).")  # fmt: skip
+    add("--shift-update-expectations", action="store_true",
+        help="Rewrite the pair's expectations file from this run's outcomes, keeping comments. The run still fails "
+        "where an outcome is news; give the reasons before the next.")  # fmt: skip
     add("--shift-inconclusive", default="fail", choices=("fail", "skip", "pass"),
         help="What an inconclusive verdict does to its test (default: %(default)s).")  # fmt: skip
 
@@ -151,4 +157,6 @@ def read_options(config: pytest.Config) -> Options:
         ),
         alpha=option.shift_alpha,
         rootdir=Path(config.rootpath),
+        update_expectations=option.shift_update_expectations,
+        noise_floor=option.shift_noise_floor,
     )

@@ -185,7 +185,7 @@ def _pair(name: str, value: Any, place: _Place) -> ModelPair:
         tuned=tuned,
         siblings=refs,
         prompts=sources or DEFAULT_PROMPTS,
-        expectations=None if expectations is None else at.existing(at.typed(expectations, str), "expectations file"),
+        expectations=None if expectations is None else at.path(at.typed(expectations, str)),
         ratings=None if ratings is None else place.at("ratings").typed(ratings, str),
         max_new_tokens=_length(table.get("max_new_tokens"), place.at("max_new_tokens")),
         single_task=_single_task(table.get("single_task"), place.at("single_task")),

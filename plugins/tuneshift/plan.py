@@ -155,9 +155,14 @@ def backend_of(ref: ModelRef, settings: Settings) -> LMBackend | None:
 
 @dataclass(kw_only=True)
 class Planner:
-    """Resolves needs to tasks. Fingerprints and templates are worked out once per checkpoint and kept."""
+    """Resolves needs to tasks. Fingerprints and templates are worked out once per checkpoint and kept.
+
+    ``batch_share``: batch sizes against the usual ones, for a second measurement under keys of its own; None, and no
+    part of any key, for the first.
+    """
 
     settings: Settings
+    batch_share: float | None = None
     _fingerprints: dict[ModelRef, str] = field(default_factory=dict)
     _templates: dict[ModelRef, str | None] = field(default_factory=dict)
     _shapes: dict[ModelRef, tuple[int, int]] = field(default_factory=dict)
@@ -341,6 +346,8 @@ class Planner:
     ) -> Task:
         if backend is not None:
             params = {**params, "backend": identity(backend)}
+        if self.batch_share is not None:
+            params = {**params, "batch": self.batch_share}
         key = self._key(ref, measure, params, prompts.sha256)
         return Task(
             ref=ref,
@@ -444,14 +451,20 @@ def _runnable(group: Sequence[Task], done: set[str]) -> list[Task]:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One line of ``--shift-plan``: a task and how much of it the store already holds."""
+    """One line of ``--shift-plan``: a task and how much of it the store already holds.
+
+    ``again``: whether it measures a second time, for the noise floor.
+    """
 
     task: Task
     progress: Progress
+    again: bool = False
 
 
-def plan_lines(tasks: Iterable[Task], store: Store) -> tuple[Line, ...]:
+def plan_lines(tasks: Iterable[Task], store: Store, *, again: bool = False) -> tuple[Line, ...]:
     """Every task in running order with its progress; reads the store's index only and loads no weights."""
     return tuple(
-        Line(task=task, progress=store.status(task.key, task.ids)) for step in steps(tasks) for task in step.tasks
+        Line(task=task, progress=store.status(task.key, task.ids), again=again)
+        for step in steps(tasks)
+        for task in step.tasks
     )

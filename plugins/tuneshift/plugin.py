@@ -229,10 +229,14 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     claims = config.stash[CLAIMS]
     if _is_worker(config) or not claims:
         return
-    from .console import write_results
+    from .console import update_expectations, write_results
 
+    run = _run(config)
+    updated, failed = update_expectations(run, claims) if run.options.update_expectations else ([], False)
+    if failed and exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = exitstatus = pytest.ExitCode.TESTS_FAILED
     config.stash[WRITTEN] = write_results(
-        _run(config),
+        run,
         claims,
         out=Path(config.option.shift_out),
         started=config.stash[STARTED],
@@ -240,6 +244,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         arguments=config.invocation_params.args,
         templates=templates_folder(config),
     )
+    config.stash[WRITTEN] += updated
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -273,10 +278,10 @@ def pytest_xdist_setupnodes(config: pytest.Config, specs: Sequence[execnet.XSpec
 
 def _run(config: pytest.Config) -> Run:
     if RUN not in config.stash:
-        from .findings import finding_ids
+        from .findings import findings
         from .run import Run
 
-        config.stash[RUN] = Run(options=read_options(config), known_findings=finding_ids)
+        config.stash[RUN] = Run(options=read_options(config), known_findings=findings)
     return config.stash[RUN]
 
 

@@ -53,6 +53,7 @@ def claim_record(
     level: float,
     expected: Expectation | None,
     left_out: Mapping[str, int],
+    noise_floor: Mapping[str, Json] | None = None,
     sensitivity: Sequence[Mapping[str, Json]] = (),
     secondary: Sequence[Mapping[str, Json]] = (),
     examples: Sequence[Mapping[str, Json]] = (),
@@ -78,7 +79,7 @@ def claim_record(
         "p_decides": None,
         "adjusted_p": None,
         "q": None,
-        "noise_floor": None,
+        "noise_floor": noise_floor,
         "comparison": None,
         "expected": {"verdict": expected.verdict, "reason": expected.reason} if expected else None,
         "left_out": left_out,
@@ -119,6 +120,10 @@ def flat_properties(claim: Mapping[str, Json]) -> list[tuple[str, Json]]:
     flat += [("tuneshift.interval_low", low), ("tuneshift.interval_high", high)]
     for arm in claim["arms"]:
         flat += [(f"tuneshift.{arm['label']}.mean", arm["mean"]), (f"tuneshift.{arm['label']}.sd", arm["sd"])]
+    if claim.get("noise_floor"):
+        flat.append(("tuneshift.noise_floor", claim["noise_floor"]["floor"]))
+    if claim.get("comparison"):
+        flat.append(("tuneshift.comparison", claim["comparison"]["outcome"]))
     if claim["expected"]:
         flat.append(("tuneshift.expected", claim["expected"]["verdict"]))
     return flat

@@ -11,12 +11,13 @@ from .annotators import EMBEDDING, make_annotator
 from .comparison import Claim
 from .engine import Engine
 from .errors import UsageError
+from .expectations import Place, check_not_stale, expected_outcome, load_expectations
 from .inspection import CheckpointInfo, inspect
-from .judge import expected_outcome, load_expectations
 from .judges import IFEVAL, SIMILARITY, VERIFIER, Judge, make_judge
 from .judges_ifeval import check_ifeval
 from .measures.backends import check_backend, identity, require_backend, served_as
 from .measures.catalogue import ANNOTATION, ATTRIBUTION
+from .noise_floor import BATCH_SHARE, can_be_measured_again, second_pair, second_settings
 from .pairs import resolve_pairs
 from .plan import Line, Planner, Settings, Task, backend_of, plan_lines, reads_weights
 from .prompts import load_prompts
@@ -54,6 +55,10 @@ class Options:
     settings: Settings
     alpha: float
     rootdir: Path
+    update_expectations: bool = False
+    """Whether the pairs' expectations files are rewritten from the run's outcomes."""
+    noise_floor: bool = False
+    """Whether everything is measured a second time, in another dtype and other batches."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +92,10 @@ class Target:
 
 @dataclass(kw_only=True)
 class Run:
-    """State of one run in one process. ``known_findings`` gives every finding id that an expectation may name."""
+    """State of one run in one process. ``known_findings`` gives every finding that an expectation may name."""
 
     options: Options
-    known_findings: Callable[[], Sequence[str]]
+    known_findings: Callable[[], Sequence[Finding]]
     _recorded: dict[tuple[ModelRef, str], dict[str, EvidenceItem]] = field(default_factory=dict)
     _inspected: dict[ModelRef, CheckpointInfo] = field(default_factory=dict)
 
@@ -137,21 +142,70 @@ class Run:
         return Planner(settings=self.options.settings)
 
     @cached_property
+    def second_planner(self) -> Planner:
+        """Needs to tasks of the second measurement."""
+        return Planner(settings=self.options.settings, batch_share=BATCH_SHARE)
+
+    @cached_property
     def engine(self) -> Engine:
         """Tasks to evidence."""
         return Engine(store=self.store, settings=self.options.settings)
 
     @cached_property
     def _expectations(self) -> dict[str, tuple[Expectation, ...]]:
-        return {
-            pair.name: load_expectations(pair.expectations, self.known_findings()) if pair.expectations else ()
-            for pair in self.pairs
-        }
+        return {pair.name: self.declared(pair) for pair in self.pairs}
+
+    def declared(self, pair: ModelPair) -> tuple[Expectation, ...]:
+        """The outcomes that a pair's file declares now. Raises ExpectationError, for stale ones too.
+
+        Not for stale ones where the run rewrites the file and takes them out, nor where ``--shift-prompts`` asks other
+        prompt sets than those that the file speaks of.
+        """
+        if pair.expectations is None:
+            return ()
+        if self.options.update_expectations and not pair.expectations.exists():
+            return ()
+        found = load_expectations(pair.expectations, [finding.id for finding in self.known_findings()])
+        if found and not (self.options.update_expectations or self.options.prompts):
+            check_not_stale(found, self.places(pair), path=pair.expectations, pair=pair.name)
+        return found
+
+    def places(self, pair: ModelPair) -> list[Place]:
+        """Where the claims of a pair's complete run stand."""
+        return [
+            Place(finding.id, target.prompts.name if target.prompts else WEIGHTS, target.group)
+            for finding in self.known_findings()
+            for target in self.targets_of(finding)
+            if target.pair.name == pair.name
+        ]
+
+    def _check_update(self) -> None:
+        """Whether every pair has an expectations file of its own to rewrite. Raises UsageError."""
+        option = "--shift-update-expectations"
+        if self.options.prompts:
+            raise UsageError(
+                f"{option} rewrites what pairs declare on their own prompt sets; leave --shift-prompts out."
+            )
+        owners: dict[Path, str] = {}
+        for pair in self.pairs:
+            if pair.expectations is None:
+                raise UsageError(
+                    f"{option}: pair {pair.name} names no expectations file. Declare it in a pair file with "
+                    f'expectations = "{pair.name}.toml" under [pairs.{pair.name}]; the file need not exist yet.'
+                )
+            other = owners.setdefault(pair.expectations.resolve(), pair.name)
+            if other != pair.name:
+                raise UsageError(
+                    f"{option}: pairs {other} and {pair.name} share {pair.expectations}, which cannot say both their "
+                    "outcomes. Give each a file of its own, or choose one with --pair."
+                )
 
     def check(self) -> None:
         """Look for everything that can be wrong before weights are loaded: files, formats, architectures, tokenizers,
         prompt sets, expectations, the store. Raises the first TuneshiftError found."""
         _ = self.targets, self._expectations
+        if self.options.update_expectations:
+            self._check_update()
         make_annotator(self.options.settings.annotator)
         load_rules(self.options.settings.rules)
         for spec in self.options.settings.judges:
@@ -208,6 +262,19 @@ class Run:
         made = (self.planner.task(target.pair, role, need, target.prompts) for role, need in finding.needs)
         return [task for task in made if task is not None]
 
+    def second_tasks(self, finding: Finding, target: Target) -> list[Task]:
+        """The tasks of a finding's second measurement; none where no noise floor is asked for or can be taken."""
+        if not self._takes_noise_floor(finding, target):
+            return []
+        pair = second_pair(target.pair, self.options.settings.dtype)
+        made = (self.second_planner.task(pair, role, need, target.prompts) for role, need in finding.needs)
+        return [task for task in made if task is not None]
+
+    def _takes_noise_floor(self, finding: Finding, target: Target) -> bool:
+        if not self.options.noise_floor or self.inapplicable(finding, target) is not None:
+            return False
+        return can_be_measured_again(finding, target.pair)
+
     def confirmatory(self, wanted: Iterable[tuple[Finding, Target]]) -> int:
         """How many claims may share the error rate: those not known to be inapplicable before anything is measured."""
         return sum(self.inapplicable(finding, target) is None for finding, target in wanted)
@@ -225,7 +292,10 @@ class Run:
 
     def plan(self, wanted: Iterable[tuple[Finding, Target]]) -> tuple[Line, ...]:
         """Every task of the wanted claims in running order, with what is stored of it."""
-        return plan_lines([t for finding, target in wanted for t in self.tasks(finding, target)], self.store)
+        claims = list(wanted)
+        first = plan_lines([t for finding, target in claims for t in self.tasks(finding, target)], self.store)
+        second = [t for finding, target in claims for t in self.second_tasks(finding, target)]
+        return first + plan_lines(second, self.store, again=True)
 
     def reach(self, wanted: Iterable[tuple[Finding, Target]]) -> None:
         """Look for what would keep backends from answering, where evidence is missing that they compute.
@@ -237,8 +307,16 @@ class Run:
             require_backend(backend)
 
     def measure(self, wanted: Iterable[tuple[Finding, Target]]) -> None:
-        """Measure what is missing for the wanted claims. Failures stay with the claims that need the evidence."""
-        self.engine.complete([t for finding, target in wanted for t in self.tasks(finding, target)])
+        """Measure what is missing for the wanted claims. Failures stay with the claims that need the evidence.
+
+        All pairs together, so that a checkpoint that several share loads once; what is read of one pair's evidence
+        stays in memory for its tests only where there is no other pair.
+        """
+        claims = list(wanted)
+        tasks = [t for finding, target in claims for t in self.tasks(finding, target)]
+        second = [t for finding, target in claims for t in self.second_tasks(finding, target)]
+        alone = len({target.pair.name for _, target in claims}) <= 1
+        self.engine.complete([*tasks, *second], keep=alone)
 
     def claim(self, finding: Finding, target: Target, *, conclude: Callable[[dict[str, Json]], None]) -> Claim:
         """The claim of a finding on a target, at the level that it would have alone; ``deciding.decide`` shares it."""
@@ -255,7 +333,8 @@ class Run:
             prompt_set=name,
             group=target.group,
             level=1 - self.options.alpha,
-            items=self._items(finding, target),
+            items=self._items(finding, target, target.pair, self.planner),
+            second=self._second(finding, target),
             expected=expected_outcome(self._expectations[target.pair.name], finding.id, name, target.group),
             responses=(RESPONSES[mode], RESPONSES[other]),
             conclude=conclude,
@@ -293,16 +372,25 @@ class Run:
 
         return cached_agreement(make_annotator(EMBEDDING, self.planner.word_space(target.pair)))
 
-    def _items(self, finding: Finding, target: Target) -> Items:
+    def _second(self, finding: Finding, target: Target) -> tuple[Items, str] | None:
+        """Evidence of the second measurement and what is other in it, where a noise floor is taken."""
+        if not self._takes_noise_floor(finding, target):
+            return None
+        dtype = self.options.settings.dtype
+        pair = second_pair(target.pair, dtype)
+        words = second_settings(finding, target.pair, dtype, batches=target.prompts is not None)
+        return self._items(finding, target, pair, self.second_planner), words
+
+    def _items(self, finding: Finding, target: Target, pair: ModelPair, planner: Planner) -> Items:
         def items(role: str, need: str) -> Mapping[str, EvidenceItem] | None:
             if reason := self.inapplicable(finding, target):
                 raise NotApplicable(reason)
-            ref = target.pair.checkpoint(role)
+            ref = pair.checkpoint(role)
             if ref is not None and ref.evidence is not None:
                 # A finding on weights does not apply here, so there are prompts.
                 assert target.prompts is not None
                 return self._recorded_items(ref, target.prompts) if need == ATTRIBUTION.name else None
-            task = self.planner.task(target.pair, role, need, target.prompts)
+            task = planner.task(pair, role, need, target.prompts)
             return None if task is None else {i.id: i for i in self.engine.evidence(task).items}
 
         return items

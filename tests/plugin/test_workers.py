@@ -39,3 +39,17 @@ def test_a_run_whose_worker_is_killed_ends_and_judges_the_rest(
     assert "crashed while running" in text
     judged = [(c["pair"], c["finding"]) for c in record()["claims"]]
     assert len(set(judged)) == len(judged) == 7  # all of both pairs but the one that killed its worker
+
+
+def test_two_workers_decide_as_one_process_does(suites, record, pytester, tiny_base, tiny_tuned, tiny_prompts):
+    pairs = pytester.path / "pairs.toml"
+    pairs.write_text(
+        f'[pairs.one]\nbase = "{tiny_base}"\ntuned = "{tiny_tuned}"\nprompts = ["{tiny_prompts}"]\n'
+        f'[pairs.two]\nbase = "{tiny_tuned}"\ntuned = "{tiny_base}"\nprompts = ["{tiny_prompts}"]\n'
+    )
+    suites(pair=("--pairs", pairs))
+    alone = record()["claims"]
+    suites("-n", "2", pair=("--pairs", pairs))
+    shared = record()["claims"]
+    assert {claim["pair"] for claim in shared} == {"one", "two"}
+    assert shared == alone  # verdicts, levels, intervals and all else

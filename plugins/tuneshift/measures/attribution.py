@@ -41,6 +41,9 @@ class Backend(Protocol):
 
     def __call__(self, prompt: Tensor, response: Tensor) -> Tensor: ...
 
+    def halve(self) -> None:
+        """Take half as many derivatives at once, at least one."""
+
 
 def importance(model: Any, prompt: Tensor, response: Tensor) -> Tensor:
     """I[n, m] of token ids prompt [n] and response [m], float32 or wider, on the model's device.
@@ -103,8 +106,12 @@ class GenericBackend:
                     raise
                 if self.batch == 1:
                     raise MeasureError(_no_memory(prompt, response)) from error
-                self.batch //= 2
+                self.halve()
             empty_cache()
+
+    def halve(self) -> None:
+        """Half as many backward passes in one call."""
+        self.batch = max(1, self.batch // 2)
 
 
 @dataclass(kw_only=True)
@@ -141,8 +148,12 @@ class LlamaBackend:
                     raise
                 if self.rows == 1:
                     raise MeasureError(_no_memory(prompt, response)) from error
-                self.rows, self.tangent_bytes = max(1, self.rows // 2), self.tangent_bytes // 2
+                self.halve()
             empty_cache()
+
+    def halve(self) -> None:
+        """Half as many derivatives in a batch, and half the stored tangents."""
+        self.rows, self.tangent_bytes = max(1, self.rows // 2), self.tangent_bytes // 2
 
 
 def _cache_is_differentiable(model: Any) -> bool:

@@ -19,7 +19,7 @@ from .attribution import Backend, choose_backend
 from .backend_model import BackendModel
 from .catalogue import Take
 from .density import importance_levels
-from .generation import Response, greedy_responses
+from .generation import FIRST_BATCH, Response, greedy_responses
 
 Ids = npt.NDArray[np.int64]
 PRECISION_PROMPTS = 3
@@ -33,6 +33,7 @@ def generation(checkpoint: Checkpoint | BackendModel, params: Mapping[str, Json]
     ``params["present"]``: what of the prompt its diversity rule counts, ``turn`` as the release or ``text``. The value
     ``missing`` then names the texts of the uniform rule that are no single token here. Behind a backend, which takes no
     rules, ids and ``ended`` are made from the text (`BackendModel.greedy_responses`).
+    ``params["batch"]``: batch size against the usual one.
     """
 
     def take(prompts: Sequence[Prompt], inputs: Sequence[EvidenceItem | None]) -> Iterator[EvidenceItem]:
@@ -46,7 +47,9 @@ def generation(checkpoint: Checkpoint | BackendModel, params: Mapping[str, Json]
             responses, missing["missing"] = _ruled_responses(checkpoint, params, asked)
         else:
             ids = [e.ids for e in asked]
-            responses = greedy_responses(checkpoint, ids, max_new_tokens=int(params["max_new_tokens"]))
+            responses = greedy_responses(
+                checkpoint, ids, max_new_tokens=int(params["max_new_tokens"]), batch_size=_batch_size(params)
+            )
         found = dict(zip(fitting, responses, strict=True))
         for i, prompt in enumerate(prompts):
             if i not in found:
@@ -60,6 +63,10 @@ def generation(checkpoint: Checkpoint | BackendModel, params: Mapping[str, Json]
             )
 
     return take
+
+
+def _batch_size(params: Mapping[str, Json]) -> int:
+    return max(1, int(FIRST_BATCH * params.get("batch", 1)))
 
 
 def _backend_responses(
@@ -99,9 +106,12 @@ def attribution(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Map
     Arrays: ``importance`` float32 [prompt, response]; ``offsets`` int32 [prompt, 2], characters of the user's text, -1
     for
     tokens of the chat template. Values: ``tokens``, ``response_tokens`` (display strings), ``response``, ``ended``; and
-    in half precision, for the first few prompts, ``precision_cost`` against float32.
+    in half precision, for the first few prompts, ``precision_cost`` against float32. ``params["batch"]``, where it is
+    below 1, halves the derivatives that are taken at once.
     """
     backend = choose_backend(checkpoint.model)
+    if params.get("batch", 1) < 1:
+        backend.halve()
     half = checkpoint.dtype in ("bfloat16", "float16")
     checked = 0
 

@@ -71,7 +71,8 @@ def likelihood(checkpoint: Checkpoint | BackendModel, params: Mapping[str, Json]
     """Log-likelihoods of responses as evidence, in nats, summed over the response's tokens and its end token.
 
     ``params``: ``chat_template``, ``k`` and ``seed`` of `draws`. ``sources["population"]``: the whole prompt set, from
-    which others are drawn, a list of [id, prompt, reference, cluster].
+    which others are drawn, a list of [id, prompt, reference, cluster]. ``params["batch"]``: positions of a forward pass
+    against the usual number.
 
     Arrays, for prompt x with reference r and ``k`` others x_j with r_j: ``own`` float64 [] log p(r | x); ``others``
     float64 [k] log p(r_j | x); ``swapped`` float64 [k] log p(r | x_j); ``unconditional`` float64 [1 + k] log p(r) and
@@ -93,6 +94,7 @@ def likelihood(checkpoint: Checkpoint | BackendModel, params: Mapping[str, Json]
         chat_template=template,
         by_id={p.id: p for p in population},
         end=end_token(checkpoint.tokenizer, template),
+        batch_tokens=_batch_tokens(checkpoint, params),
     )
     unconditional: dict[Pair, float] = {}
 
@@ -128,9 +130,7 @@ def response_logprobs(
     that do not keep keys and values.
     """
     _check(checkpoint, requests)
-    budget = batch_tokens or max(
-        1, min(BATCH_TOKENS, BATCH_LOGITS // checkpoint.model.config.get_text_config().vocab_size)
-    )
+    budget = batch_tokens or usual_batch_tokens(checkpoint)
     # The longest first: what does not fit the memory shows at once.
     waiting = sorted(range(len(requests)), key=lambda i: (-len(requests[i][0]), i))
     found: dict[int, Floats] = {}
@@ -146,6 +146,11 @@ def response_logprobs(
     return [found[i] for i in range(len(requests))]
 
 
+def usual_batch_tokens(checkpoint: Checkpoint) -> int:
+    """Positions of a forward pass to start with."""
+    return max(1, min(BATCH_TOKENS, BATCH_LOGITS // int(checkpoint.model.config.get_text_config().vocab_size)))
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Texts:
     """Token ids of a population's prompts and responses, each worked out once."""
@@ -154,6 +159,7 @@ class _Texts:
     chat_template: str | None
     by_id: Mapping[str, Prompt]
     end: int | None
+    batch_tokens: int | None
     _contexts: dict[str | None, Ids] = field(default_factory=dict)
     _responses: dict[str, Ids] = field(default_factory=dict)
 
@@ -191,8 +197,17 @@ class _Texts:
         """Sums per request, by our own passes or the checkpoint's backend."""
         asked = self.checkpoint
         return (
-            asked.response_logprobs(requests) if isinstance(asked, BackendModel) else response_logprobs(asked, requests)
+            asked.response_logprobs(requests)
+            if isinstance(asked, BackendModel)
+            else response_logprobs(asked, requests, batch_tokens=self.batch_tokens)
         )
+
+
+def _batch_tokens(checkpoint: Checkpoint | BackendModel, params: Mapping[str, Json]) -> int | None:
+    """Positions of our own forward passes, where the parameters want others than usual."""
+    if isinstance(checkpoint, BackendModel) or "batch" not in params:
+        return None
+    return max(1, int(usual_batch_tokens(checkpoint) * params["batch"]))
 
 
 def _has_reference(prompt: Prompt) -> bool:
