@@ -78,8 +78,8 @@ def _plan(arguments: argparse.Namespace) -> int:
     answer = "prompts" if arguments.n is None else f"detectable at n = {arguments.n}"
     _show([("for", "decision", "sesoi", "assumed effect", "sd of an item", "cluster size", answer), *table])
     print(
-        f"\nError rate {arguments.alpha:g} shared by {claims} claims: each interval has coverage {level:.5g}, the share "
-        f"of Holm's worst step. Power {arguments.power:g} of the noncentral t, clusters less one degrees of freedom; "
+        f"\nError rate {arguments.alpha:g} shared by {claims} claims: each interval has coverage {level:.5g}, the "
+        f"share of Holm's worst step. Power {arguments.power:g} of the noncentral t, clusters less one degrees of freedom; "
         "the sd includes the clusters' design effect."
     )
     if arguments.record is None and arguments.sd is None:
