@@ -72,6 +72,8 @@ def two_sample_run(scores: np.ndarray, high: np.ndarray) -> tuple[Arm, Arm]:
 
 
 def shared_row(hits: list[bool], **row: Any) -> Row:
+    if not hits:
+        return {**row, "share": None, "Monte-Carlo error": None}
     share = np.float64(np.mean(hits))
     return {**row, "share": share, "Monte-Carlo error": np.float64(math.sqrt(share * (1 - share) / len(hits)))}
 
@@ -103,7 +105,6 @@ def coverage(runs: int) -> Iterator[Row]:
                 unknown += 1
             else:
                 hits.append(found.interval[0] <= 0 <= found.interval[1])
-        hits = hits or [False]  # where no run has an interval, the column beside says so
         yield shared_row(hits, statistic="Spearman change", n=n, **{"clusters of": size, "no interval": unknown})
     for n, share in ((30, 0.5), (30, 0.9), (200, 0.5), (200, 0.9)):
         rng, hits = np.random.default_rng(3), []
@@ -129,7 +130,7 @@ def false_alarms(runs: int) -> Iterator[Row]:
 
 
 def null_gates(runs: int) -> Iterator[Row]:
-    """A/A: 200 comparisons of a checkpoint with itself under noise, 13 claims by Holm. Red: a claim fell past its margin.
+    """A/A: 200 comparisons of a checkpoint with itself under noise, 13 claims by Holm. Red: a claim fell past a margin.
 
     The claims share half of their noise. Margin 0 is the hardest case; a margin is in sd of the differences. The last
     column is what testing each claim at 5 % gives.
@@ -213,6 +214,8 @@ def nights(runs: int) -> Iterator[Row]:
 
 
 def shown(value: Any) -> str:
+    if value is None:
+        return ""
     return f"{100 * value:.1f} %" if isinstance(value, np.floating) else str(value)
 
 

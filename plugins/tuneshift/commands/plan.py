@@ -79,8 +79,8 @@ def _plan(arguments: argparse.Namespace) -> int:
     _show([("for", "decision", "sesoi", "assumed effect", "sd of an item", "cluster size", answer), *table])
     print(
         f"\nError rate {arguments.alpha:g} shared by {claims} claims: each interval has coverage {level:.5g}, the "
-        f"share of Holm's worst step. Power {arguments.power:g} of the noncentral t, clusters less one degrees of freedom; "
-        "the sd includes the clusters' design effect."
+        f"share of Holm's worst step. Power {arguments.power:g} of the noncentral t, clusters less one degrees of "
+        "freedom; the sd includes the clusters' design effect."
     )
     if arguments.record is None and arguments.sd is None:
         print("The sd of the per-item differences is not known: name it with --sd, or a run that shows it with --from.")
