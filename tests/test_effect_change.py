@@ -195,14 +195,7 @@ def test_few_clusters_have_no_weighted_change():
     (x, y), z = correlated(rng, 40), rng.normal(size=40)
     for count, known in ((1, False), (5, False), (7, False), (10, True)):
         clusters = [str(i * count // 40) for i in range(40)]
-        found = weighted_change(
-            weighted_spearman(x, y),
-            weighted_spearman(x, z),
-            arms=(),
-            clusters=clusters,
-            level=0.95,
-            seed=0,
-            resamples=299,
-        )
+        common = {"arms": (), "clusters": clusters, "level": 0.95, "seed": 0, "resamples": 299}
+        found = weighted_change(weighted_spearman(x, y), weighted_spearman(x, z), **common)
         assert math.isfinite(found.p) == known, count
         assert math.isfinite(found.effect)

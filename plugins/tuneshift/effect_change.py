@@ -86,7 +86,7 @@ def weighted_change(
     what they share cancels. ``clusters`` has a label per item.
 
     Interval and p are expanded by the t distribution over effective clusters less one (``expanded_level``): a plain BCa
-    interval covered 91 % where 95 % was stated, with 15 clusters of two (docs/gate-statistics.md). Both are NaN as in
+    interval over 15 clusters covered 91 % where 95 % was stated (docs/gate-statistics.md). Both are NaN as in
     ``bootstrap_statistic`` at the expanded level, which takes eight clusters at 95 %. Raises ValueError for a level
     outside (0, 1).
     """

@@ -45,9 +45,8 @@ def sign_flip(base: Arm, tuned: Arm, *, clusters: Sequence[str] | None, seed: in
         raise ValueError(f"clusters name {len(labels)} items, but there are {len(difference)}")
     if flips < 1:
         raise ValueError(f"flips is the number of random sign patterns, at least 1; got {flips}")
-    sums: Floats = np.bincount(np.unique(np.array(labels), return_inverse=True)[1], weights=difference).astype(
-        np.float64
-    )
+    groups = np.unique(np.array(labels), return_inverse=True)[1]
+    sums = np.bincount(groups, weights=difference).astype(np.float64)
     # Patterns that tie with the observed one must count, though their sums are rounded in another order.
     slack = 1e-12 * float(np.sum(np.abs(difference)))
     needed = abs(float(sums.sum())) - slack
