@@ -26,26 +26,8 @@ def needed(distance_in_sd, alpha, power):
 def test_the_numbers_are_statsmodels(capsys):
     assert main(["plan", "--sesoi", "0.1", "--power", "0.8", "--sd", "0.5", "--claims", "5"]) == OK
     assert table(capsys)[0][-1] == str(needed(0.2, 0.05 / 5, 0.8))
-    assert (
-        main(
-            [
-                "plan",
-                "--sesoi",
-                "0.1",
-                "--power",
-                "0.8",
-                "--sd",
-                "0.5",
-                "--claims",
-                "1",
-                "--alpha",
-                "0.1",
-                "--effect",
-                "0.4",
-            ]
-        )
-        == OK
-    )
+    words = ["--sesoi", "0.1", "--power", "0.8", "--sd", "0.5", "--claims", "1", "--alpha", "0.1", "--effect", "0.4"]
+    assert main(["plan", *words]) == OK
     assert table(capsys)[0][-1] == str(needed(0.6, 0.1, 0.8))
 
 

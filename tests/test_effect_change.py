@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from tuneshift.clustered import expanded_level, expanded_p
 from tuneshift.effect_change import two_sample_change, weighted_change
 from tuneshift.following_style import weighted_spearman
 from tuneshift.records import Arm
@@ -123,6 +124,7 @@ def test_a_run_against_itself_and_what_was_not_seen():
 def test_runs_of_other_items_are_refused():
     old, new = simulated(np.random.default_rng(6), 40)
     short = Arm(label="followed", ids=new[1].ids[1:], values=new[1].values[1:])
+    bad = Arm(label="followed", ids=new[1].ids, values=np.full(len(new[1].ids), np.nan))
     with pytest.raises(ValueError, match="only one has"):
         two_sample_change(old, (new[0], short), clusters=None, level=0.95)
     with pytest.raises(ValueError, match="lie in them twice"):
@@ -150,6 +152,9 @@ def test_a_weighted_change_is_the_bootstrap_of_the_difference():
     found = weighted_change(before, after, **common)
     assert found.effect == pytest.approx(stats.spearmanr(x, y + z)[0] - stats.spearmanr(x, y)[0])
     both = [bootstrap_statistic(e, **common) for e in (before, after)]
+    plain = bootstrap_statistic(lambda w: after(w) - before(w), **common)
+    assert found.interval[0] < plain.interval[0] < plain.interval[1] < found.interval[1]
+    assert found.level == 0.9
     assert found.standard_error < math.hypot(*(b.standard_error for b in both))  # the runs share their items
     back = weighted_change(after, before, **common)
     assert back.interval == pytest.approx((-found.interval[1], -found.interval[0]), abs=0.02)
@@ -171,3 +176,27 @@ def test_a_weighted_change_covers():
         ).interval
         hit += low <= 0 <= high
     assert stats.binom.ppf(0.001, runs, 0.95) <= hit
+
+
+def test_an_expanded_level_has_the_t_intervals_reach():
+    reach = stats.norm.isf((1 - expanded_level(0.95, 10)) / 2)
+    assert reach == pytest.approx(stats.t.isf(0.025, 9) * math.sqrt(10 / 9))
+    assert expanded_level(0.95, 1e6) == pytest.approx(0.95, abs=1e-5)
+    # p and interval agree: the expanded p of what the expanded level just excludes is 1 - level.
+    assert expanded_p(1 - expanded_level(0.99, 12), 12) == pytest.approx(0.01)
+    assert expanded_p(1.0, 12) == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="more than one"):
+        expanded_level(0.95, 1)
+    with pytest.raises(ValueError, match="probability"):
+        expanded_p(1.5, 9)
+
+
+def test_few_clusters_have_no_weighted_change():
+    rng = np.random.default_rng(9)
+    (x, y), z = correlated(rng, 40), rng.normal(size=40)
+    for count, known in ((1, False), (5, False), (7, False), (10, True)):
+        clusters = [str(i * count // 40) for i in range(40)]
+        common = {"arms": (), "clusters": clusters, "level": 0.95, "seed": 0, "resamples": 299}
+        found = weighted_change(weighted_spearman(x, y), weighted_spearman(x, z), **common)
+        assert math.isfinite(found.p) == known, count
+        assert math.isfinite(found.effect)

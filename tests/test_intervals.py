@@ -9,11 +9,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from tuneshift.effect_change import weighted_change
 from tuneshift.errors import RecordError
 from tuneshift.following import share_of
 from tuneshift.intervals import (
     AtBound,
     Bca,
+    Expanded,
     Farthest,
     Intervals,
     NoIntervals,
@@ -37,6 +39,9 @@ KINDS: dict[str, Intervals] = {
     "wilson": Wilson(share=0.7, n=31.5, chance=0.5, units=40.0),
     "bca": Bca.of(RNG.normal(0.3, 0.1, size=9999), bias=0.05, acceleration=0.01, units=30.0),
     "two one-sided": TwoOneSided(inner=T),
+    "expanded": Expanded(
+        inner=Bca.of(RNG.normal(0.3, 0.1, size=9999), bias=0.0, acceleration=0.0, units=30.0), units=30.0
+    ),
     "farthest": Farthest(of=(TwoOneSided(inner=T), TwoOneSided(inner=NoIntervals()))),
 }
 
@@ -64,6 +69,9 @@ STATISTICS = {
     ),
     "bootstrap": lambda a, b, c, level: bootstrap_statistic(
         mean_of(b.values - a.values), arms=(a, b), clusters=c, level=level, seed=1, resamples=999
+    ),
+    "weighted change": lambda a, b, c, level: weighted_change(
+        mean_of(a.values), mean_of(b.values), arms=(a, b), clusters=c, level=level, seed=1, resamples=999
     ),
     "share": lambda a, b, c, level: share_of(
         Arm(label="won", ids=a.ids, values=(b.values > a.values).astype(float)), c, level

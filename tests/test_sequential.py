@@ -29,8 +29,8 @@ def test_spending_follows_lan_and_demets():
         assert spent(0.05, t, "obrien-fleming") == pytest.approx(2 - 2 * stats.norm.cdf(z / math.sqrt(t)))
         assert spent(0.05, t, "pocock") == pytest.approx(0.05 * math.log(1 + (math.e - 1) * t))
         assert spent(0.05, t, "even") == pytest.approx(0.05 * t)
-    # Published example: five looks at 0.05 spend 0.00001 at the first (Lan and DeMets 1983, O'Brien-Fleming type).
-    assert spent(0.05, 0.2, "obrien-fleming") == pytest.approx(0.00001, abs=5e-6)
+    # The first of five boundaries at one-sided 0.025, as tables of this spending function give it.
+    assert stats.norm.isf(spent(0.025, 0.2, "obrien-fleming")) == pytest.approx(4.877, abs=5e-4)
 
 
 def test_obrien_fleming_saves_for_the_end_and_pocock_does_not():

@@ -25,7 +25,7 @@ def test_wilson_interval_is_statsmodels_and_scipys(k, n, level):
         (1.1, 5, 0.95, "within 0..1"),
         (0.5, 0, 0.95, "above 0"),
         (0.5, 5, 1.0, "coverage"),
-        (float("nan"), 5, 0.9, "0..1"),
+        (np.nan, 5, 0.9, "0..1"),
     ],
 )
 def test_wilson_refuses_what_is_out_of_range(share, n, level, said):

@@ -37,3 +37,33 @@ def satterthwaite(variances: Sequence[float], freedoms: Sequence[float]) -> floa
     """Degrees of freedom of a sum of independent variances, each with its own; NaN where all are 0."""
     below = sum(v**2 / f for v, f in zip(variances, freedoms, strict=True))
     return sum(variances) ** 2 / below if below > 0 else math.nan
+
+
+def expanded_level(level: float, units: float) -> float:
+    """The level whose normal quantile is the t quantile of ``level`` times sqrt(units / (units - 1)).
+
+    A bootstrap over few clusters is too narrow: its spread lacks the factor, and its tails are nearly normal. Taken at
+    this level its interval has the length of a t interval at ``level``, as the expanded percentile interval (Hesterberg
+    2015). ``units`` are independent clusters, above 1. Raises ValueError for what is out of range.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"a level is the coverage of an interval, between 0 and 1, as 0.95; got {level}")
+    _check_units(units)
+    from scipy.special import ndtr, stdtrit
+
+    return float(1 - 2 * ndtr(-math.sqrt(units / (units - 1)) * stdtrit(units - 1, (1 + level) / 2)))
+
+
+def expanded_p(p: float, units: float) -> float:
+    """The two-sided p that belongs to ``expanded_level``: 1 - p is the level that expands to one less the given p."""
+    if not 0 <= p <= 1:
+        raise ValueError(f"a p is a probability, 0 to 1; got {p}")
+    _check_units(units)
+    from scipy.special import ndtri, stdtr
+
+    return float(2 * stdtr(units - 1, ndtri(p / 2) / math.sqrt(units / (units - 1))))
+
+
+def _check_units(units: float) -> None:
+    if not units > 1:
+        raise ValueError(f"it takes more than one independent cluster; got {units}")

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from .clustered import cluster_codes, mean_influence, satterthwaite
+from .clustered import cluster_codes, expanded_level, expanded_p, mean_influence, satterthwaite
+from .intervals import Expanded, fewest_clusters
 from .records import Arm, Statistic
 from .statistics import ROUNDING, Estimate, bootstrap_statistic, effective_clusters, fields_at, student_intervals
 
@@ -80,12 +82,25 @@ def weighted_change(
     """Change of any statistic of weighted items, new minus baseline, with its BCa interval by cluster bootstrap.
 
     Both estimates take the same items in the same order, so that each resample draws the same clusters in both runs and
-    what they share cancels. ``clusters`` has a label per item; NaN and p as in ``bootstrap_statistic``.
+    what they share cancels. ``clusters`` has a label per item.
+
+    Interval and p are expanded by the t distribution over effective clusters less one (``expanded_level``): a plain BCa
+    interval over 15 clusters covered 91 % where 95 % was stated (docs/gate-statistics.md). Both are NaN as in
+    ``bootstrap_statistic`` at the expanded level, which takes eight clusters at 95 %. Raises ValueError for a level
+    outside (0, 1).
     """
-    return bootstrap_statistic(
+    units = effective_clusters(cluster_codes(clusters))
+    fewest = fewest_clusters(level)
+    found = bootstrap_statistic(
         lambda weights: np.asarray(new(weights) - baseline(weights), dtype=np.float64),
-        arms=arms, clusters=clusters, level=level, seed=seed, resamples=resamples,
+        arms=arms, clusters=clusters, level=expanded_level(level, units) if units >= fewest else level, seed=seed,
+        resamples=resamples,
     )  # fmt: skip
+    p = expanded_p(found.p, units) if math.isfinite(found.p) else math.nan
+    intervals = Expanded(inner=found.intervals, units=units)
+    return replace(
+        found, intervals=intervals, level=level, p=p, method=f"change of a statistic, {found.method}, expanded by t"
+    )
 
 
 def _cluster(item: str, clusters: Mapping[str, str] | None) -> str:

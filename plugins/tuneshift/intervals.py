@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from .clustered import expanded_level
 from .errors import RecordError
 from .records import Json
 from .shares import wilson_interval
@@ -197,6 +198,20 @@ class TwoOneSided:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Expanded(_Symmetric):
+    """Bootstrap intervals taken at the level that t over few clusters asks for (`clustered.expanded_level`)."""
+
+    inner: Intervals
+    units: float
+
+    def at(self, level: float) -> Interval:
+        return self.inner.at(expanded_level(level, self.units)) if self.units >= fewest_clusters(level) else UNKNOWN
+
+    def plain(self) -> dict[str, Json]:
+        return {"kind": "expanded", "inner": self.inner.plain(), "units": self.units}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Farthest:
     """Of several effects that all have to be small, the interval that reaches farthest from zero at each level."""
 
@@ -240,6 +255,8 @@ def _read(plain: Mapping[str, Json]) -> Intervals:
             return Bca(**{**fields, "low": low, "high": high})
         case "two one-sided":
             return TwoOneSided(inner=_read(fields["inner"]))
+        case "expanded":
+            return Expanded(inner=_read(fields["inner"]), units=float(fields["units"]))
         case "farthest":
             parts: Sequence[Mapping[str, Json]] = fields["of"]
             return Farthest(of=tuple(_read(part) for part in parts))
