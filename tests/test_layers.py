@@ -34,6 +34,8 @@ LAYERS = (
         "store",
         "statistics",
         "multiplicity",
+        "sequential",
+        "change",
         "measures",
         "embedded",
         "adapters",
@@ -60,8 +62,8 @@ LAYERS = (
         "single_task",
     },
     {"comparison", "display", "figures", "figure_grid", "figure_values", "outputs"},
-    {"run", "report", "deciding"},
-    {"options", "findings", "console", "scheduling", "commands"},
+    {"run", "report", "deciding", "matching", "gate", "baselines", "merging"},
+    {"options", "findings", "gate_text", "gating", "console", "scheduling", "commands"},
     {"plugin", "cli"},
 )
 """From the bottom up. A module imports from lower layers and from its own."""
@@ -71,7 +73,8 @@ FREE_OF_TORCH = (
     "store", "statistics", "judge", "recording", "plan", "engine", "comparison", "run", "report", "options", "console",
     "plugin", "cli", "views", "vocabulary", "word_vectors", "word_tokens", "subspaces", "verb_relations",
     "concept_shift", "concept_shares", "concept_figures", "annotators", "agreement", "chat_endpoint", "judges",
-    "following", "following_style", "following_figures", "ranking", "rules", "outputs",
+    "following", "following_style", "following_figures", "ranking", "rules", "outputs", "matching", "gate",
+    "baselines", "merging", "gating", "gate_text", "change", "deciding",
 )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from .commands import annotators, embedded, evidence, outputs, report, tune
+from .commands import annotators, embedded, evidence, gate, outputs, report, tune
 from .commands.common import OK, PROBLEMS, USAGE
 from .errors import TuneshiftError, UsageError
 
@@ -37,6 +37,6 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"tuneshift {version('tuneshift')}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for group in (report, evidence, outputs, annotators, tune, embedded):
+    for group in (report, gate, evidence, outputs, annotators, tune, embedded):
         group.add(commands)
     return top

@@ -1,46 +1,76 @@
-"""One error rate for many claims. Temporary until the statistics branch is merged."""
+"""Many claims at once: Holm's step-down procedure and Benjamini and Hochberg's false discovery rate.
+
+A claim that has no p (None or NaN: too few items, say) stays in the family and counts as p = 1. Leaving it out would
+loosen the level of the others by how much could not be measured.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+PValues = Sequence[float | None]
 
 
-def _filled(p: Sequence[float | None]) -> np.ndarray:
-    return np.array([1.0 if x is None else x for x in p], dtype=np.float64)
+def holm(p: PValues) -> Floats:
+    """Adjusted p of each claim, [claim], in 0..1: at most alpha where Holm's procedure rejects at error rate alpha.
+
+    With m claims in ascending order of p, the j-th has the largest (m - i + 1) * p_i of i <= j (Holm 1979). The chance
+    of any false rejection is at most alpha, however the claims depend on one another. Raises ValueError for a p
+    outside 0..1.
+    """
+    known, order = _ascending(p)
+    steps = np.maximum.accumulate(known[order] * np.arange(len(known), 0, -1))
+    return _in_given_order(np.minimum(steps, 1.0), order)
 
 
-def holm(p: Sequence[float | None]) -> list[float]:
-    """Holm-adjusted p."""
-    values = _filled(p)
-    order = np.argsort(values, kind="stable")
-    adjusted = np.minimum(1.0, np.maximum.accumulate(values[order] * (len(values) - np.arange(len(values)))))
-    result = np.empty(len(values))
-    result[order] = adjusted
-    return [float(x) for x in result]
+def holm_shares(p: PValues, alpha: float) -> Floats:
+    """The share of the error rate at which Holm's procedure tests each claim, [claim].
+
+    ``p <= share`` is Holm's decision at ``alpha``, for every claim. The j-th smallest of m is tested at
+    alpha / (m - j + 1); the procedure stops at the first that fails, and those behind it keep the share of that step.
+    So an interval of coverage 1 - share excludes exactly what is rejected. Equal p have equal shares. Raises ValueError
+    for alpha outside (0, 1) and for a p outside 0..1.
+    """
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha is an error rate between 0 and 1, as 0.05; got {alpha}")
+    known, order = _ascending(p)
+    ordered = known[order]
+    shares = alpha / np.arange(len(known), 0, -1)
+    failed = np.flatnonzero(ordered > shares)
+    if len(failed):
+        shares[failed[0] :] = shares[failed[0]]
+    # Equal p are all rejected or all not; the share of the first of them would already do.
+    first = np.searchsorted(ordered, ordered, side="left")
+    return _in_given_order(shares[first], order)
 
 
-def benjamini_hochberg(p: Sequence[float | None]) -> list[float]:
-    """q."""
-    values = _filled(p)
-    order = np.argsort(values, kind="stable")[::-1]
-    m = len(values)
-    q = np.minimum.accumulate(np.minimum(1.0, values[order] * m / (m - np.arange(m))))
-    result = np.empty(m)
-    result[order] = q
-    return [float(x) for x in result]
+def benjamini_hochberg(p: PValues) -> Floats:
+    """q value of each claim, [claim], in 0..1: the lowest false discovery rate at which it would be reported.
+
+    With m claims in ascending order of p, the j-th has the smallest m * p_i / i of i >= j (Benjamini and Hochberg
+    1995). Holds for claims that are independent or positively dependent; it is reported, and decides nothing. Raises
+    ValueError for a p outside 0..1.
+    """
+    known, order = _ascending(p)
+    steps = known[order] * len(known) / np.arange(1, len(known) + 1)
+    return _in_given_order(np.minimum.accumulate(steps[::-1])[::-1], order)
 
 
-def holm_shares(p: Sequence[float | None], alpha: float) -> list[float]:
-    """Shares."""
-    values = _filled(p)
-    order = np.argsort(values, kind="stable")
-    shares = np.empty(len(values))
-    failed = None
-    for rank, k in enumerate(order):
-        share = alpha / (len(values) - rank)
-        if failed is None and values[k] > share:
-            failed = share
-        shares[k] = share if failed is None else failed
-    return [float(x) for x in shares]
+def _ascending(p: PValues) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """The p with 1 where there is none, and the order that sorts them."""
+    known = np.array([1.0 if x is None or math.isnan(x) else float(x) for x in p], dtype=np.float64)
+    outside = known[(known < 0) | (known > 1)]
+    if len(outside):
+        raise ValueError(f"a p is a probability, 0 to 1, or None where there is none; got {outside[0]}")
+    return known, np.argsort(known, kind="stable")
+
+
+def _in_given_order(ordered: Floats, order: npt.NDArray[np.int64]) -> Floats:
+    found = np.empty_like(ordered)
+    found[order] = ordered
+    return found
