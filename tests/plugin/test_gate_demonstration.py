@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from tuneshift.resources import data_folder, fixture
 
@@ -18,8 +20,6 @@ FINDING = "hewitt2024.tuned_follows"
 
 def perturbed(folder: Path, change: Callable) -> Path:
     """A copy of the embedded tuned checkpoint, each of whose weights ``change(tuned, base)`` has replaced."""
-    from safetensors.torch import load_file, save_file
-
     shutil.copytree(FAMILY / "instruct", folder)
     for path in folder.glob("*.safetensors"):
         base = load_file(FAMILY / "base" / path.name)
@@ -30,8 +30,6 @@ def perturbed(folder: Path, change: Callable) -> Path:
 
 def noisy(size: float) -> Callable:
     """Adds normal noise of ``size`` times each weight matrix's standard deviation."""
-    import torch
-
     generator = torch.Generator().manual_seed(0)
     return lambda tuned, base: tuned + size * tuned.std() * torch.randn(tuned.shape, generator=generator)
 
@@ -49,25 +47,28 @@ def prompts(tmp_path_factory) -> dict[int, Path]:
 
 
 @pytest.fixture(scope="module")
-def demonstration_store(tmp_path_factory) -> Path:
+def demonstration(tmp_path_factory) -> Path:
+    """Where evidence and baselines of all tests lie: the embedded checkpoint is measured once."""
     return tmp_path_factory.mktemp("demonstration")
 
 
 @pytest.fixture
-def gated(pytester, prompts, demonstration_store, tmp_path):
+def gated(pytester, prompts, demonstration):
     """``gated(tuned, n)``: the comparison of a checkpoint with the embedded one on n prompts, and the exit code."""
 
     def run(tuned: Path, n: int):
         def suites(checkpoint: Path, *options: object) -> pytest.RunResult:
-            return pytester.runpytest(
-                str(data_folder("suites") / "test_implicit_following.py"), "-k", "tuned_follows", "-p", "no:cacheprovider",
-                "--base", FAMILY / "base", "--tuned", checkpoint, "--shift-prompts", prompts[n],
-                "--shift-max-new-tokens", "40", "--shift-store", demonstration_store, "--shift-storage", tmp_path / "kept",
-                "--color=no", *options,
+            return pytester.runpytest_subprocess(
+                data_folder("suites") / "test_implicit_following.py", "-k", "tuned_follows", "-p", "no:cacheprovider",
+                "--color=no", "--base", FAMILY / "base", "--tuned", checkpoint, "--shift-prompts", prompts[n],
+                "--shift-max-new-tokens", "40", "--shift-store", demonstration / "store",
+                "--shift-storage", demonstration / "kept", *options,
             )  # fmt: skip
 
-        suites(FAMILY / "instruct", "--shift-save", "good")
-        result = suites(tuned, "--shift-compare", "good")
+        name = f"good-{n}"
+        if not (demonstration / "kept" / name).exists():
+            suites(FAMILY / "instruct", "--shift-save", name)
+        result = suites(tuned, "--shift-compare", name)
         claim = json.loads((pytester.path / "tuneshift-results" / "run.json").read_text())["claims"][0]
         assert claim["finding"] == FINDING
         return claim["comparison"], result.ret
