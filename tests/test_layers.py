@@ -95,8 +95,8 @@ LAYERS = (
         "pair_matrix",
         "merging",
     },
-    {"run", "report", "deciding", "summary_text"},
-    {"options", "findings", "console", "scheduling", "commands"},
+    {"run", "report", "deciding", "summary_text", "matching", "gate", "baselines", "shards"},
+    {"options", "findings", "gate_text", "gating", "console", "scheduling", "commands"},
     {"plugin", "cli"},
 )
 """From the bottom up. A module imports from lower layers and from its own."""
@@ -109,7 +109,8 @@ FREE_OF_TORCH = (
     "following", "following_style", "following_figures", "ranking", "rules", "outputs", "doctor",
     "doctor_checkpoints", "clustered", "effect_change", "multiplicity", "permutation", "planning", "power",
     "sequential", "shares", "intervals", "deciding", "merging", "summary_text",
-    "noise_floor", "expectations", "expectations_update",
+    "noise_floor", "expectations", "expectations_update", "matching", "gate", "baselines", "shards", "gating",
+    "gate_text",
 )  # fmt: skip
 
 

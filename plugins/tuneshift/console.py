@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 from .engine import versions
 from .errors import TuneshiftError
 from .expectations_update import GIVE_THE_REASON, observed_update, update_file
+from .gate_text import write_comparisons
+from .gating import run_baseline, saved
 from .recording import depends_on_reading, make_record, write_record
 from .records import Finding, Json, ModelRef
 from .run import Run, Target
@@ -142,6 +144,7 @@ def write_summary(terminal: Terminal, claims: Sequence[Mapping[str, Json]], writ
         terminal.write_line(text, **colour)
     if any(depends_on_reading(claim) for claim in ordered):
         terminal.write_line("† under another reading the verdict differs: see the claim's sensitivity in the report")
+    write_comparisons(terminal, ordered)
     for line in written:
         terminal.write_line(line)
 
@@ -228,7 +231,8 @@ def write_results(
         lines.append(f"report: {write_report(record, out / 'report.html', templates)}")
     except (TuneshiftError, OSError) as error:
         lines.append(f"tuneshift: {error}")
-    return lines
+        return lines
+    return [*lines, *saved(run.options.gating, record)]
 
 
 def _run_fields(run: Run, claims: Sequence[Mapping[str, Json]], started: float) -> dict[str, Json]:
@@ -243,5 +247,7 @@ def _run_fields(run: Run, claims: Sequence[Mapping[str, Json]], started: float) 
         "alpha": run.options.alpha,
         "confirmatory_claims": sum(claim["verdict"] != "not_applicable" for claim in claims),
         "response": settings.response,
+        **run.describe_settings(),
         "store": str(run.options.store),
+        "baseline": run_baseline(claims),
     }

@@ -1,7 +1,8 @@
-"""Change of an effect between two runs on the same items, for claims whose arms are not paired.
+"""Change of an effect between two runs: statistics whose effect is the new run's less the baseline's.
 
-A mean over paired items changes by a paired difference (``statistics.paired_difference``). Here are the others: the
-difference of two groups' means, whose items may move from one group to the other, and any weighted statistic.
+Both runs asked the same items, so what can be compared item by item is: means over paired items, and the difference of
+two groups' means, whose items may move from one group to the other. Other estimates are compared by bootstrap of the
+joined items, or as if the runs were independent where only their standard errors are at hand.
 """
 
 from __future__ import annotations
@@ -13,12 +14,45 @@ from dataclasses import replace
 import numpy as np
 
 from .clustered import cluster_codes, expanded_level, expanded_p, mean_influence, satterthwaite
-from .intervals import Expanded, fewest_clusters
+from .intervals import AtBound, Expanded, NoIntervals, fewest_clusters
 from .records import Arm, Statistic
-from .statistics import ROUNDING, Estimate, bootstrap_statistic, effective_clusters, fields_at, student_intervals
+from .statistics import (
+    ROUNDING,
+    Estimate,
+    bootstrap_statistic,
+    effective_clusters,
+    fields_at,
+    paired_difference,
+    student_intervals,
+)
 
 Arms = tuple[Arm, Arm]
 """The low and the high arm of a run, as ``two_sample_difference`` takes them."""
+
+
+def paired_change(
+    old: tuple[Arm, Arm], new: tuple[Arm, Arm], *, clusters: Mapping[str, str], level: float
+) -> Statistic:
+    """Mean over items of (second - first) in the new run less (second - first) in the old one, as `paired_difference`.
+
+    All four arms have the same ids in the same order. Where every item moved by the same amount, t sees no variance:
+    the interval is then Clopper and Pearson's bound on the share of items that would move otherwise, each by no more
+    than the values range. Raises ValueError for arms of other ids and values that are not finite.
+    """
+    differences = [Arm(label=label, ids=low.ids, values=high.values - low.values)
+                   for label, (low, high) in (("baseline", old), ("now", new))]  # fmt: skip
+    labels = [clusters.get(i, i) for i in differences[0].ids]
+    found = paired_difference(differences[0], differences[1], clusters=labels, level=level)
+    found = replace(found, method="paired difference of per-item differences, cluster-robust t interval")
+    moves = differences[1].values - differences[0].values
+    if not isinstance(found.intervals, NoIntervals) or len(moves) < 2 or float(np.ptp(moves)) > 1e-9:
+        return found
+    spread = float(np.ptp(np.concatenate([arm.values for arm in (*old, *new)])))
+    first_moved = bool(np.any(new[0].values != old[0].values))
+    units = math.floor(effective_clusters(cluster_codes(labels)))
+    reach = abs(found.effect) + spread * (2 if first_moved else 1)
+    bound = AtBound(end=found.effect, scale=reach, units=units)
+    return replace(found, intervals=bound, interval=bound.at(level), method="every item moved alike, exact bound")
 
 
 def two_sample_change(baseline: Arms, new: Arms, *, clusters: Mapping[str, str] | None, level: float) -> Statistic:
@@ -100,6 +134,29 @@ def weighted_change(
     intervals = Expanded(inner=found.intervals, units=units)
     return replace(
         found, intervals=intervals, level=level, p=p, method=f"change of a statistic, {found.method}, expanded by t"
+    )
+
+
+def estimate_change(
+    old: tuple[float, float | None], new: tuple[float, float | None], *, n: int, clusters: int, level: float
+) -> Statistic:
+    """Change of an estimate that has no per-item form: (effect, standard error) of each run, the errors added in
+    quadrature as if the runs were independent.
+
+    The runs share their items, so where their estimates go up and down together this interval is too wide.
+    """
+    effect = new[0] - old[0]
+    errors = [side[1] for side in (old, new)]
+    known = [error for error in errors if error is not None and error > 0]
+    error = math.hypot(*known) if len(known) == len(errors) else math.nan
+    return Statistic(
+        effect=effect,
+        **fields_at(student_intervals(effect, error, clusters - 1, clusters, 0.0, same=False), level),
+        n=n,
+        clusters=clusters,
+        method="difference of two estimates, standard errors added in quadrature (wide where the runs go together)",
+        seed=None,
+        arms=(),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from .intervals import Intervals, fewest_clusters
 from .records import Finding, Outcome, Statistic, Verdict
@@ -33,7 +34,12 @@ def judge(finding: Finding, statistic: Statistic) -> Verdict:
 
 
 def deciding_error(finding: Finding, intervals: Intervals) -> float | None:
-    """The smallest error rate at which these intervals decide the finding, to a part in a billion: the p of a verdict.
+    """The smallest error rate at which these intervals decide the finding: the p of a verdict, as `smallest_error`."""
+    return smallest_error(intervals, lambda low, high: _outcome(finding, low, high) is not Outcome.INCONCLUSIVE)
+
+
+def smallest_error(intervals: Intervals, decides: Callable[[float, float], bool]) -> float | None:
+    """The smallest error rate at which an interval decides, to a part in a billion.
 
     In [1e-12, 0.49]: below that float64 has no levels left, and above it nothing is called decided (None). Intervals
     grow with their level, so at any larger rate the same holds.
@@ -41,7 +47,7 @@ def deciding_error(finding: Finding, intervals: Intervals) -> float | None:
 
     def decided(error: float) -> bool:
         low, high = intervals.at(1 - error)
-        return math.isfinite(low) and math.isfinite(high) and _outcome(finding, low, high) is not Outcome.INCONCLUSIVE
+        return math.isfinite(low) and math.isfinite(high) and decides(low, high)
 
     undecided, found = SMALLEST_ERROR, LARGEST_ERROR
     if decided(undecided):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +14,11 @@ from .resources import checked_templates, data_folder
 if TYPE_CHECKING:
     import pytest
 
-    from .run import Options
+    from .run import Gating, Options
 
 STORE_VARIABLE = "TUNESHIFT_STORE"
+STORAGE_VARIABLE = "TUNESHIFT_STORAGE"
+EXAMPLE_MARGIN = "hewitt2024.tuned_follows=0.1"
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -82,8 +86,18 @@ def add_options(parser: pytest.Parser) -> None:
     add("--shift-update-expectations", action="store_true",
         help="Rewrite the pair's expectations file from this run's outcomes, keeping comments. The run still fails "
         "where an outcome is news; give the reasons before the next.")  # fmt: skip
+    add("--shift-save", metavar="NAME", help="Keep this run as the baseline NAME.")
+    add("--shift-overwrite", action="store_true", help="Let --shift-save replace a baseline of that name.")
+    add("--shift-compare", metavar="NAME",
+        help="Test the tuned checkpoint against the baseline NAME: what regressed fails, what held passes, whatever "
+        "the verdict.")  # fmt: skip
+    add("--shift-margin", action="append", default=[], metavar="FINDING=VALUE",
+        help="How much worse than the baseline is still held, in the finding's unit; may be repeated (default: the "
+        "finding's smallest effect of interest).")  # fmt: skip
+    add("--shift-storage", metavar="DIR",
+        help=f"Where baselines lie (default: ${STORAGE_VARIABLE}, else .tuneshift/baselines in rootdir).")  # fmt: skip
     add("--shift-inconclusive", default="fail", choices=("fail", "skip", "pass"),
-        help="What an inconclusive verdict does to its test (default: %(default)s).")  # fmt: skip
+        help="What an inconclusive verdict or comparison does to its test (default: %(default)s).")  # fmt: skip
 
 
 def asks_for_suites(config: pytest.Config) -> bool:
@@ -159,4 +173,36 @@ def read_options(config: pytest.Config) -> Options:
         rootdir=Path(config.rootpath),
         update_expectations=option.shift_update_expectations,
         noise_floor=option.shift_noise_floor,
+        gating=_gating(config),
     )
+
+
+def _gating(config: pytest.Config) -> Gating:
+    from .baselines import storage_folder
+    from .run import Gating
+
+    option = config.option
+    return Gating(
+        storage=storage_folder(option.shift_storage, Path(config.rootpath)),
+        save=option.shift_save,
+        compare=option.shift_compare,
+        overwrite=option.shift_overwrite,
+        margins=margins_of(option.shift_margin, "--shift-margin"),
+    )
+
+
+def margins_of(given: Sequence[str], option: str) -> dict[str, float]:
+    """Margins by finding from ``FINDING=VALUE`` texts. Raises UsageError for another form and a value that is none."""
+    from .errors import UsageError
+
+    margins: dict[str, float] = {}
+    for text in given:
+        finding, equals, value = text.partition("=")
+        try:
+            margin = float(value)
+        except ValueError:
+            margin = math.nan
+        if not equals or not 0 < margin < math.inf:
+            raise UsageError(f"{option} {text!r}: write FINDING=VALUE with a number above 0, as {EXAMPLE_MARGIN}.")
+        margins[finding] = margin
+    return margins

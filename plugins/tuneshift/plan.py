@@ -253,7 +253,7 @@ class Planner:
         params: dict[str, Json] = {
             "chat_template": self.template(pair, ref),
             "decoding": "greedy",
-            "max_new_tokens": self._longest(pair),
+            "max_new_tokens": self.longest(pair),
         }
         if rules is not None:
             from .rules import load_rules
@@ -280,7 +280,7 @@ class Planner:
         rests_on = None if mode == "reference" else self._generation(pair, author, prompts)
         params: dict[str, Json] = {
             "chat_template": self.template(pair, ref),
-            "max_new_tokens": self._longest(pair),
+            "max_new_tokens": self.longest(pair),
             # A shared response of the model itself is its own: the same evidence under the same key.
             "response": "own" if rests_on is not None and author == ref else mode,
         }
@@ -331,7 +331,8 @@ class Planner:
         """The word space of a pair's measures of weights, as `load_word_space` takes it."""
         return self.settings.word_vectors or pair.word_vectors or WORD_VECTORS
 
-    def _longest(self, pair: ModelPair) -> int:
+    def longest(self, pair: ModelPair) -> int:
+        """Longest response that a pair's checkpoints give, in tokens."""
         return self.settings.max_new_tokens or pair.max_new_tokens or LONGEST_RESPONSE
 
     def _make(

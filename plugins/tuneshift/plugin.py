@@ -48,6 +48,10 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     try:
         _run(config).check()
+        if config.option.shift_save or config.option.shift_compare or config.option.shift_margin:
+            from .gating import check_gating
+
+            check_gating(_run(config))
     except TuneshiftError as error:
         raise pytest.UsageError(str(error)) from None
 
@@ -146,7 +150,15 @@ def _survey(session: pytest.Session) -> None:
                 run.engine.forget()
             bar.update(1)
     claims: list[dict[str, Json]] = [item.stash[CLAIM] for item in made]
-    for item, decided in zip(made, decide(claims, run.options.alpha), strict=True):
+    decisions = decide(claims, run.options.alpha)
+    if run.options.gating.compare is not None and claims:
+        from .gating import compared
+
+        try:
+            decisions = compared(run, decisions)
+        except TuneshiftError as error:
+            pytest.exit(f"tuneshift: {error}", returncode=pytest.ExitCode.USAGE_ERROR)
+    for item, decided in zip(made, decisions, strict=True):
         item.stash[DECIDED] = decided
 
 
@@ -324,10 +336,15 @@ def _wanted(session: pytest.Session) -> list[tuple[Finding, Target]]:
 
 
 def _end_test(record: dict[str, Json], inconclusive: str) -> None:
-    """Pass, fail, skip or xfail as the verdict and the declared expectation say."""
+    """Pass, fail, skip or xfail as the comparison with a baseline says where one was made; else as the verdict and the
+    declared expectation say."""
     from .console import explain
 
     verdict, expected = record["verdict"], record["expected"]
+    compared = (record["comparison"] or {}).get("outcome", "not_compared")
+    if compared != "not_compared":
+        _end_compared(record, compared, inconclusive)
+        return
     message = explain(record)
     if expected and expected["verdict"] == verdict:
         if verdict != "reproduced":
@@ -343,4 +360,15 @@ def _end_test(record: dict[str, Json], inconclusive: str) -> None:
     elif verdict == "contradicted" or (verdict == "inconclusive" and inconclusive == "fail"):
         pytest.fail(message, pytrace=False)
     elif verdict == "inconclusive" and inconclusive == "skip":
+        pytest.skip(message)
+
+
+def _end_compared(record: dict[str, Json], outcome: str, inconclusive: str) -> None:
+    """Fail on a regression, treat an inconclusive comparison as the option says, and pass on the rest."""
+    from .gate_text import explain_comparison
+
+    message = explain_comparison(record)
+    if outcome == "regressed" or (outcome == "inconclusive" and inconclusive == "fail"):
+        pytest.fail(message, pytrace=False)
+    elif outcome == "inconclusive" and inconclusive == "skip":
         pytest.skip(message)

@@ -63,12 +63,14 @@ def claim_record(
     arms = statistic.arms if statistic else ()
     by_label = {arm.label: arm for arm in arms}
     described = {k: v for k, v in asdict(finding).items() if k not in ("id", "needs")}
+    measures = sorted({need.partition(".")[0] for _, need in finding.needs})
     record = {
         "finding": finding.id,
         **described,
         "pair": pair,
         "prompts": prompts,
         "group": group,
+        "measures": measures,
         "base": summary(by_label.get("base")),
         "tuned": summary(by_label.get("tuned")),
         "arms": [summary(arm) for arm in arms],
@@ -141,7 +143,7 @@ def make_record(
     """The record of a run. Claims are sorted by finding, pair, prompt set and group, so that their order does not
     depend on which worker finished first; their examples move to the record's own list."""
     ordered = sorted(claims, key=lambda c: (c["pair"], c["finding"], c["prompts"], c["group"]))
-    examples = [example for claim in ordered for example in claim["examples"]]
+    examples = [{"finding": claim["finding"], **example} for claim in ordered for example in claim["examples"]]
     bare = [{k: v for k, v in claim.items() if k != "examples"} for claim in ordered]
     return RunRecord(schema=SCHEMA, run=plain(run), pairs=plain(pairs), claims=bare, examples=examples)
 
@@ -168,6 +170,12 @@ def read_record(path: Path) -> RunRecord:
         raise RecordError(
             f"{path} is not JSON ({error}); a run record is the run.json that `pytest suites` writes."
         ) from error
+    check_schema(data, path)
+    return RunRecord(**{name: data.get(name, ()) for name in ("schema", "run", "pairs", "claims", "examples")})
+
+
+def check_schema(data: Json, path: Path) -> None:
+    """Raise RecordError for JSON that is not a run record of this schema; ``path`` is where it was read."""
     if not isinstance(data, dict) or not isinstance(data.get("schema"), int) or "claims" not in data:
         raise RecordError(f"{path} is not a run record: it has no `schema` and `claims`.")
     if data["schema"] != SCHEMA:
@@ -178,4 +186,3 @@ def read_record(path: Path) -> RunRecord:
     missing = [name for name in ("run", "pairs") if name not in data]
     if missing:
         raise RecordError(f"{path} lacks {' and '.join(missing)}; the file is cut or was edited.")
-    return RunRecord(**{name: data.get(name, ()) for name in ("schema", "run", "pairs", "claims", "examples")})

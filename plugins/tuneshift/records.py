@@ -116,6 +116,12 @@ class Prompt:
     fields: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
     """Every other field of the JSONL line, ratings among them."""
 
+    @property
+    def sha256(self) -> str:
+        """Hash of all that its per-item values rest on but its id: text, reference, instruction spans and rules."""
+        verify = None if self.verify is None else dict(self.verify)
+        return digest([self.prompt, self.reference, [list(span) for span in self.instruction_spans], verify])
+
 
 @dataclass(frozen=True, kw_only=True)
 class PromptSet:

@@ -16,12 +16,12 @@ from .inspection import CheckpointInfo, inspect
 from .judges import IFEVAL, SIMILARITY, VERIFIER, Judge, make_judge
 from .judges_ifeval import check_ifeval
 from .measures.backends import check_backend, identity, require_backend, served_as
-from .measures.catalogue import ANNOTATION, ATTRIBUTION
+from .measures.catalogue import ANNOTATION, ATTRIBUTION, MEASURES
 from .noise_floor import BATCH_SHARE, can_be_measured_again, second_pair, second_settings
 from .pairs import resolve_pairs
 from .plan import Line, Planner, Settings, Task, backend_of, plan_lines, reads_weights
 from .prompts import load_prompts
-from .records import EvidenceItem, Expectation, Finding, Json, ModelPair, ModelRef, Prompt, PromptSet
+from .records import NOTHING, EvidenceItem, Expectation, Finding, Json, ModelPair, ModelRef, Prompt, PromptSet
 from .rules import load_rules
 from .store import Store
 from .views import Items, NotApplicable
@@ -43,6 +43,17 @@ WEIGHTS = "weights"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Gating:
+    """Baselines that a run is saved as and compared with, by name; ``storage`` is where they lie."""
+
+    storage: Path
+    save: str | None = None
+    compare: str | None = None
+    overwrite: bool = False
+    margins: Mapping[str, float] = field(default_factory=lambda: NOTHING)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """What the user asked for, as it came from the command line."""
 
@@ -55,6 +66,7 @@ class Options:
     settings: Settings
     alpha: float
     rootdir: Path
+    gating: Gating
     update_expectations: bool = False
     """Whether the pairs' expectations files are rewritten from the run's outcomes."""
     noise_floor: bool = False
@@ -403,14 +415,36 @@ class Run:
             self._recorded[ref, prompts.sha256] = {i.id: i for i in read_recorded(ref.evidence, prompts)}
         return self._recorded[ref, prompts.sha256]
 
+    def describe_settings(self) -> dict[str, Json]:
+        """How this run measures, for the record: the versions of the measures, and the options behind them."""
+        settings = self.options.settings
+        return {
+            "measures": {name: measure.version for name, measure in MEASURES.items()},
+            "settings": {
+                "response": settings.response,
+                "max_new_tokens": settings.max_new_tokens,
+                "dtype": settings.dtype,
+                "judges": list(settings.judges),
+                "rules": settings.rules,
+                "annotator": settings.annotator,
+                "vocabulary": settings.vocabulary,
+                "word_vectors": settings.word_vectors,
+            },
+        }
+
     def describe(self) -> list[dict[str, Json]]:
         """The run's pairs for the record: checkpoints with fingerprints, formats, prompt sets with counts."""
         return [
             {
                 "name": pair.name,
                 **{role: self._describe(pair, ref) for role, ref in _roles(pair).items()},
+                "settings": {
+                    "max_new_tokens": self.planner.longest(pair),
+                    "vocabulary": self.planner.words(pair),
+                    "word_vectors": self.planner.word_space(pair),
+                },
                 "prompts": [
-                    {"name": t.prompts.name, "n": len(t.prompts.prompts), "sha256": t.prompts.sha256}
+                    _describe_prompts(t.prompts)
                     for t in {t.prompts.name: t for t in self.targets if t.pair is pair and t.prompts}.values()
                     if t.prompts
                 ],
@@ -437,6 +471,21 @@ class Run:
 
 def _weights(ref: ModelRef) -> tuple[str | None, ...]:
     return ref.model, ref.revision, ref.adapter
+
+
+def _describe_prompts(prompts: PromptSet) -> dict[str, Json]:
+    """A prompt set with what tells its items apart, so that another run's can be matched with them."""
+    members = prompts.prompts
+    return {
+        "name": prompts.name,
+        "n": len(members),
+        "sha256": prompts.sha256,
+        "items": {
+            "ids": [p.id for p in members],
+            "sha256": [p.sha256[:16] for p in members],
+            "clusters": [p.cluster or p.id for p in members],
+        },
+    }
 
 
 def _roles(pair: ModelPair) -> dict[str, ModelRef]:

@@ -1,0 +1,146 @@
+"""``tuneshift gate``, ``bless`` and ``merge``: what is done with run records and baselines, without models."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import RecordError, UsageError
+from ..options import EXAMPLE_MARGIN, margins_of
+from ..records import RunRecord
+from .common import OK, PROBLEMS, Commands
+
+FORCE = "--force"
+
+
+def add(commands: Commands) -> None:
+    """Declare the commands."""
+    gate = commands.add_parser("gate", help="compare a run record with a baseline; exit 1 where something regressed")
+    gate.add_argument("record", type=Path, metavar="RUN.json", help="a run record that `pytest suites` wrote")
+    gate.add_argument("--baseline", required=True, metavar="NAME", help="the baseline to compare with")
+    gate.add_argument("--margin", action="append", default=[], metavar="FINDING=VALUE",
+                      help=f"how much worse is still held, as {EXAMPLE_MARGIN}; may be repeated (default: its "
+                      "smallest effect of interest)")  # fmt: skip
+    gate.add_argument("--inconclusive", choices=("fail", "skip", "pass"), default="fail",
+                      help="fail: exit 1 for an inconclusive comparison too (default); skip, pass: do not")  # fmt: skip
+    gate.add_argument(
+        "-o", "--out", type=Path, metavar="DIR", help="write the record with its comparisons and a report"
+    )
+    gate.set_defaults(command=_gate)
+    bless = commands.add_parser("bless", help="promote a run record to a baseline")
+    bless.add_argument("record", type=Path, metavar="RUN.json", help="a run record that `pytest suites` wrote")
+    bless.add_argument("--as", dest="name", required=True, metavar="NAME", help="the baseline's name")
+    bless.add_argument(FORCE, action="store_true", help="replace a baseline of that name")
+    bless.add_argument("--looks", type=int, metavar="N",
+                       help="decisions that may be made against it; they share the error rate")  # fmt: skip
+    bless.add_argument(
+        "--spending", metavar="HOW", help="how the looks spend it: even (default), obrien-fleming or pocock"
+    )
+    bless.set_defaults(command=_bless)
+    for command in (gate, bless):
+        command.add_argument("--storage", type=Path, metavar="DIR",
+                             help="where baselines lie (default: $TUNESHIFT_STORAGE, else .tuneshift/baselines here or "
+                             "above)")  # fmt: skip
+    merge = commands.add_parser("merge", help="put shards of one run into one record and report")
+    merge.add_argument("records", type=Path, nargs="+", metavar="RUN.json", help="two run records or more")
+    merge.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="where run.json and the report go")
+    merge.set_defaults(command=_merge)
+
+
+def _gate(arguments: argparse.Namespace) -> int:
+    from ..baselines import Baselines
+    from ..gate import check_comparable, check_margins, require_numbers
+    from ..gate_text import write_comparisons
+    from ..gating import against, run_baseline
+
+    record = _read(arguments.record)
+    storage = Baselines(folder=_storage(arguments.storage))
+    baseline = storage.load(arguments.baseline)
+    margins = margins_of(arguments.margin, "--margin")
+    check_margins(margins, [str(claim["finding"]) for claim in record.claims])
+    require_numbers(record, str(arguments.record))
+    check_comparable(record.run, record.pairs, baseline.record, baseline.name)
+    alpha = float(record.run["alpha"])
+    claims = against(storage, baseline, record.claims, record.pairs, margins=margins, alpha=alpha)
+    write_comparisons(_Printed(), claims)
+    outcomes = {claim["comparison"]["outcome"] for claim in claims}
+    if outcomes <= {"not_compared"}:
+        raise UsageError(
+            f"No claim of {arguments.record} could be compared with baseline {baseline.name!r}; see above."
+        )
+    if arguments.out is not None:
+        _write(replace(record, run={**record.run, "baseline": run_baseline(claims)}, claims=claims), arguments.out)
+    failing = {"regressed"} | ({"inconclusive"} if arguments.inconclusive == "fail" else set())
+    return PROBLEMS if outcomes & failing else OK
+
+
+def _bless(arguments: argparse.Namespace) -> int:
+    from ..baselines import Baselines, Budget
+
+    record = _read(arguments.record)
+    if arguments.spending is not None and arguments.looks is None:
+        raise UsageError("--spending says how looks share the error rate, so it needs --looks N.")
+    budget = None
+    if arguments.looks is not None:
+        spending = arguments.spending or "even"
+        budget = Budget(looks=arguments.looks, spending=spending, alpha=float(record.run["alpha"]))
+    storage = Baselines(folder=_storage(arguments.storage))
+    path = storage.save(record, arguments.name, overwrite=arguments.force, allow=FORCE, budget=budget)
+    looks = f", {budget.looks} looks ({budget.spending})" if budget else ""
+    print(f"baseline {arguments.name}: {path} ({len(record.claims)} claims{looks})")
+    return OK
+
+
+def _merge(arguments: argparse.Namespace) -> int:
+    from ..shards import merge
+
+    paths: list[Path] = arguments.records
+    if len(paths) < 2:
+        raise UsageError("Merging takes two records or more; `tuneshift report RUN.json` renders one.")
+    records = [_read(path) for path in paths]
+    command = shlex.join(["tuneshift", "merge", *map(str, paths), "-o", str(arguments.out)])
+    merged = merge(records, [str(path) for path in paths], command=command)
+    _write(merged, arguments.out)
+    print(f"{len(merged.claims)} claims of {len(paths)} records")
+    return OK
+
+
+def _read(path: Path) -> RunRecord:
+    """A run record; one that cannot be read is the fault of this command's input."""
+    from ..recording import read_record
+
+    try:
+        return read_record(path)
+    except RecordError as error:
+        raise UsageError(str(error)) from error
+
+
+def _write(record: RunRecord, folder: Path) -> None:
+    from ..recording import write_record
+    from ..report import write_report
+
+    print(f"record: {write_record(record, folder / 'run.json')}")
+    print(f"report: {write_report(record, folder / 'report.html')}")
+
+
+def _storage(named: Path | None) -> Path:
+    """The storage asked for, else the one of this folder or of the nearest folder above that has one."""
+    from ..baselines import FOLDER, storage_folder
+
+    here = Path.cwd()
+    root = next((folder for folder in (here, *here.parents) if (folder / FOLDER).is_dir()), here)
+    return storage_folder(named, root)
+
+
+class _Printed:
+    """Standard output as the table's terminal."""
+
+    def write_line(self, line: str, **markup: bool) -> None:
+        """One line, without colour: it may go to a file."""
+        print(line)
+
+    def write_sep(self, sep: str, title: str | None = None, **markup: bool) -> None:
+        """A titled rule."""
+        print(f" {title} ".center(80, sep))
