@@ -17,6 +17,7 @@ whose last looks matter. ``pocock`` lies between, a little more early than late.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Literal, get_args
 
 Spending = Literal["even", "obrien-fleming", "pocock"]
@@ -52,4 +53,4 @@ def look_levels(alpha: float, looks: int, spending: Spending) -> tuple[float, ..
     if looks < 1:
         raise ValueError(f"a budget is of at least one look; got {looks}")
     totals = [spent(alpha, k / looks, spending) for k in range(looks + 1)]
-    return tuple(after - before for before, after in zip(totals, totals[1:], strict=False))
+    return tuple(after - before for before, after in pairwise(totals))
