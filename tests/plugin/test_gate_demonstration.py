@@ -1,5 +1,5 @@
-"""The gate on the embedded tuned checkpoint and copies of it: noise and tuning that is all but undone regress, half-undone
-tuning and the same weights hold, and twenty prompts do not decide a small change but say how many would."""
+"""The gate on the embedded tuned checkpoint and copies of it: noise and tuning that is all but undone regress,
+half-undone tuning and the same weights hold, and twenty prompts do not decide a small change but say how many would."""
 
 from __future__ import annotations
 
