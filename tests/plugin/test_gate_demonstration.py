@@ -1,5 +1,5 @@
-"""The gate on the embedded tuned checkpoint and copies of it: noise in the weights and half-undone tuning regress, the
-same weights hold, and twenty prompts do not decide a small change but say how many would."""
+"""The gate on the embedded tuned checkpoint and copies of it: noise and tuning that is all but undone regress,
+half-undone tuning and the same weights hold, and twenty prompts do not decide a small change but say how many would."""
 
 from __future__ import annotations
 
@@ -82,8 +82,14 @@ def test_noise_in_the_weights_regresses(gated, tmp_path):
     assert held["interval"][1] < -held["margin"]
 
 
-def test_half_undone_tuning_regresses(gated, tmp_path):
+def test_half_undone_tuning_still_follows_and_holds(gated, tmp_path):
     held, code = gated(perturbed(tmp_path / "half", lambda tuned, base: (tuned + base) / 2), 116)
+    assert (held["outcome"], code) == ("held", 0)
+    assert held["interval"][0] < 0 < held["interval"][1]
+
+
+def test_tuning_of_which_a_twentieth_is_left_regresses(gated, tmp_path):
+    held, code = gated(perturbed(tmp_path / "undone", lambda tuned, base: base + (tuned - base) / 20), 116)
     assert (held["outcome"], code) == ("regressed", 1)
 
 

@@ -120,8 +120,10 @@ def _read(path: Path) -> RunRecord:
 def _write(record: RunRecord, folder: Path) -> None:
     from ..recording import write_record
     from ..report import write_report
+    from ..summary_text import write_summary
 
     print(f"record: {write_record(record, folder / 'run.json')}")
+    print(f"summary: {write_summary(record, folder / 'summary.md')}")
     print(f"report: {write_report(record, folder / 'report.html')}")
 
 
