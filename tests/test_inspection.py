@@ -18,7 +18,8 @@ from tuneshift.errors import CheckpointError, PairError
 from tuneshift.inspection import UNLIMITED, inspect
 from tuneshift.plan import Settings
 from tuneshift.records import ModelRef
-from tuneshift.run import Options, Run
+from tuneshift.requests import Gating, Options
+from tuneshift.run import Run
 
 PARAMETERS = 2 * 260 * 16 + 2 * (2 * 16 * 16 + 2 * 16 * 8 + 3 * 16 * 32 + 2 * 16) + 16
 """Embedding and head, two layers of q/o, k/v, gated MLP and norms, and the last norm of the tiny Llama."""
@@ -139,6 +140,7 @@ def test_a_run_reads_each_checkpoint_once(
         settings=Settings(device="cpu"),
         alpha=0.05,
         rootdir=tmp_path,
+        gating=Gating(storage=tmp_path / "baselines"),
     )
     for runs in (1, 2):  # what one run has read is nothing to the next
         run = Run(options=options, known_findings=lambda: ())

@@ -65,6 +65,7 @@ LAYERS = (
     },
     {
         "engine",
+        "steps",
         "embedded",
         "recording",
         "verb_relations",
@@ -77,7 +78,7 @@ LAYERS = (
         "following_figures",
         "single_task",
     },
-    {"noise_floor"},
+    {"noise_floor", "requests"},
     {
         "comparison",
         "display",
@@ -110,7 +111,7 @@ FREE_OF_TORCH = (
     "doctor_checkpoints", "clustered", "effect_change", "multiplicity", "permutation", "planning", "power",
     "sequential", "shares", "intervals", "deciding", "merging", "summary_text",
     "noise_floor", "expectations", "expectations_update", "matching", "gate", "baselines", "shards", "gating",
-    "gate_text",
+    "gate_text", "requests", "steps",
 )  # fmt: skip
 
 

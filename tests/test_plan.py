@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from tuneshift.errors import MeasureError, PairError
-from tuneshift.plan import Planner, Settings, Task, plan_lines, reads_weights, steps
+from tuneshift.plan import Planner, Settings, Task, reads_weights
 from tuneshift.records import EvidenceItem, Finding, LMBackend, ModelPair, ModelRef, Prompt, PromptSet
+from tuneshift.steps import plan_lines, steps
 from tuneshift.store import Store
 
 PROMPTS = PromptSet(

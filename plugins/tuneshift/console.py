@@ -18,10 +18,11 @@ from .gate_text import write_comparisons
 from .gating import run_baseline, saved
 from .recording import depends_on_reading, make_record, write_record
 from .records import Finding, Json, ModelRef
-from .run import Run, Target
+from .requests import Target
+from .run import Run
 
 if TYPE_CHECKING:
-    from .plan import Line
+    from .steps import Line
 
 MARKS = {
     "reproduced": ("✔", "green"),

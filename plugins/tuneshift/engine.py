@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 from .errors import CheckpointError, MeasureError, TuneshiftError
 from .measures.backends import backend_provenance, is_loaded
 from .measures.catalogue import Take
-from .plan import Settings, Step, Task, backend_of, steps
+from .plan import Settings, Task, backend_of
 from .records import Evidence, EvidenceItem, Json, ModelRef
+from .steps import Step, steps
 from .store import DamagedEvidence, EvidenceWarning, Store
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from .baselines import Baseline, Baselines
 from .errors import TuneshiftError, UsageError
 from .gate import check_comparable, check_margins, compare
 from .records import Json, RunRecord
-from .run import Gating, Run
+from .requests import Gating
+from .run import Run
 
 OVERWRITE = "--shift-overwrite"
 

@@ -14,7 +14,7 @@ from .resources import checked_templates, data_folder
 if TYPE_CHECKING:
     import pytest
 
-    from .run import Gating, Options
+    from .requests import Gating, Options
 
 STORE_VARIABLE = "TUNESHIFT_STORE"
 STORAGE_VARIABLE = "TUNESHIFT_STORAGE"
@@ -140,7 +140,7 @@ def read_options(config: pytest.Config) -> Options:
     from .measures.backends import parse_backend
     from .pairs import words_from_option
     from .plan import Settings
-    from .run import Options
+    from .requests import Options
 
     option = config.option
     if not 0 < option.shift_alpha < 1:
@@ -179,7 +179,7 @@ def read_options(config: pytest.Config) -> Options:
 
 def _gating(config: pytest.Config) -> Gating:
     from .baselines import storage_folder
-    from .run import Gating
+    from .requests import Gating
 
     option = config.option
     return Gating(

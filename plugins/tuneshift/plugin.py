@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from .comparison import Claim
     from .records import Finding, Json
-    from .run import Run, Target
+    from .requests import Target
+    from .run import Run
 
 RUN: pytest.StashKey[Run] = pytest.StashKey()
 CLAIMS: pytest.StashKey[list[dict[str, Json]]] = pytest.StashKey()
