@@ -48,7 +48,9 @@ SECTIONS = {
     "measures": ("measures/", "parts.py", "engine.py", "plan.py", "steps.py", "adapters.py", "rules.py"),
     "words": ("vocabulary.py", "word_vectors.py", "annotators_spelling.py", "annotators_embedding.py"),
     "judges": ("annotators", "judges", "chat_endpoint.py", "agreement.py"),
-    "records": ("recording.py", "intervals.py", "merging.py", "report", "outputs.py", "resources.py", "commands/outputs.py"),
+    "records": (
+        "recording.py", "intervals.py", "merging.py", "report", "outputs.py", "resources.py", "commands/outputs.py",
+    ),
     "tune": ("tuning", "commands/tune.py"),
     "commands": ("commands/", "embedded/"),
 }  # fmt: skip
