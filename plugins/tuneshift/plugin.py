@@ -31,6 +31,8 @@ CLAIM: pytest.StashKey[dict[str, Json]] = pytest.StashKey()
 """Of an item: its claim as the test made it."""
 DECIDED: pytest.StashKey[dict[str, Json]] = pytest.StashKey()
 """Of an item: its claim with the verdict that all claims of the run together leave it."""
+RAISED: pytest.StashKey[BaseException] = pytest.StashKey()
+"""Of an item: what ended its test where it was no verdict."""
 SURVEYED: pytest.StashKey[bool] = pytest.StashKey()
 WRITTEN: pytest.StashKey[list[str]] = pytest.StashKey()
 
@@ -129,7 +131,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> None:
 def _survey(session: pytest.Session) -> None:
     """Run the tests of findings without reporting them, and leave each item its decided claim.
 
-    A test that fails for another reason than its verdict leaves none, and runs again when its turn comes.
+    A test that ends for another reason than its verdict leaves none, and ends the same when its turn comes.
     """
     from _pytest.runner import runtestprotocol
 
@@ -183,7 +185,9 @@ def claim(request: pytest.FixtureRequest) -> Claim:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """A test whose claim is decided has run before; what is left is its outcome."""
+    """A test that the survey ran ends as its decided claim says, or with what ended it there."""
+    if RAISED in pyfuncitem.stash:
+        raise pyfuncitem.stash[RAISED]
     if DECIDED not in pyfuncitem.stash:
         return None
     from .recording import flat_properties
@@ -200,6 +204,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     if call.when == "call" and DECIDED in item.stash:
         report.tuneshift_claim = item.stash[DECIDED]
+    elif call.when == "call" and call.excinfo is not None and item.get_closest_marker("finding"):
+        item.stash[RAISED] = call.excinfo.value
     return report
 
 
