@@ -35,7 +35,7 @@ SLOW = {
     "tuneshift bless": "wants a run record; tests/test_baselines.py and tests/plugin run it",
     "tuneshift merge": "wants run records; tests/test_merge.py runs it",
     "tuneshift open": "opens a browser; tests/test_cli.py runs it",
-    "tuneshift plan --finding wu2023.prompt_middle_recovers --from": "wants a run record; tests/test_cli_plan.py runs it",
+    "tuneshift plan --finding wu2023.prompt_middle_recovers --from": "wants a run record; test_cli_plan.py runs it",
     "tuneshift annotators --annotator embedding --word-vectors minilm": "a minute of MiniLM",
     "python": "benchmarks and examples: minutes",
     "pip": "installs",
