@@ -16,9 +16,21 @@ View = dict[str, Any]
 
 
 def headline(claims: Sequence[Mapping[str, Json]]) -> str:
-    """One sentence of conclusion: how many claims hold, on which pairs, and what became of the others."""
+    """One sentence of conclusion: how many claims hold, on which pairs, and what became of the others; before that, how
+    many regressed, where any did."""
     if not claims:
         return "No claim was tested in this run."
+    worse = [c for c in claims if outcome_of(c) == "regressed"]
+    return _regressed(worse, len(claims)) + _held(claims) if worse else _held(claims)
+
+
+def _regressed(worse: Sequence[Mapping[str, Json]], total: int) -> str:
+    names = list(dict.fromkeys(str(c["comparison"]["baseline"]) for c in worse))
+    subject = f"{len(worse)} of {total} claims" if total > 1 else "The one claim that was tested has"
+    return f"{subject} regressed against baseline {' and '.join(names)}. "
+
+
+def _held(claims: Sequence[Mapping[str, Json]]) -> str:
     counts = Counter(c["verdict"] for c in claims)
     pairs = list(dict.fromkeys(str(c.get("pair")) for c in claims))
     where = f"on {' and '.join(pairs)}" if len(pairs) <= 2 else f"across {len(pairs)} pairs"

@@ -54,6 +54,28 @@ def test_headlines(verdicts: str, sentence: str) -> None:
     assert headline([{"verdict": words[v], "pair": "P"} for v in verdicts]) == sentence
 
 
+@pytest.mark.parametrize(
+    ("outcomes", "sentence"),
+    [
+        (["held", "held"], "All 2 claims are reproduced on P."),
+        (
+            ["regressed", "held"],
+            "1 of 2 claims regressed against baseline good. All 2 claims are reproduced on P.",
+        ),
+        (
+            ["regressed"],
+            "The one claim that was tested has regressed against baseline good. The one claim that was tested is "
+            "reproduced on P.",
+        ),
+    ],
+)
+def test_a_regression_comes_first(outcomes: list[str], sentence: str) -> None:
+    claims = [
+        {"verdict": "reproduced", "pair": "P", "comparison": {"outcome": o, "baseline": "good"}} for o in outcomes
+    ]
+    assert headline(claims) == sentence
+
+
 def test_a_record_without_claims_says_so() -> None:
     for held in (record([]), RunRecord(schema=1, run={}, pairs=[], claims=[])):
         page = Page(render_html(held))
