@@ -10,7 +10,7 @@ from gate_records import FINDING, ids, pair_of, paired, record
 
 from tuneshift.effect_change import estimate_change, two_sample_change
 from tuneshift.errors import UsageError
-from tuneshift.gate import check_comparable, compare
+from tuneshift.gate import change_outcome, check_comparable, compare
 from tuneshift.matching import match_items
 from tuneshift.records import Arm
 from tuneshift.statistics import paired_difference
@@ -225,3 +225,28 @@ def test_the_change_of_estimates_adds_their_errors_in_quadrature():
     assert found.effect == pytest.approx(-0.4)
     assert found.standard_error == pytest.approx(0.5)
     assert np.isnan(estimate_change((0.5, None), (0.1, 0.4), n=50, clusters=50, level=0.95).interval[0])
+
+
+@pytest.mark.parametrize(
+    ("direction", "low", "high", "outcome"),
+    [
+        ("greater", -0.20, -0.06, "regressed"),
+        ("greater", -0.20, -0.05, "inconclusive"),
+        ("greater", -0.20, -0.04, "inconclusive"),
+        ("greater", -0.05, 0.02, "inconclusive"),
+        ("greater", -0.04, 0.02, "held"),
+        ("greater", 0.00, 0.02, "held"),
+        ("greater", 0.01, 0.02, "improved"),
+        ("less", 0.06, 0.20, "regressed"),
+        ("less", 0.04, 0.20, "inconclusive"),
+        ("less", -0.02, 0.04, "held"),
+        ("less", -0.20, -0.01, "improved"),
+        ("equivalent", 0.06, 0.20, "regressed"),
+        ("equivalent", -0.20, -0.06, "regressed"),
+        ("equivalent", -0.04, 0.04, "held"),
+        ("equivalent", 0.01, 0.04, "held"),
+        ("equivalent", -0.04, 0.06, "inconclusive"),
+    ],
+)
+def test_outcomes_at_a_margin_of_a_twentieth(direction: str, low: float, high: float, outcome: str) -> None:
+    assert change_outcome(direction, low, high, 0.05) == outcome

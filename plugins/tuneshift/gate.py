@@ -260,8 +260,12 @@ def _identical(n: int, clusters: int) -> Statistic:
                      method=IDENTICAL, seed=None, arms=(), intervals=NoIntervals())  # fmt: skip
 
 
-def _outcome(direction: str, low: float, high: float, margin: float) -> str:
-    """Where the interval of a change lies. Of ``less`` a fall is good, of ``equivalent`` no change is wanted."""
+def change_outcome(direction: str, low: float, high: float, margin: float) -> str:
+    """Where the interval [low, high] of a change lies against the ``margin``, in the effect's unit: ``regressed``,
+    ``improved``, ``held`` or ``inconclusive``.
+
+    Of ``direction`` ``less`` a fall is good; of ``equivalent`` no change is wanted, and none is an improvement.
+    """
     if direction == "less":
         low, high = -high, -low
     if direction == "equivalent":
@@ -279,7 +283,7 @@ def _deciding_error(claim: Claim) -> float | None:
     held = claim["comparison"]
 
     def decides(low: float, high: float) -> bool:
-        return _outcome(claim["direction"], low, high, held["margin"]) != "inconclusive"
+        return change_outcome(claim["direction"], low, high, held["margin"]) != "inconclusive"
 
     return smallest_error(intervals_of(held["intervals"]), decides)
 
@@ -293,7 +297,7 @@ def _decided(claim: Claim, error: float) -> dict[str, Any]:
     if not (math.isfinite(low) and math.isfinite(high)):
         few = f"No interval can be given for {held['n']} {claim['items']} in {held['clusters']} clusters."
         return {**found, "outcome": "inconclusive", "reason": _noted(few, held)}
-    outcome, margin = _outcome(claim["direction"], low, high, held["margin"]), held["margin"]
+    outcome, margin = change_outcome(claim["direction"], low, high, held["margin"]), held["margin"]
     bound = {"greater": f"{-margin:+.3g}", "less": f"{margin:+.3g}", "equivalent": f"±{margin:.3g}"}[claim["direction"]]
     where = {
         "regressed": f"lies wholly past the margin {bound}",
