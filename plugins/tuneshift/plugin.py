@@ -97,7 +97,7 @@ def pytest_collection_modifyitems(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
-    """Print the plan, or measure what is missing before the first test; xdist's workers measure when a test asks."""
+    """Print the plan, or measure what is missing before the first test; xdist's workers measure in the survey."""
     config = session.config
     wanted = _wanted(session)
     if config.option.shift_plan:
