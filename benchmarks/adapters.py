@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from tuneshift.adapters import RuleAdapter, turn_as_released
+from tuneshift.measures.adapter_rules import RuleSettings, load_rules
+from tuneshift.measures.rule_adapter import RuleAdapter, turn_as_released
+from tuneshift.prompts.tokens import EncodedPrompt, encode
 from tuneshift.resources import fixture
-from tuneshift.rules import RuleSettings, load_rules
-from tuneshift.tokens import EncodedPrompt, encode
 
 TARGET = 10.0
 Responses = list[list[int]]

@@ -28,10 +28,10 @@ from torch import Tensor
 from torch.utils import flop_counter
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tuneshift.architectures import LlamaBlocks, llama_blocks
-from tuneshift.measures.attribution import GenericBackend, LlamaBackend, choose_backend
-from tuneshift.measures.attribution_llama import LlamaAttribution
-from tuneshift.measures.density import importance_levels
+from tuneshift.checkpoints.llama import LlamaBlocks, llama_blocks
+from tuneshift.measures.attribution.backend import GenericBackend, LlamaBackend, choose_backend
+from tuneshift.measures.attribution.density import importance_levels
+from tuneshift.measures.attribution.llama import LlamaAttribution
 
 SHAPES = ((32, 32), (64, 128), (256, 64))
 PEERS_AT = (32, 32)

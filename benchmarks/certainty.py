@@ -17,14 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tuneshift.architectures import LlamaBlocks, llama_blocks
-from tuneshift.checkpoints import load
-from tuneshift.measures.attribution import GenericBackend, choose_backend
-from tuneshift.measures.attribution_llama import LlamaAttribution
-from tuneshift.measures.density import importance_levels
-from tuneshift.prompts import load_prompts
-from tuneshift.records import ModelRef, PromptSource
-from tuneshift.tokens import encode
+from tuneshift.checkpoints.llama import LlamaBlocks, llama_blocks
+from tuneshift.checkpoints.loading import load
+from tuneshift.checkpoints.refs import ModelRef
+from tuneshift.measures.attribution.backend import GenericBackend, choose_backend
+from tuneshift.measures.attribution.density import importance_levels
+from tuneshift.measures.attribution.llama import LlamaAttribution
+from tuneshift.prompts.prompt import PromptSource
+from tuneshift.prompts.sets import load_prompts
+from tuneshift.prompts.tokens import encode
 
 
 def plain_loop(model: Any, prompt: Tensor, response: Tensor) -> Tensor:

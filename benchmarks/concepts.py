@@ -25,10 +25,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tuneshift.concept_shift import rotates_knowledge
+from tuneshift.checkpoints.refs import ModelRef
+from tuneshift.claims.view import View
 from tuneshift.measures.concepts import noise_null, principal_directions, top_indices, top_words
-from tuneshift.records import EvidenceItem, ModelPair, ModelRef
-from tuneshift.views import View
+from tuneshift.pairs import ModelPair
+from tuneshift.quantities.concept_rotation import rotates_knowledge
+from tuneshift.store.evidence import EvidenceItem
 
 SHAPE = {"d_model": 512, "d_mlp": 2048, "words": 6000}
 LLAMA = {"d_model": 4096, "d_mlp": 11008, "words": 10_000}

@@ -19,9 +19,11 @@ import numpy as np
 from scipy import stats
 from scipy.special import stdtrit
 
-from tuneshift.judge import judge
-from tuneshift.records import Arm, Finding, Outcome, Statistic
-from tuneshift.statistics import n_needed, paired_difference, two_sample_difference
+from tuneshift.claims.finding import Finding, Outcome
+from tuneshift.claims.verdict import judge
+from tuneshift.statistics.differences import paired_difference, two_sample_difference
+from tuneshift.statistics.power import n_needed
+from tuneshift.statistics.statistic import Arm, Statistic
 
 Row = dict[str, Any]
 Draw = Callable[[np.random.Generator, int], np.ndarray]

@@ -18,15 +18,16 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from tuneshift.effect_change import two_sample_change, weighted_change
-from tuneshift.following_style import weighted_spearman
-from tuneshift.multiplicity import holm_shares
-from tuneshift.permutation import sign_flip
-from tuneshift.planning import clustered_design, items_needed
-from tuneshift.records import Arm, Statistic
-from tuneshift.sequential import look_levels
-from tuneshift.shares import wilson_interval
-from tuneshift.statistics import Estimate, bootstrap_statistic, paired_difference
+from tuneshift.quantities.style import weighted_spearman
+from tuneshift.statistics.bootstrap import Estimate, bootstrap_statistic
+from tuneshift.statistics.change import two_sample_change, weighted_change
+from tuneshift.statistics.differences import paired_difference
+from tuneshift.statistics.multiplicity import holm_shares
+from tuneshift.statistics.permutation import sign_flip
+from tuneshift.statistics.power import clustered_design, items_needed
+from tuneshift.statistics.proportions import wilson_interval
+from tuneshift.statistics.sequential import look_levels
+from tuneshift.statistics.statistic import Arm, Statistic
 
 Row = dict[str, Any]
 

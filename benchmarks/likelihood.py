@@ -30,13 +30,16 @@ import numpy.typing as npt
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tuneshift.checkpoints import Checkpoint, load
-from tuneshift.measures.backend_start import answering
-from tuneshift.measures.likelihood import draws, response_logprobs
-from tuneshift.prompts import load_prompts
-from tuneshift.records import LMBackend, ModelRef, Prompt, PromptSource
+from tuneshift.backends.start import answering
+from tuneshift.checkpoints.loading import Checkpoint, load
+from tuneshift.checkpoints.refs import LMBackend, ModelRef
+from tuneshift.checkpoints.scoring import response_logprobs
+from tuneshift.measures.likelihood import draws
+from tuneshift.prompts.chat import bare_ids, end_token, resolve_chat_template
+from tuneshift.prompts.prompt import Prompt, PromptSource
+from tuneshift.prompts.sets import load_prompts
+from tuneshift.prompts.tokens import encode, response_ids
 from tuneshift.resources import fixture
-from tuneshift.tokens import bare_ids, encode, end_token, resolve_chat_template, response_ids
 
 Ids = npt.NDArray[np.int64]
 Requests = list[tuple[Ids, list[Ids]]]
@@ -159,7 +162,7 @@ def random_llama(device: str) -> Iterator[Checkpoint]:
         max_position_embeddings=1024,
     )  # fmt: skip
     model = LlamaForCausalLM(config).eval().requires_grad_(False).to(device)
-    from tuneshift.weights import load_tokenizer
+    from tuneshift.checkpoints.tokenizers import load_tokenizer
 
     # A backend reads the checkpoint's files for its tokenizer and context length, and takes the loaded model.
     yield Checkpoint(

@@ -27,9 +27,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tuneshift.checkpoints.weight_maps import AttentionMap
 from tuneshift.measures.relations import LayerRelations, WordTable, layer_relations
-from tuneshift.parts import AttentionMap
-from tuneshift.word_vectors import similarity_thresholds
+from tuneshift.words.spaces import similarity_thresholds
 
 TARGET = 8.0
 TOP = 100

@@ -22,9 +22,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tuneshift.recording import read_record
-from tuneshift.records import RunRecord
-from tuneshift.report import render_html
+from tuneshift.report.html import render_html
+from tuneshift.run_record import RunRecord, read_record
 
 FLAGS = (
     "--headless",

@@ -14,15 +14,15 @@ from itertools import combinations
 
 import torch
 
-from tuneshift.adapters import RuleAdapter, turn_as_released
-from tuneshift.checkpoints import Checkpoint, load
+from tuneshift.checkpoints.decoding import greedy_responses
+from tuneshift.checkpoints.loading import Checkpoint, load
+from tuneshift.checkpoints.refs import ModelRef
 from tuneshift.embedded.evaluate import share
-from tuneshift.measures.generation import greedy_responses
-from tuneshift.records import ModelRef
+from tuneshift.measures.adapter_rules import RULES, RuleSettings, load_rules
+from tuneshift.measures.rule_adapter import RuleAdapter, turn_as_released
+from tuneshift.prompts.tokens import EncodedPrompt, encode
+from tuneshift.prompts.verifiers import verify
 from tuneshift.resources import fixture
-from tuneshift.rules import RULES, RuleSettings, load_rules
-from tuneshift.tokens import EncodedPrompt, encode
-from tuneshift.verifiers import verify
 
 LONGEST = 100
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from tuneshift.verb_relations import gain_over_heads, gain_slope, instruction_verbs_gain
+from tuneshift.quantities.verb_relations import gain_over_heads, gain_slope, instruction_verbs_gain
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import test_verb_relations as planted

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import tuneshift
 from tuneshift import errors
-from tuneshift.findings import findings
-from tuneshift.records import Finding
+from tuneshift.claims.catalogue import findings
+from tuneshift.claims.finding import Finding
 
 DOCS = Path(__file__).parent
 PACKAGE = Path(tuneshift.__file__).parent

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from tuneshift.comparison import Claim
-from tuneshift.concept_figures import (
+from tuneshift.claims.claim import Claim
+from tuneshift.claims.finding import Finding
+from tuneshift.quantities.concept_figures import (
     angle_curves_figure,
     level_shares_figure,
     moved_concepts_figure,
     task_shares_figure,
 )
-from tuneshift.concept_shares import category_shift, levels_shift
-from tuneshift.concept_shift import rotates_knowledge
-from tuneshift.records import Finding
+from tuneshift.quantities.concept_rotation import rotates_knowledge
+from tuneshift.quantities.concept_shares import category_shift, levels_shift
 
 ANNOTATED = (("base", "annotation"), ("tuned", "annotation"))
 CONCEPTS = (("base", "concepts"), ("tuned", "concepts"))

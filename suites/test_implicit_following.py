@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tuneshift.comparison import Claim
-from tuneshift.following import following, win_rate
-from tuneshift.following_figures import (
+from tuneshift.claims.claim import Claim
+from tuneshift.claims.finding import Finding
+from tuneshift.quantities.following import following, win_rate
+from tuneshift.quantities.following_figures import (
     ended_figure,
     following_figure,
     length_figure,
@@ -14,9 +15,9 @@ from tuneshift.following_figures import (
     responses_figure,
     win_matrix_figure,
 )
-from tuneshift.ranking import margin_figure, ranked, ranking_figure, ranking_survives
-from tuneshift.records import Finding
-from tuneshift.single_task import outside_single_task, single_task_style_fades
+from tuneshift.quantities.ranking import ranked, ranking_survives
+from tuneshift.quantities.ranking_figures import margin_figure, ranking_figure
+from tuneshift.quantities.style import outside_single_task, single_task_style_fades
 
 RANKS = Finding(
     id="hewitt2024.base_ranks_responses",

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import pytest
 
-from tuneshift.comparison import Claim, followed_or_not, paired
-from tuneshift.measures.density import (
+from tuneshift.claims.claim import Claim
+from tuneshift.claims.finding import Finding
+from tuneshift.quantities.recognition import (
+    followed_or_not,
     instruction_score,
     instruction_share_slope,
     mean_instruction_share,
     middle_density_share,
+    paired,
 )
-from tuneshift.records import Finding
 
 BOTH = (
     ("base", "attribution"),

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tuneshift.comparison import Claim
-from tuneshift.records import Finding
-from tuneshift.verb_relations import (
-    gain_over_heads,
-    gain_slope,
-    head_map_figure,
-    instruction_verbs_gain,
-    verb_dots_figure,
-)
+from tuneshift.claims.claim import Claim
+from tuneshift.claims.finding import Finding
+from tuneshift.quantities.verb_figures import head_map_figure, verb_dots_figure
+from tuneshift.quantities.verb_relations import gain_over_heads, gain_slope, instruction_verbs_gain
 
 NEEDS = (("base", "relations"), ("tuned", "relations"))
 

@@ -7,11 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from tuneshift.deciding import decide
-from tuneshift.judge import judge
-from tuneshift.recording import claim_record, make_record
-from tuneshift.records import Arm, Finding, RunRecord, Statistic, digest
-from tuneshift.statistics import paired_difference
+from tuneshift.claims.claim_record import claim_record
+from tuneshift.claims.decisions import decide
+from tuneshift.claims.finding import Finding
+from tuneshift.claims.verdict import judge
+from tuneshift.plain import digest
+from tuneshift.run_record import RunRecord, make_record
+from tuneshift.statistics.differences import paired_difference
+from tuneshift.statistics.statistic import Arm, Statistic
 
 FINDING = Finding(
     id="a.first", title="t", claim="c", source="s", direction="greater", unit="u", sesoi=0.1, sesoi_reason="r", how="h",

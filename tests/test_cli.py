@@ -8,12 +8,13 @@ import os
 import numpy as np
 import pytest
 
+from tuneshift.claims.catalogue import findings
+from tuneshift.claims.finding import Finding
 from tuneshift.cli import main
 from tuneshift.commands.common import OK, PROBLEMS, USAGE
-from tuneshift.findings import findings
-from tuneshift.recording import make_record, write_record
-from tuneshift.records import EvidenceItem, EvidenceKey, Finding
-from tuneshift.store import Store
+from tuneshift.run_record import make_record, write_record
+from tuneshift.store.evidence import EvidenceItem, EvidenceKey
+from tuneshift.store.store import Store
 
 KEY = EvidenceKey(measure="attribution", version=1, params={}, checkpoint="c" * 64, dtype="float32", prompts="p")
 

@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 
 from tuneshift.cli import main, parser
-from tuneshift.options import add_options
-from tuneshift.records import EvidenceItem, EvidenceKey
-from tuneshift.store import Store
+from tuneshift.session.options import add_options
+from tuneshift.store.evidence import EvidenceItem, EvidenceKey
+from tuneshift.store.store import Store
 
 BLOCKS, COMMANDS = list(pages.blocks()), list(pages.commands())
 SLOW = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tuneshift.findings import findings
+from tuneshift.claims.catalogue import findings
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -87,7 +87,7 @@ def test_tools_of_the_docs_are_not_published(site):
 
 def test_the_api_reference_has_the_docstrings(site):
     text = (site / "api" / "statistics.html").read_text(encoding="utf-8")
-    assert 'id="tuneshift.statistics.paired_difference"' in text
+    assert 'id="tuneshift.statistics.differences.paired_difference"' in text
     assert "Kish" in (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
     assert "_t_interval" not in text
 

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from tuneshift import pairs as module
+from tuneshift.checkpoints.refs import LMBackend
 from tuneshift.errors import PairError
-from tuneshift.pairs import load_pairs, resolve_pairs, words_from_option
-from tuneshift.records import LMBackend, ModelPair, PromptSource, SingleTask
+from tuneshift.pairs import ModelPair, SingleTask, load_pairs, resolve_pairs
+from tuneshift.prompts.prompt import PromptSource
+from tuneshift.words.spec import words_from_option
 
 
 @pytest.fixture

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class TuneshiftError(Exception):
     """Base of every error that tuneshift raises on purpose."""
@@ -45,3 +48,11 @@ class RecordError(TuneshiftError):
 
 class WordError(UsageError):
     """A word list or word vectors cannot be had: a malformed file, an unknown name, a missing package or download."""
+
+
+def options(got: str, known: Iterable[str]) -> str:
+    """The known names in one clause, led by the closest to ``got`` where one is close."""
+    names = sorted(known)
+    close = get_close_matches(got, names, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}known: {', '.join(names) if names else 'none'}"

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from .errors import PairError
-from .prompts import names_a_file, options
-from .records import LMBackend, ModelPair, ModelRef, PromptSource, SingleTask
+from .checkpoints.refs import LMBackend, ModelRef
+from .config import EMBEDDED, ConfigPlace
+from .errors import PairError, options
+from .plain import NOTHING
+from .prompts.prompt import PromptSource
+from .prompts.sets import names_a_file
 from .resources import fixture
+from .words.spec import vocabulary_spec, word_file
 
 SIBLINGS = ("response_tuned", "single_task_tuned")
 PAIR_KEYS = (
@@ -33,10 +36,7 @@ CHECKPOINT_KEYS: Mapping[str, type] = {
     "evidence": str,
 }
 DTYPES = ("float64", "float32", "bfloat16", "float16")
-WORD_SPACES = ("minilm", "glove")
-"""Word spaces that have names; others are files."""
 DEFAULT_PROMPTS = (PromptSource(path="general"),)
-EMBEDDED = "embedded:"
 PAIR_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".json", ".parquet")
@@ -80,57 +80,10 @@ def resolve_pairs(
                 raise PairError(f"--pair {name}: {path} has no such pair; {options(name, known)}.")
         pairs = tuple(known[name] for name in dict.fromkeys(names or known))
     if prompts:
-        here = _Place(label="--shift-prompts", folder=Path.cwd())
+        here = ConfigPlace(label="--shift-prompts", folder=Path.cwd())
         sources = tuple(_prompt_source(value, here) for value in prompts)
         pairs = tuple(replace(pair, prompts=sources) for pair in pairs)
     return pairs
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Place:
-    """Where a value was written: the label that messages start with, and the folder of relative paths."""
-
-    label: str
-    folder: Path
-
-    def fail(self, message: str) -> NoReturn:
-        raise PairError(f"{self.label}: {message}.")
-
-    def at(self, key: str) -> _Place:
-        return replace(self, label=f"{self.label}, {key}")
-
-    def path(self, text: str) -> Path:
-        """``text`` as an absolute path, whether or not it exists."""
-        expanded = os.path.expanduser(os.path.expandvars(text))
-        unset = re.search(r"\$\{?(\w+)", expanded)
-        if unset:
-            self.fail(f"environment variable {unset[1]} in {text!r} is not set")
-        return Path(os.path.abspath(self.folder / expanded))
-
-    def existing(self, text: str, what: str) -> Path:
-        path = self.path(text)
-        if not path.exists():
-            self.fail(f"{what} {text!r} does not exist (looked at {path})")
-        return path
-
-    def typed(self, value: Any, kind: type) -> Any:
-        if not isinstance(value, kind):
-            self.fail(f"a {_toml_name(kind)} is wanted, got {_toml_name(type(value))} {value!r}")
-        if value == "":
-            self.fail("the string is empty")
-        return value
-
-    def table(self, value: Any, known: Sequence[str]) -> dict[str, Any]:
-        """A table all of whose keys are known."""
-        self.typed(value, dict)
-        for key in value:
-            if key not in known:
-                self.fail(f"unknown key {key!r}; {options(key, known)}")
-        return dict(value)
-
-
-def _toml_name(kind: type) -> str:
-    return {str: "string", bool: "boolean", dict: "table", list: "list", int: "integer"}.get(kind, kind.__name__)
 
 
 def _declared(pairs_file: Path | None, rootdir: Path) -> tuple[Path, dict[str, ModelPair]]:
@@ -154,7 +107,7 @@ def _load(path: Path) -> dict[str, ModelPair]:
         raise PairError(f"pair file {path} cannot be read ({error.strerror}).") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PairError(f"pair file {path} is not TOML: {error}.") from error
-    place = _Place(label=str(path), folder=path.absolute().parent)
+    place = ConfigPlace(label=str(path), folder=path.absolute().parent)
     if path.name == "pyproject.toml":
         document = document.get("tool", {}).get("tuneshift", {})
         place = replace(place, label=f"{path}, [tool.tuneshift]")
@@ -164,7 +117,7 @@ def _load(path: Path) -> dict[str, ModelPair]:
     return {name: _pair(name, table, at_file.at(f"pair {name!r}")) for name, table in tables.items()}
 
 
-def _pair(name: str, value: Any, place: _Place) -> ModelPair:
+def _pair(name: str, value: Any, place: ConfigPlace) -> ModelPair:
     if not PAIR_NAME.fullmatch(name):
         place.fail("a pair's name has letters, digits, '.', '_' and '-' only, as it becomes part of test ids")
     table = place.table(value, PAIR_KEYS)
@@ -189,12 +142,12 @@ def _pair(name: str, value: Any, place: _Place) -> ModelPair:
         ratings=None if ratings is None else place.at("ratings").typed(ratings, str),
         max_new_tokens=_length(table.get("max_new_tokens"), place.at("max_new_tokens")),
         single_task=_single_task(table.get("single_task"), place.at("single_task")),
-        vocabulary=_vocabulary(table.get("vocabulary"), place.at("vocabulary")),
-        word_vectors=_word_file(table.get("word_vectors"), place.at("word_vectors")),
+        vocabulary=vocabulary_spec(table.get("vocabulary"), place.at("vocabulary")),
+        word_vectors=word_file(table.get("word_vectors"), place.at("word_vectors")),
     )
 
 
-def _single_task(value: Any, place: _Place) -> SingleTask | None:
+def _single_task(value: Any, place: ConfigPlace) -> SingleTask | None:
     if value is None:
         return None
     table = place.table(value, ("examples", "prompts"))
@@ -207,39 +160,10 @@ def _single_task(value: Any, place: _Place) -> SingleTask | None:
 
 def checkpoint_ref(text: str, label: str) -> ModelRef:
     """The checkpoint that ``text`` names, as in a pair file; messages start with ``label``. Raises PairError."""
-    return _checkpoint(text, _Place(label=label, folder=Path.cwd()))
+    return _checkpoint(text, ConfigPlace(label=label, folder=Path.cwd()))
 
 
-def words_from_option(option: str, value: str | None) -> str | None:
-    """``--shift-vocabulary`` or ``--shift-word-vectors`` with a file's path made absolute. Raises PairError."""
-    place = _Place(label=option, folder=Path.cwd())
-    return _vocabulary(value, place) if option == "--shift-vocabulary" else _word_file(value, place)
-
-
-def _vocabulary(value: Any, place: _Place) -> str | None:
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if isinstance(value, str) and value.lstrip("-").isdigit():
-        if int(value) < 1:
-            place.fail(f"a number of words of at least 1 is wanted, got {value}")
-        return value
-    return _word_file(value, place)
-
-
-def _word_file(value: Any, place: _Place) -> str | None:
-    """A named word space or an embedded file as it is; any other file's absolute path."""
-    if value is None:
-        return None
-    if value in WORD_SPACES:
-        return str(value)
-    if place.typed(value, str).startswith(EMBEDDED):
-        if not fixture(f"models/{value.removeprefix(EMBEDDED)}").is_file():
-            place.fail(f"no embedded file {value!r}")
-        return str(value)
-    return str(place.existing(value, "words file"))
-
-
-def _length(value: Any, place: _Place) -> int | None:
+def _length(value: Any, place: ConfigPlace) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -258,7 +182,7 @@ def _distinct(base: ModelRef, tuned: ModelRef, table: Mapping[str, Any]) -> tupl
     return replace(base, name=written[0]), replace(tuned, name=written[1])
 
 
-def _checkpoint(value: Any, place: _Place) -> ModelRef:
+def _checkpoint(value: Any, place: ConfigPlace) -> ModelRef:
     if isinstance(value, str):
         model = _weights(place.typed(value, str), place)
         return ModelRef(name=_short_name(value, model), model=model)
@@ -296,7 +220,7 @@ def _checkpoint(value: Any, place: _Place) -> ModelRef:
     )
 
 
-def _weights(text: str, place: _Place) -> str:
+def _weights(text: str, place: ConfigPlace) -> str:
     """A model or adapter: an existing folder's absolute path, or a hub id as it is."""
     if text.startswith(EMBEDDED):
         models = fixture("models")
@@ -316,13 +240,13 @@ def _weights(text: str, place: _Place) -> str:
     return text
 
 
-def _chat_template(text: str | None, place: _Place) -> str | None:
+def _chat_template(text: str | None, place: ConfigPlace) -> str | None:
     if text is None or text == "none" or "{{" in text or "{%" in text:
         return text
     return str(place.existing(text, "neither 'none' nor a Jinja template, and as a file"))
 
 
-def _prompts(value: Any, place: _Place) -> tuple[PromptSource, ...]:
+def _prompts(value: Any, place: ConfigPlace) -> tuple[PromptSource, ...]:
     if value is None:
         return ()
     place.typed(value, list)
@@ -331,7 +255,7 @@ def _prompts(value: Any, place: _Place) -> tuple[PromptSource, ...]:
     return tuple(_prompt_source(item, place) for item in value)
 
 
-def _prompt_source(value: Any, place: _Place) -> PromptSource:
+def _prompt_source(value: Any, place: ConfigPlace) -> PromptSource:
     if isinstance(value, str):
         value = {"path": value}
     table = place.table(value, ("path", "groups"))
@@ -354,7 +278,7 @@ def _option_pair(base: str | None, tuned: str | None, pairs_file: Path | None, n
         other = "--pairs" if pairs_file is not None else "--pair"
         raise PairError(f"{other} and --base/--tuned exclude each other: they name pairs in two ways.")
     table = {"base": base, "tuned": tuned}
-    refs = {role: _checkpoint(text, _Place(label=f"--{role}", folder=Path.cwd())) for role, text in table.items()}
+    refs = {role: _checkpoint(text, ConfigPlace(label=f"--{role}", folder=Path.cwd())) for role, text in table.items()}
     short = [ref.name.rpartition("/")[2] for ref in refs.values()]
     if short[0] == short[1]:
         short = ["-".join(_parts(text)[-2:]) for text in table.values()]
@@ -372,3 +296,35 @@ def _short_name(text: str, resolved: str) -> str:
     if text.startswith(EMBEDDED):
         return text.removeprefix(EMBEDDED)
     return text if text == resolved and HUB_ID.fullmatch(text) else Path(resolved).name
+
+
+@dataclass(frozen=True, kw_only=True)
+class SingleTask:
+    """What the sibling ``single_task_tuned`` was tuned on: a JSONL file of examples (prompt, response), and a shell
+    pattern on the ``task`` field (or else the id) of prompts that are of that task."""
+
+    examples: Path
+    prompts: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelPair:
+    """A base and a tuned checkpoint, siblings by role, and what the pair is asked."""
+
+    name: str
+    base: ModelRef
+    tuned: ModelRef
+    siblings: Mapping[str, ModelRef] = field(default_factory=lambda: NOTHING)
+    prompts: tuple[PromptSource, ...] = ()
+    expectations: Path | None = None
+    ratings: str | None = None
+    max_new_tokens: int | None = None
+    """Longest response in tokens; None takes the run's."""
+    single_task: SingleTask | None = None
+    vocabulary: str | None = None
+    word_vectors: str | None = None
+    """Words and word space of the measures that read weights, as the options spell them; None takes the run's."""
+
+    def checkpoint(self, role: str) -> ModelRef | None:
+        """The checkpoint of a role: ``base``, ``tuned`` or a sibling's; None where the pair names no such sibling."""
+        return {"base": self.base, "tuned": self.tuned, **self.siblings}.get(role)

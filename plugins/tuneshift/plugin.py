@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from .errors import TuneshiftError
-from .options import add_options, asks_for_suites, read_options, templates_folder
+from .session.options import add_options, asks_for_suites, read_options, templates_folder
 
 if TYPE_CHECKING:
     import execnet
 
-    from .comparison import Claim
-    from .records import Finding, Json
-    from .requests import Target
-    from .run import Run
+    from .claims.claim import Claim
+    from .claims.finding import Finding
+    from .plain import Json
+    from .session.requests import Target
+    from .session.run import Run
 
 RUN: pytest.StashKey[Run] = pytest.StashKey()
 CLAIMS: pytest.StashKey[list[dict[str, Json]]] = pytest.StashKey()
@@ -52,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         _run(config).check()
         if config.option.shift_save or config.option.shift_compare or config.option.shift_margin:
-            from .gating import check_gating
+            from .session.gating import check_gating
 
             check_gating(_run(config))
     except TuneshiftError as error:
@@ -70,7 +71,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     """Name pairs, device, dtype and store."""
     if not asks_for_suites(config) or _is_worker(config):
         return []
-    from .console import header_lines
+    from .session.console import header_lines
 
     return header_lines(_run(config))
 
@@ -101,13 +102,13 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     config = session.config
     wanted = _wanted(session)
     if config.option.shift_plan:
-        from .console import write_plan
+        from .session.console import write_plan
 
         write_plan(_reporter(config), _run(config), wanted)
         return True
     if not wanted or config.option.collectonly or session.testsfailed or _is_worker(config):
         return None
-    from .engine import bars_on
+    from .engine.progress import bars_on
 
     run = _run(config)
     try:
@@ -135,8 +136,8 @@ def _survey(session: pytest.Session) -> None:
     """
     from _pytest.runner import runtestprotocol
 
-    from .deciding import decide
-    from .engine import bars_on, silent_bars
+    from .claims.decisions import decide
+    from .engine.progress import bars_on, silent_bars
 
     run, items = _run(session.config), _finding_items(session)
     if _is_worker(session.config):
@@ -155,7 +156,7 @@ def _survey(session: pytest.Session) -> None:
     claims: list[dict[str, Json]] = [item.stash[CLAIM] for item in made]
     decisions = decide(claims, run.options.alpha)
     if run.options.gating.compare is not None and claims:
-        from .gating import compared
+        from .session.gating import compared
 
         try:
             decisions = compared(run, decisions)
@@ -190,7 +191,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         raise pyfuncitem.stash[RAISED]
     if DECIDED not in pyfuncitem.stash:
         return None
-    from .recording import flat_properties
+    from .claims.claim_record import flat_properties
 
     record = pyfuncitem.stash[DECIDED]
     pyfuncitem.user_properties.extend(flat_properties(record))
@@ -248,7 +249,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     claims = config.stash[CLAIMS]
     if _is_worker(config) or not claims:
         return
-    from .console import update_expectations, write_results
+    from .session.console import update_expectations, write_results
 
     run = _run(config)
     updated, failed = update_expectations(run, claims) if run.options.update_expectations else ([], False)
@@ -270,7 +271,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """The table of verdicts and where the files lie."""
     claims = config.stash[CLAIMS]
     if claims:
-        from .console import write_summary
+        from .session.console import write_summary
 
         written = config.stash[WRITTEN]
         write_summary(terminalreporter, claims, written)
@@ -281,7 +282,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """tuneshift's scheduler where suites run; any other run keeps xdist's."""
     if not asks_for_suites(config) or config.getvalue("dist") in ("each", "no"):
         return None
-    from .scheduling import CheckpointScheduling
+    from .session.scheduling import CheckpointScheduling
 
     return CheckpointScheduling(config, log)
 
@@ -290,15 +291,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_xdist_setupnodes(config: pytest.Config, specs: Sequence[execnet.XSpec]) -> None:
     """A GPU for each worker."""
     if asks_for_suites(config):
-        from .scheduling import pin_devices, visible_devices
+        from .session.scheduling import pin_devices, visible_devices
 
         pin_devices(specs, visible_devices())
 
 
 def _run(config: pytest.Config) -> Run:
     if RUN not in config.stash:
-        from .findings import findings
-        from .run import Run
+        from .claims.catalogue import findings
+        from .session.run import Run
 
         config.stash[RUN] = Run(options=read_options(config), known_findings=findings)
     return config.stash[RUN]
@@ -345,7 +346,7 @@ def _wanted(session: pytest.Session) -> list[tuple[Finding, Target]]:
 def _end_test(record: dict[str, Json], inconclusive: str) -> None:
     """Pass, fail, skip or xfail as the comparison with a baseline says where one was made; else as the verdict and the
     declared expectation say."""
-    from .console import explain
+    from .session.console import explain
 
     verdict, expected = record["verdict"], record["expected"]
     compared = (record["comparison"] or {}).get("outcome", "not_compared")
@@ -372,7 +373,7 @@ def _end_test(record: dict[str, Json], inconclusive: str) -> None:
 
 def _end_compared(record: dict[str, Json], outcome: str, inconclusive: str) -> None:
     """Fail on a regression, treat an inconclusive comparison as the option says, and pass on the rest."""
-    from .gate_text import explain_comparison
+    from .gate.text import explain_comparison
 
     message = explain_comparison(record)
     if outcome == "regressed" or (outcome == "inconclusive" and inconclusive == "fail"):

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 import torch
 
+from tuneshift.checkpoints.fingerprint import fingerprint
+from tuneshift.checkpoints.refs import ModelRef
 from tuneshift.cli import main
 from tuneshift.embedded.build import build
 from tuneshift.embedded.card import SEEDS
@@ -25,9 +27,7 @@ from tuneshift.embedded.recipe import FAMILY, PROMPTS, Member, Recipe, load_reci
 from tuneshift.embedded.siblings import exercise_lines, tuning_exercises
 from tuneshift.embedded.vectors import WORDS, words_npz
 from tuneshift.errors import UsageError
-from tuneshift.records import ModelRef
 from tuneshift.resources import fixture
-from tuneshift.weights import fingerprint
 
 pytest.importorskip("trl", reason="the extra `tune` is not installed")
 
@@ -170,7 +170,7 @@ build(Path(sys.argv[2]), 3, recipe=pickle.loads(Path(sys.argv[3]).read_bytes()),
 def test_a_build_killed_while_it_tunes_goes_on_from_the_last_checkpoint(
     family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tuneshift import tuning_trainer
+    from tuneshift.tuning import trainer as tuning_trainer
 
     copy, ready, recipe = tmp_path / "copy", tmp_path / "ready", tmp_path / "recipe"
     kept = shutil.ignore_patterns(*SIBLINGS, "tuned", "measured", "family.json")

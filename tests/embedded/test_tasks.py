@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from tuneshift.embedded.tasks import TASKS, Exercise, Workbook, word
-from tuneshift.verifiers import check_spec, verify
+from tuneshift.prompts.verifiers import check_spec, verify
 
 
 def exercises(book: Workbook, task: str, count: int = 12) -> list[Exercise]:

@@ -7,11 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tuneshift.annotators import Label
+from tuneshift.annotators.base import Label
+from tuneshift.checkpoints.refs import Layer
 from tuneshift.errors import EndpointError, MeasureError
 from tuneshift.measures import annotation as module
 from tuneshift.measures.annotation import TASK_COLUMNS, annotation, label_arrays
-from tuneshift.records import EvidenceItem, Layer
+from tuneshift.store.evidence import EvidenceItem
 
 SOURCES = {"annotator": "stand-in", "word_vectors": "none"}
 IDENTITY = {"annotator": "stand-in", "version": 1}
@@ -106,7 +107,7 @@ def test_an_annotator_other_than_the_keys_is_refused(stand_in):
 
 
 def test_the_offline_annotator_through_the_measure():
-    from tuneshift.annotators import make_annotator
+    from tuneshift.annotators.registry import make_annotator
 
     sources = {"annotator": "embedding", "word_vectors": "embedded:micro/words.npz"}
     identity = make_annotator(*sources.values()).identity

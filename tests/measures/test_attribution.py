@@ -30,10 +30,11 @@ from transformers import (
 )
 
 from tuneshift.errors import MeasureError
-from tuneshift.measures import attribution, attribution_generic
-from tuneshift.measures.attribution import GenericBackend, LlamaBackend, choose_backend, importance
-from tuneshift.measures.attribution_generic import log_probability_cotangents
-from tuneshift.measures.density import importance_levels, sparse_levels
+from tuneshift.measures.attribution import backend as attribution
+from tuneshift.measures.attribution import generic as attribution_generic
+from tuneshift.measures.attribution.backend import GenericBackend, LlamaBackend, choose_backend, importance
+from tuneshift.measures.attribution.density import importance_levels, sparse_levels
+from tuneshift.measures.attribution.generic import log_probability_cotangents
 
 VOCAB = 99
 SIZES = {"vocab_size": VOCAB, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from tuneshift.checkpoints.refs import Layer
+from tuneshift.checkpoints.weight_maps import down_projection, n_layers, output_embedding
 from tuneshift.errors import MeasureError
 from tuneshift.measures.concepts import concepts, noise_null, principal_directions, top_words
-from tuneshift.parts import down_projection, n_layers, output_embedding
-from tuneshift.records import Layer
-from tuneshift.subspaces import direct_match, subspace_overlap
+from tuneshift.measures.subspaces import direct_match, subspace_overlap
 
 WORDS = ("the", "no", "on", "was", "saw", "write", "code", "sum", "say", "cat", "act", "verb", "noun", "add", "seven")
 PARAMS = {"concepts": 300, "top": 5, "rotation_k": 4, "noise": [0.01, 0.1]}

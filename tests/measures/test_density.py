@@ -5,17 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tuneshift.measures.density import (
-    Attribution,
-    density,
-    importance_levels,
+from tuneshift.measures.attribution.density import Attribution, density, importance_levels, sparse_levels
+from tuneshift.quantities.recognition import (
     instruction_score,
     instruction_share,
     instruction_share_slope,
     mean_instruction_share,
     middle_density_share,
     prompt_profile,
-    sparse_levels,
 )
 
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 import transformers
 
-from tuneshift.checkpoints import Checkpoint, load
+from tuneshift.checkpoints.decoding import FIRST_BATCH, greedy_responses
+from tuneshift.checkpoints.loading import Checkpoint, load
+from tuneshift.checkpoints.refs import ModelRef
 from tuneshift.errors import MeasureError
-from tuneshift.measures.generation import FIRST_BATCH, greedy_responses
-from tuneshift.records import ModelRef
 
 CONTEXT = 48
 VOCABULARY = 96

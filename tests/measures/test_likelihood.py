@@ -10,12 +10,14 @@ import pytest
 import torch
 import transformers
 
-from tuneshift.checkpoints import Checkpoint, load
+from tuneshift.checkpoints.loading import Checkpoint, load
+from tuneshift.checkpoints.refs import ModelRef
+from tuneshift.checkpoints.scoring import response_logprobs
 from tuneshift.errors import MeasureError, PromptError
 from tuneshift.measures import likelihood as measure
-from tuneshift.measures.likelihood import draws, likelihood, response_logprobs
-from tuneshift.records import ModelRef, Prompt
-from tuneshift.tokens import bare_ids, end_token
+from tuneshift.measures.likelihood import draws, likelihood
+from tuneshift.prompts.chat import bare_ids, end_token
+from tuneshift.prompts.prompt import Prompt
 
 CONTEXT = 64
 EXACT = 1e-4

@@ -10,13 +10,13 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from tuneshift.checkpoints.refs import Layer
+from tuneshift.checkpoints.weight_maps import attention_map, input_embedding
 from tuneshift.errors import MeasureError
 from tuneshift.measures import relations as module
 from tuneshift.measures.relations import relations
-from tuneshift.parts import attention_map, input_embedding
-from tuneshift.records import Layer
-from tuneshift.word_tokens import NO_TOKEN, SAME_TOKENS, UNKNOWN
-from tuneshift.word_vectors import similarity_thresholds
+from tuneshift.words.spaces import similarity_thresholds
+from tuneshift.words.tokens import NO_TOKEN, SAME_TOKENS, UNKNOWN
 
 SYLLABLES = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
 # Words of one token and of three ("ba-de": two syllables and the hyphen), no two of the same tokens in another order.

@@ -55,7 +55,7 @@ def suites(
 @pytest.fixture(scope="session")
 def tiny_words(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A word space of instruction verbs and frequent words in five directions, so that many words are similar."""
-    from tuneshift.vocabulary import instruction_verbs, load_vocabulary
+    from tuneshift.words.vocabulary import instruction_verbs, load_vocabulary
 
     words = list(dict.fromkeys([*instruction_verbs()[:20], *load_vocabulary("300").words]))
     rng = np.random.default_rng(0)

@@ -22,7 +22,7 @@ def test_one_where_a_claim_fails(suites):
 def test_two_where_the_user_interrupts(suites, pytester, monkeypatch):
     pytester.makepyfile(
         interrupter="""
-        from tuneshift.run import Run
+        from tuneshift.session.run import Run
 
         def interrupt(*given):
             raise KeyboardInterrupt

@@ -7,7 +7,7 @@ import json
 import pytest
 from completions_server import CompletionsServer
 
-import tuneshift.checkpoints
+import tuneshift.checkpoints.loading
 from tuneshift.errors import CheckpointError
 
 # Before pytester notes what is loaded, because it forgets what its runs load: lm-eval's registry would keep classes of
@@ -53,7 +53,7 @@ def served_pair(tmp_path, tiny_base, tiny_tuned):
 
 @pytest.fixture
 def no_weights(monkeypatch):
-    monkeypatch.setattr(tuneshift.checkpoints, "load", lambda *a, **k: pytest.fail("weights were loaded"))
+    monkeypatch.setattr(tuneshift.checkpoints.loading, "load", lambda *a, **k: pytest.fail("weights were loaded"))
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ def test_rules_say_why_they_need_the_weights_where_these_do_not_load(
     def refuse(ref, **options):
         raise CheckpointError(f"Checkpoint {ref.name!r} does not fit into the memory.")
 
-    monkeypatch.setattr(tuneshift.checkpoints, "load", refuse)
+    monkeypatch.setattr(tuneshift.checkpoints.loading, "load", refuse)
     pair = served_pair(serve(tiny_base), serve(tiny_tuned))
     result = suites("-k", "rules_yield", "--shift-prompts", tiny_prompts, pair=pair, store=tmp_path / "store",
                     suite=FOLLOWING)  # fmt: skip

@@ -65,7 +65,7 @@ def test_a_regression_fails_with_baseline_change_and_margin(suites, record, kept
 
 def raise_baseline(path: Path, *, by: float) -> None:
     """Lift the tuned values and the effect of a baseline, as if it had been a better checkpoint."""
-    from tuneshift.records import digest
+    from tuneshift.plain import digest
 
     data = json.loads(path.read_text())
     claim = data["record"]["claims"][0]

@@ -7,7 +7,7 @@ def test_the_plan_names_tasks_counts_and_store(suites, tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr("tuneshift.checkpoints.load", refuse)
+    monkeypatch.setattr("tuneshift.checkpoints.loading.load", refuse)
     result = suites("--shift-plan", store=tmp_path / "empty")
     assert result.ret == 0
     result.stdout.fnmatch_lines(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tuneshift.baselines import Baselines
 from tuneshift.cli import main
+from tuneshift.gate.baselines import Baselines
 
 DENSITY = ("-k", "density_rises")
 

@@ -66,7 +66,7 @@ def test_a_full_disk_fails_the_run_and_leaves_the_file(suites, pair, known, monk
     def full(path: Path, data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tuneshift.expectations_update.publish", full)
+    monkeypatch.setattr("tuneshift.claims.expectations_update.publish", full)
     result = suites("-k", DENSITY, OPTION, "--shift-inconclusive", "pass", pair=pair())
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["tuneshift: *cannot be written: No space left on device*"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 KILLER = """
 import os, signal
-from tuneshift import store_session
+from tuneshift.store import session as store_session
 
 write = store_session.Session.write
 

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from tuneshift.store import Store
+from tuneshift.store.store import Store
 
 IDS = (
     "wu2023.density_marks_followed",
@@ -63,7 +63,7 @@ def test_a_second_run_with_a_warm_store_loads_no_weights(suites, monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr("tuneshift.checkpoints.load", refuse)
+    monkeypatch.setattr("tuneshift.checkpoints.loading.load", refuse)
     suites().stdout.fnmatch_lines(["*= tuneshift verdicts =*"])
 
 
@@ -71,7 +71,7 @@ def test_collect_only_names_the_pair_and_loads_no_model(suites, monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr("tuneshift.checkpoints.load", refuse)
+    monkeypatch.setattr("tuneshift.checkpoints.loading.load", refuse)
     result = suites("--collect-only", "-q")
     result.stdout.fnmatch_lines(["*::test_instruction_density_rises[[]pair:tiny-base-tiny-tuned]"])
     assert result.ret == 0

@@ -8,8 +8,10 @@ import os
 
 import pytest
 
-from tuneshift import files, store_format
-from tuneshift.store import EvidenceWarning, Store
+from tuneshift import files
+from tuneshift.store import format as store_format
+from tuneshift.store.files import EvidenceWarning
+from tuneshift.store.store import Store
 
 
 def test_a_full_disk_keeps_whole_chunks_and_the_next_run_goes_on(suites, record, tmp_path, monkeypatch):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 
-from tuneshift.findings import findings
-from tuneshift.plan import reads_weights
+from tuneshift.claims.catalogue import findings
+from tuneshift.engine.plan import reads_weights
 
 ON_WEIGHTS = sorted(f.id for f in findings() if reads_weights(f))
 

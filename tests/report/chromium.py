@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from run_records import Row
 
-from tuneshift.records import RunRecord
-from tuneshift.report import write_report
+from tuneshift.report.html import write_report
+from tuneshift.run_record import RunRecord
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_chromium = pytest.mark.skipif(

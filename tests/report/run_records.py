@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from tuneshift.records import RunRecord
+from tuneshift.run_record import RunRecord
 
 Row = dict[str, Any]
 

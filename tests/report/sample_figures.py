@@ -7,8 +7,8 @@ import re
 
 from run_records import HOSTILE, claim, record
 
-from tuneshift import figures
-from tuneshift.report import render_html
+from tuneshift.report import figures
+from tuneshift.report.html import render_html
 
 LINE = (
     "translate explain summarize retrieve revise generate describe classify create evaluate correct develop identify "

@@ -12,7 +12,7 @@ from chromium import in_chromium, needs_chromium
 from run_records import compared_record, full_record, many_pairs_record, record
 from sample_figures import realistic
 
-from tuneshift.records import RunRecord
+from tuneshift.run_record import RunRecord
 
 AXE = importlib.util.find_spec("axe_playwright_python")
 needs_axe = pytest.mark.skipif(

@@ -12,10 +12,10 @@ import pytest
 from pages import Page
 from run_records import claim, compared, compared_record, example, model_ref, record, two_samples
 
-from tuneshift import display
-from tuneshift.claim_views import claim_view, finding_views
-from tuneshift.prompt_views import MAPPED, levels_map
-from tuneshift.report import MANY_CLAIMS, render_html
+from tuneshift.report import values as display
+from tuneshift.report.claims import claim_view, finding_views
+from tuneshift.report.html import MANY_CLAIMS, render_html
+from tuneshift.report.prompts import MAPPED, levels_map
 
 
 def test_the_sections_tell_how_a_claim_was_tested() -> None:

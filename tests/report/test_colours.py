@@ -10,8 +10,8 @@ import pytest
 from colours import contrast, mixed, palettes
 from run_records import record
 
-from tuneshift import figure_grid
-from tuneshift.report import render_html
+from tuneshift.report import figure_grid
+from tuneshift.report.html import render_html
 from tuneshift.resources import data_folder
 
 

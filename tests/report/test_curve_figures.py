@@ -9,8 +9,9 @@ import pytest
 from run_records import record
 from sample_figures import curves, part, shown, table, view
 
-from tuneshift import display, figures
-from tuneshift.report import render_html
+from tuneshift.report import figures
+from tuneshift.report import values as display
+from tuneshift.report.html import render_html
 
 
 def test_a_missing_value_breaks_its_line_and_band():

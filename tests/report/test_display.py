@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tuneshift import display
+from tuneshift.report import values as display
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ import pytest
 from run_records import record
 from sample_figures import VERBS, dots, part, shown, table, view, words
 
-from tuneshift import display, figures
-from tuneshift.report import render_html
+from tuneshift.report import figures
+from tuneshift.report import values as display
+from tuneshift.report.html import render_html
 
 
 def test_rows_keep_their_order_within_groups_and_groups_theirs():

@@ -11,7 +11,7 @@ from pages import Page
 from run_records import HOSTILE, claim, example, hollow, record
 from sample_figures import VERBS, curves, dots, grid, hostile_figures, part, realistic, shown, words
 
-from tuneshift.report import render_html
+from tuneshift.report.html import render_html
 
 
 def test_records_without_figures_render_as_before():

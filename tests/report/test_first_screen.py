@@ -8,12 +8,12 @@ import pytest
 from pages import Page
 from run_records import Row, claim, compared, compared_record, full_record, not_applicable, record
 
-from tuneshift.baseline_views import changed
-from tuneshift.claim_views import finding_views
-from tuneshift.conclusion import headline, worst
-from tuneshift.records import RunRecord
-from tuneshift.report import render_html
-from tuneshift.summary_text import render_summary
+from tuneshift.report.changes import changed
+from tuneshift.report.claims import finding_views
+from tuneshift.report.conclusion import headline, worst
+from tuneshift.report.html import render_html
+from tuneshift.report.markdown import render_summary
+from tuneshift.run_record import RunRecord
 
 
 def test_a_verdict_that_depends_on_the_reading_is_marked_on_the_first_screen() -> None:

@@ -15,8 +15,9 @@ from pages import Page
 from run_records import claim, record
 from sample_figures import dots, grid, part, shown, table, view
 
-from tuneshift import display, figure_grid, figure_values, figures
-from tuneshift.report import render_html
+from tuneshift.report import figure_grid, figure_values, figures
+from tuneshift.report import values as display
+from tuneshift.report.html import render_html
 
 
 def test_every_cell_is_drawn_once_in_the_colour_of_its_value():

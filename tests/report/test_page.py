@@ -15,12 +15,12 @@ import pytest
 from pages import Page
 from run_records import claim, compared_record, example, full_record, hollow, hostile_record, record
 
-from tuneshift import display
-from tuneshift.claim_views import finding_views
 from tuneshift.errors import RecordError, UsageError
-from tuneshift.records import RunRecord
-from tuneshift.report import render_html, write_report
-from tuneshift.summary_text import render_summary
+from tuneshift.report import values as display
+from tuneshift.report.claims import finding_views
+from tuneshift.report.html import render_html, write_report
+from tuneshift.report.markdown import render_summary
+from tuneshift.run_record import RunRecord
 
 
 def test_the_page_is_well_formed_and_every_claim_is_in_it() -> None:
@@ -163,7 +163,7 @@ def test_writing_replaces_whole_files_and_names_a_place_that_cannot_be_written(t
 
 def test_importing_the_report_loads_no_heavy_library() -> None:
     heavy = ("torch", "transformers", "scipy", "pytest")
-    code = f"import sys, tuneshift.report; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, tuneshift.report.html; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -9,13 +9,13 @@ import pytest
 from pages import Page
 from run_records import claim, compared, example, many_pairs_record, model_ref, not_applicable, record
 
-from tuneshift import display
-from tuneshift.claim_views import finding_views
 from tuneshift.errors import RecordError
-from tuneshift.merging import merged
-from tuneshift.pair_matrix import NAMED_ROWS, matrix_rows, small_multiples
-from tuneshift.records import RunRecord
-from tuneshift.report import render_html
+from tuneshift.report import values as display
+from tuneshift.report.claims import finding_views
+from tuneshift.report.html import render_html
+from tuneshift.report.pairs import NAMED_ROWS, matrix_rows, small_multiples
+from tuneshift.report.several_runs import merged
+from tuneshift.run_record import RunRecord
 
 
 def test_one_pair_has_no_matrix_and_draws_its_effects_in_the_table() -> None:

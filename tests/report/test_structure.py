@@ -13,8 +13,8 @@ import pytest
 from run_records import claim, compared_record, example, full_record, record
 from sample_figures import realistic
 
-from tuneshift.records import RunRecord
-from tuneshift.report import render_html
+from tuneshift.report.html import render_html
+from tuneshift.run_record import RunRecord
 
 GOLDEN = Path(__file__).parent / "golden"
 SHOWN = {"header", "nav", "main", "section", "article", "figure", "table", "details", "dl", "ul", "figcaption"}

@@ -9,7 +9,7 @@ import pytest
 from run_records import HOSTILE, claim, compared_record, full_record, hostile_record, record
 
 from tuneshift.errors import UsageError
-from tuneshift.summary_text import CELL_LIMIT, ROWS, markdown, render_summary, write_summary
+from tuneshift.report.markdown import CELL_LIMIT, ROWS, markdown, render_summary, write_summary
 
 
 def table_rows(text: str) -> list[list[str]]:

@@ -22,7 +22,7 @@ def add(commands: Commands) -> None:
 
 
 def _show_agreement(arguments: argparse.Namespace) -> int:
-    from ..agreement import agreement_text
+    from ..annotators.agreement import agreement_text
 
     print(agreement_text(arguments.annotator, arguments.word_vectors), end="")
     return OK

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ..errors import UsageError
-from ..options import STORE_VARIABLE, default_store
+from ..session.options import STORE_VARIABLE, default_store
 
 OK, PROBLEMS, INTERRUPTED, USAGE = 0, 1, 2, 4
 """Exit codes, the last two as in pytest: done; something is wrong with what was looked at; stopped by the user; the

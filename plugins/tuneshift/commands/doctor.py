@@ -10,11 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..options import default_store
+from ..session.options import default_store
 from .common import OK, PROBLEMS, Commands, add_store
 
 if TYPE_CHECKING:
-    from ..doctor import Check
+    from ..doctor.machine import Check
 
 SIGNS = {"ok": "✔ ok", "warn": "! warn", "fail": "✘ fail"}
 WIDTH = 110
@@ -57,7 +57,8 @@ def _examine(arguments: argparse.Namespace) -> int:
 
 def _checks(arguments: argparse.Namespace) -> Iterator[Check]:
     """Every check, one after the other, so that a slow one does not hold back the lines before it."""
-    from .. import doctor, doctor_checkpoints
+    from ..doctor import checkpoints as doctor_checkpoints
+    from ..doctor import machine as doctor
     from ..pairs import resolve_pairs
 
     store = arguments.store or default_store()

@@ -64,8 +64,8 @@ def _gather_seeds(arguments: argparse.Namespace) -> int:
 
 
 def _check_embedded(arguments: argparse.Namespace) -> int:
+    from ..checkpoints.quiet import quiet
     from ..embedded.check import check
-    from ..weights import quiet
 
     with quiet():
         result = check(tell=print)
@@ -79,8 +79,8 @@ def _write_exercises(arguments: argparse.Namespace) -> int:
     from ..embedded.recipe import load_recipe, load_workbook
     from ..embedded.siblings import exercise_lines, tuning_exercises
     from ..embedded.tasks import TASKS
+    from ..errors import options
     from ..files import publish
-    from ..prompts import options
 
     recipe = load_recipe()
     seed = recipe.seed if arguments.seed is None else arguments.seed

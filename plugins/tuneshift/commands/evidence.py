@@ -27,7 +27,7 @@ def add(commands: Commands) -> None:
 
 
 def _list_evidence(arguments: argparse.Namespace) -> int:
-    from ..store import Store
+    from ..store.store import Store
 
     root = store_folder(arguments)
     sets = list(Store(root).list())
@@ -42,7 +42,7 @@ def _list_evidence(arguments: argparse.Namespace) -> int:
 
 
 def _verify_evidence(arguments: argparse.Namespace) -> int:
-    from ..store import Store
+    from ..store.store import Store
 
     root = store_folder(arguments)
     lost = 0
@@ -57,7 +57,7 @@ def _verify_evidence(arguments: argparse.Namespace) -> int:
 
 
 def _prune_evidence(arguments: argparse.Namespace) -> int:
-    from ..store import Store
+    from ..store.store import Store
 
     root = store_folder(arguments)
     if arguments.older_than is None and not arguments.incomplete and not arguments.damaged:

@@ -27,7 +27,7 @@ def add(commands: Commands) -> None:
 def _show_findings(arguments: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from ..findings import findings
+    from ..claims.catalogue import findings
 
     found = findings()
     if arguments.json:

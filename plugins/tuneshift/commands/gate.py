@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import RecordError, UsageError
-from ..options import EXAMPLE_MARGIN, margins_of
-from ..records import RunRecord
+from ..run_record import RunRecord
+from ..session.options import EXAMPLE_MARGIN, margins_of
 from .common import OK, PROBLEMS, Commands
 
 FORCE = "--force"
@@ -50,10 +50,10 @@ def add(commands: Commands) -> None:
 
 
 def _gate(arguments: argparse.Namespace) -> int:
-    from ..baselines import Baselines
-    from ..gate import check_comparable, check_margins, require_numbers
-    from ..gate_text import write_comparisons
-    from ..gating import against, run_baseline
+    from ..gate.baselines import Baselines
+    from ..gate.compare import check_comparable, check_margins, require_numbers
+    from ..gate.look import against, run_baseline
+    from ..gate.text import write_comparisons
 
     record = _read(arguments.record)
     storage = Baselines(folder=_storage(arguments.storage))
@@ -77,7 +77,7 @@ def _gate(arguments: argparse.Namespace) -> int:
 
 
 def _bless(arguments: argparse.Namespace) -> int:
-    from ..baselines import Baselines, Budget
+    from ..gate.baselines import Baselines, Budget
 
     record = _read(arguments.record)
     if arguments.spending is not None and arguments.looks is None:
@@ -94,7 +94,7 @@ def _bless(arguments: argparse.Namespace) -> int:
 
 
 def _merge(arguments: argparse.Namespace) -> int:
-    from ..shards import merge
+    from ..gate.shards import merge
 
     paths: list[Path] = arguments.records
     if len(paths) < 2:
@@ -109,7 +109,7 @@ def _merge(arguments: argparse.Namespace) -> int:
 
 def _read(path: Path) -> RunRecord:
     """A run record; one that cannot be read is the fault of this command's input."""
-    from ..recording import read_record
+    from ..run_record import read_record
 
     try:
         return read_record(path)
@@ -118,9 +118,9 @@ def _read(path: Path) -> RunRecord:
 
 
 def _write(record: RunRecord, folder: Path) -> None:
-    from ..recording import write_record
-    from ..report import write_report
-    from ..summary_text import write_summary
+    from ..report.html import write_report
+    from ..report.markdown import write_summary
+    from ..run_record import write_record
 
     print(f"record: {write_record(record, folder / 'run.json')}")
     print(f"summary: {write_summary(record, folder / 'summary.md')}")
@@ -129,7 +129,7 @@ def _write(record: RunRecord, folder: Path) -> None:
 
 def _storage(named: Path | None) -> Path:
     """The storage asked for, else the one of this folder or of the nearest folder above that has one."""
-    from ..baselines import FOLDER, storage_folder
+    from ..gate.baselines import FOLDER, storage_folder
 
     here = Path.cwd()
     root = next((folder for folder in (here, *here.parents) if (folder / FOLDER).is_dir()), here)

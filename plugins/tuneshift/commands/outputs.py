@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
+from ..engine.plan import Planner
 from ..errors import UsageError
+from ..pairs import ModelPair
+from ..plain import Json
+from ..prompts.sets import load_prompts
+from ..store.store import Store
 from .common import OK, Commands, add_store, store_folder
 
 
@@ -31,12 +37,13 @@ def add(commands: Commands) -> None:
 def _write_outputs(arguments: argparse.Namespace) -> int:
     import json
 
+    from ..backends.spec import parse_backend
+    from ..engine.plan import Planner
+    from ..engine.settings import Settings
     from ..files import cache_folder, publish
-    from ..measures.backends import parse_backend
-    from ..outputs import alpaca_outputs
     from ..pairs import resolve_pairs
-    from ..plan import Planner, Settings
-    from ..store import Store
+    from ..store.store import Store
+    from .outputs import alpaca_outputs
 
     pairs = resolve_pairs(
         base=arguments.base,
@@ -68,3 +75,44 @@ def _write_outputs(arguments: argparse.Namespace) -> int:
         raise UsageError(f"Cannot write {arguments.out}: {error.strerror or error}.") from error
     print(f"{len(rows)} responses in {arguments.out}")
     return OK
+
+
+def alpaca_outputs(pair: ModelPair, role: str, *, rules: bool, planner: Planner, store: Store) -> list[dict[str, Json]]:
+    """A checkpoint's responses on all the pair's prompts, as AlpacaEval reads model outputs.
+
+    One object a prompt: ``instruction``, ``output``, ``generator`` (the checkpoint's name) and ``dataset`` (the prompt
+    set's). ``rules``: those under the rule adapter. Prompts that were left out are not listed. Raises UsageError where
+    the responses are not stored yet or the pair has no such checkpoint.
+    """
+    ref = pair.checkpoint(role)
+    if ref is None or ref.evidence is not None:
+        why = "is recorded evidence, without responses" if ref else f"is none; the pair names {_roles(pair)}"
+        raise UsageError(f"pair {pair.name}: {role} {why}.")
+    rows: list[dict[str, Json]] = []
+    for source in pair.prompts:
+        prompts = load_prompts(source, pair=pair.name)
+        task = planner.task(pair, role, "generation.rules" if rules else "generation", prompts)
+        assert task is not None
+        progress = store.status(task.key, task.ids)
+        if not progress.complete:
+            raise UsageError(
+                f"{progress.stored} of {progress.total} responses of {ref.name} to {prompts.name} are stored in "
+                f"{store.root}. Run `pytest suites` on the pair first, with the same store, dtype and longest response."
+            )
+        texts = {p.id: p.prompt for p in prompts.prompts}
+        rows += [
+            {
+                "instruction": texts[item.id],
+                "output": item.values["response"],
+                "generator": f"{ref.name} + rules" if rules else ref.name,
+                "dataset": prompts.name,
+            }
+            for item in store.read(task.key).items
+            if not item.left_out
+        ]
+    return rows
+
+
+def _roles(pair: ModelPair) -> str:
+    known: Sequence[str] = ("base", "tuned", *pair.siblings)
+    return ", ".join(known)

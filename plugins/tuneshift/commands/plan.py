@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..claims.finding import Finding
 from ..errors import UsageError
-from ..records import Finding
 from .common import OK, Commands
 
 if TYPE_CHECKING:
-    from ..planning import Decision, Design
+    from ..statistics.power import Decision, Design
 
 SPREADS = (0.25, 0.5, 0.75, 1.0)
 """Standard deviations that are shown where none is known: a difference of two scores in 0..1 has at most 1."""
@@ -62,7 +62,7 @@ def add(commands: Commands) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from ..findings import findings
+    from ..claims.catalogue import findings
 
     _check(arguments)
     known = findings()
@@ -110,7 +110,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _finding(wanted: str | None, known: tuple[Finding, ...]) -> Finding | None:
-    from ..prompts import options
+    from ..errors import options
 
     if wanted is None:
         return None
@@ -121,7 +121,7 @@ def _finding(wanted: str | None, known: tuple[Finding, ...]) -> Finding | None:
 
 
 def _questions(arguments: argparse.Namespace, finding: Finding | None) -> Iterator[Question]:
-    from ..planning import clustered_design
+    from ..statistics.power import clustered_design
 
     if arguments.record is not None:
         yield from _of_record(arguments, finding)
@@ -136,8 +136,8 @@ def _questions(arguments: argparse.Namespace, finding: Finding | None) -> Iterat
 
 def _of_record(arguments: argparse.Namespace, finding: Finding | None) -> Iterator[Question]:
     """The claims of a run record that more prompts could decide."""
-    from ..planning import observed_design
-    from ..recording import read_record
+    from ..run_record import read_record
+    from ..statistics.power import observed_design
 
     found = False
     for claim in read_record(arguments.record).claims:
@@ -192,8 +192,7 @@ def _row(question: Question, arguments: argparse.Namespace, level: float) -> tup
 
 
 def _needed(question: Question, arguments: argparse.Namespace, level: float) -> str:
-    from ..planning import items_needed
-    from ..power import LARGEST_N
+    from ..statistics.power import LARGEST_N, items_needed
 
     n = items_needed(
         effect=question.effect, bound=question.sesoi, decision=question.decision, power=arguments.power, level=level,
@@ -203,7 +202,7 @@ def _needed(question: Question, arguments: argparse.Namespace, level: float) -> 
 
 
 def _detectable(question: Question, arguments: argparse.Namespace, level: float) -> str:
-    from ..planning import minimal_distance
+    from ..statistics.power import minimal_distance
 
     distance = minimal_distance(
         arguments.n, bounds=2 if question.decision == "equivalent" else 1, power=arguments.power, level=level,

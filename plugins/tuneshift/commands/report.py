@@ -30,10 +30,10 @@ def add(commands: Commands) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from ..merging import merged
-    from ..recording import read_record
-    from ..report import write_report
-    from ..summary_text import write_summary
+    from ..report.html import write_report
+    from ..report.markdown import write_summary
+    from ..report.several_runs import merged
+    from ..run_record import read_record
 
     records: list[Path] = arguments.records
     out: Path = arguments.out or records[0].with_name("report.html")

@@ -41,8 +41,8 @@ def add(commands: Commands) -> None:
 
 
 def _tune(arguments: argparse.Namespace) -> int:
-    from ..tuning import tune
-    from ..tuning_recipe import Recipe
+    from ..tuning.recipe import Recipe
+    from ..tuning.tune import tune
 
     recipe = Recipe(
         base=arguments.base,

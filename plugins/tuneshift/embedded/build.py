@@ -21,9 +21,9 @@ from typing import Any
 
 from ..errors import UsageError
 from ..files import publish
-from ..tuning import require_packages, tune
-from ..tuning_card import CARD, NOTES
-from ..tuning_recipe import Recipe as Tuning
+from ..tuning.card import CARD, NOTES
+from ..tuning.recipe import Recipe as Tuning
+from ..tuning.tune import require_packages, tune
 from .card import Measured, write_cards
 from .corpus import Corpus, build_corpus, documents
 from .recipe import PROMPTS, Member, Recipe, load_recipe, load_workbook

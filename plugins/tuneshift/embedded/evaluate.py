@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..verifiers import verify
+from ..prompts.verifiers import verify
 from .siblings import chat_ids, response_ids
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from ..records import Span
+from ..prompts.prompt import Span
 from .exercise import Draw, TaskType
 from .facts import FACTS
 from .texts import TEXTS

@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..annotators import LEVELS, TASKS, Annotator, Label, make_annotator
+from ..annotators.base import LEVELS, TASKS, Annotator, Label
+from ..annotators.registry import make_annotator
+from ..checkpoints.refs import Layer
 from ..errors import EndpointError, MeasureError
-from ..records import EvidenceItem, Json, Layer
+from ..plain import Json
+from ..store.evidence import EvidenceItem
 from .catalogue import Take
 
 TASK_COLUMNS = (*TASKS, "none")

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..records import NOTHING, EvidenceItem, Json
+from ..plain import NOTHING, Json
+from ..store.evidence import EvidenceItem
 
 if TYPE_CHECKING:
-    from ..checkpoints import Checkpoint
-    from .backend_model import BackendModel
+    from ..backends.model import BackendModel
+    from ..checkpoints.loading import Checkpoint
 
 Take = Callable[[Sequence[Any], Sequence[EvidenceItem | None]], Iterator[EvidenceItem]]
 """(units, inputs) -> one item per unit, in order: a `Prompt`, or a `Layer` where the measure reads weights. ``inputs``

@@ -14,14 +14,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..checkpoints import Checkpoint
+from ..checkpoints.loading import Checkpoint
+from ..checkpoints.refs import Layer
+from ..checkpoints.weight_maps import down_projection, output_embedding
 from ..errors import MeasureError
-from ..parts import down_projection, output_embedding
-from ..records import EvidenceItem, Json, Layer
-from ..subspaces import direct_match, subspace_overlap, unit_rows
-from ..vocabulary import load_vocabulary
-from ..word_tokens import WordRows, word_rows
+from ..plain import Json
+from ..store.evidence import EvidenceItem
+from ..words.tokens import WordRows, word_rows
+from ..words.vocabulary import load_vocabulary
 from .catalogue import Take
+from .subspaces import direct_match, subspace_overlap, unit_rows
 
 WORDS_AT_ONCE = 512
 """Words whose token rows are gathered together: 512 words of 8 tokens at d_model 4096 take 134 MB in float64."""

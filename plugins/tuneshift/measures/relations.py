@@ -15,13 +15,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..checkpoints import Checkpoint
+from ..checkpoints.loading import Checkpoint
+from ..checkpoints.refs import Layer
+from ..checkpoints.weight_maps import AttentionMap, attention_map, input_embedding
 from ..errors import MeasureError
-from ..parts import AttentionMap, attention_map, input_embedding
-from ..records import EvidenceItem, Json, Layer
-from ..vocabulary import load_vocabulary
-from ..word_tokens import WordRows, word_rows
-from ..word_vectors import load_word_space, similarity_thresholds
+from ..plain import Json
+from ..store.evidence import EvidenceItem
+from ..words.spaces import load_word_space, similarity_thresholds
+from ..words.tokens import WordRows, word_rows
+from ..words.vocabulary import load_vocabulary
 from .catalogue import Take
 
 ACTIVATIONS_AT_ONCE = 1 << 20

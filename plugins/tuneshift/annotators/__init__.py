@@ -1,0 +1,1 @@
+"""Who labels word lists."""

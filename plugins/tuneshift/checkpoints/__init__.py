@@ -1,0 +1,1 @@
+"""Checkpoints: loading, fingerprint, decoding, scoring, and where an architecture keeps its tensors."""

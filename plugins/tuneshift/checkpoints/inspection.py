@@ -1,0 +1,174 @@
+"""What a checkpoint's files say before its weights are loaded: architecture, size, stored type, context length.
+
+Importing this module is cheap. `inspect` itself brings torch into the process, because every path to a transformers
+configuration does: `transformers.configuration_utils` imports the rotary embeddings, and those import torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError
+from .files import headers, locate, locate_adapter, read_json, tokenizer_folder, weight_files
+from .quiet import first_line, quiet
+from .refs import ModelRef
+
+UNLIMITED = 2**31 - 1
+"""Context length of an architecture without position limit, as state-space models and ALiBi."""
+
+_CONTEXT_FIELDS = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_sequence_length",
+    "max_seq_len",
+    "seq_length",
+    "n_ctx",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointInfo:
+    """What a checkpoint's files say without its weights being loaded.
+
+    ``parameters`` counts the stored numbers (a tied matrix once, without the adapter's), ``dtype`` is the stored type
+    of most of them (``float32`` ...), ``context_length`` in tokens, ``vocabulary`` the rows of the embedding,
+    ``layers`` the number of blocks and ``width`` the size of the residual stream (d_model).
+    """
+
+    folder: Path
+    adapter: Path | None
+    model_type: str
+    architecture: str
+    parameters: int
+    dtype: str
+    context_length: int
+    vocabulary: int
+    layers: int
+    width: int
+
+
+def inspect(ref: ModelRef) -> CheckpointInfo:
+    """What the checkpoint's files say, from configuration and safetensors headers; weights stay on disk.
+
+    Raises PairError for a path that does not exist; CheckpointError for missing, pickled or damaged weights, a missing
+    configuration or tokenizer, an architecture that is unknown or not a causal language model, and an adapter that is
+    incomplete or given as the model.
+    """
+    folder = locate(ref)
+    adapter = _checked_adapter(ref)
+    config = _config(ref, folder)
+    architecture = _require_causal(ref, folder, config)
+    tensors = [tensor for file in weight_files(folder) for tensor in headers(file)]
+    tokenizer_folder(ref)
+    text = config.get_text_config()
+    numbers: dict[str, int] = {}
+    for tensor in tensors:
+        numbers[tensor.dtype] = numbers.get(tensor.dtype, 0) + _numel(tensor.shape)
+    if not numbers:
+        raise CheckpointError(f"The weight files in {folder} hold no tensors; copy or download the checkpoint anew.")
+    stored = max(numbers, key=lambda dtype: numbers[dtype])
+    return CheckpointInfo(
+        folder=folder,
+        adapter=adapter,
+        model_type=config.model_type,
+        architecture=architecture,
+        parameters=sum(numbers.values()),
+        dtype={"F32": "float32", "BF16": "bfloat16", "F16": "float16", "F64": "float64"}.get(stored, stored.lower()),
+        context_length=_context_length(config),
+        vocabulary=int(text.vocab_size),
+        layers=int(text.num_hidden_layers),
+        width=int(text.hidden_size),
+    )
+
+
+def _numel(shape: Sequence[int]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count
+
+
+def _checked_adapter(ref: ModelRef) -> Path | None:
+    """The adapter's folder, with configuration and safetensors weights."""
+    adapter = locate_adapter(ref)
+    if adapter is None:
+        return None
+    if not (adapter / "adapter_config.json").is_file():
+        raise CheckpointError(f"{adapter} holds no adapter_config.json; `adapter` must name a PEFT adapter's folder.")
+    read_json(adapter / "adapter_config.json")
+    weight_files(adapter, "adapter_model")
+    return adapter
+
+
+def _config(ref: ModelRef, folder: Path) -> Any:
+    """The transformers configuration. An adapter beside or instead of it is refused: transformers would follow it."""
+    from transformers import AutoConfig
+
+    if (folder / "adapter_config.json").is_file():
+        base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+        raise CheckpointError(
+            f"{folder} holds a PEFT adapter (over {base}). Name its base as `model` and this folder as `adapter`."
+        )
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"{folder} holds no config.json, so its architecture is unknown. {_contents(folder)}")
+    raw = read_json(folder / "config.json")
+    if "auto_map" in raw and not ref.trust_remote_code and not _known(raw.get("model_type")):
+        raise CheckpointError(
+            f"{folder} brings its own code for the architecture {raw.get('model_type')!r}. Read it, and if you trust "
+            f"it set `trust_remote_code = true` for {ref.name!r}."
+        )
+    try:
+        with quiet():
+            return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=ref.trust_remote_code)
+    except Exception as error:  # whatever a configuration makes transformers raise
+        import transformers
+
+        raise CheckpointError(
+            f"{folder / 'config.json'} is not understood by transformers {transformers.__version__} "
+            f"({first_line(error)}). A newer transformers may know the architecture {raw.get('model_type')!r}."
+        ) from error
+
+
+def _contents(folder: Path) -> str:
+    names = sorted(entry.name for entry in folder.iterdir())
+    return f"The folder has: {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}." if names else "It is empty."
+
+
+def _known(model_type: str | None) -> bool:
+    from transformers import CONFIG_MAPPING
+
+    return model_type in CONFIG_MAPPING
+
+
+def _require_causal(ref: ModelRef, folder: Path, config: Any) -> str:
+    """Name of the causal architecture. Raises CheckpointError for encoders, encoder-decoders and bare backbones."""
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    )
+
+    named = list(getattr(config, "architectures", None) or [])
+    kind, shown = config.model_type, ", ".join(named) or config.model_type
+    wanted = "tuneshift measures decoder-only (causal) language models."
+    if getattr(config, "is_encoder_decoder", False):
+        raise CheckpointError(f"{folder} is an encoder-decoder model ({shown}). {wanted}")
+    if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
+        raise CheckpointError(f"{folder} is an encoder ({shown}). {wanted}")
+    if ref.trust_remote_code and "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {}):
+        return str(shown)
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise CheckpointError(f"{folder} is no causal language model ({shown}, model type {kind!r}). {wanted}")
+    own = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind]
+    causal = [n for n in named if n == own or n.endswith(("ForCausalLM", "LMHeadModel"))]
+    if named and not causal:
+        raise CheckpointError(f"{folder} was saved as {shown}, which has no language-model head ({own} has). {wanted}")
+    return str(causal[0] if causal else own)
+
+
+def _context_length(config: Any) -> int:
+    text = config.get_text_config()
+    found = (getattr(text, field, None) for field in _CONTEXT_FIELDS)
+    return next((int(length) for length in found if isinstance(length, int) and length > 0), UNLIMITED)

@@ -1,0 +1,244 @@
+"""One checkpoint in memory: the device and type it is computed in, the loaded model, and its release."""
+
+from __future__ import annotations
+
+import gc
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import CheckpointError, UsageError
+from .inspection import CheckpointInfo, inspect
+from .memory import empty_cache
+from .quiet import first_line, quiet
+from .refs import ModelRef
+from .tokenizers import load_tokenizer
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+_SHOWN = 5
+# Two models at once is what the engine must never do (DESIGN.md); the lock makes a slip an error, not a full memory.
+_in_memory = threading.Lock()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Checkpoint:
+    """A causal language model in memory, in evaluation mode and without gradients, with its tokenizer.
+
+    Valid inside `load`'s block only: on leaving it the weights are released even where references remain.
+    """
+
+    ref: ModelRef
+    model: Any
+    tokenizer: Any
+    device: torch.device
+    dtype: str
+    context_length: int
+    parameters: int
+
+
+def resolve_device(device: str) -> torch.device:
+    """The device for a name: ``auto`` takes cuda, else mps, else cpu; others as torch spells them (``cuda:1``).
+
+    Raises UsageError for a name that torch does not know and for a device that this machine does not offer.
+    """
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if device == "auto":
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise UsageError(f"Unknown device {device!r}; accepted are auto, cpu, mps, cuda and cuda:N.") from error
+    offered = ["cpu", *["mps"] * mps, *(f"cuda:{i}" for i in range(torch.cuda.device_count() if cuda else 0))]
+    name = f"cuda:{chosen.index or 0}" if chosen.type == "cuda" else chosen.type
+    if name not in offered:
+        raise UsageError(f"Device {device!r} is not available here; there are {', '.join(offered)}. Use one or `auto`.")
+    return chosen
+
+
+def resolve_dtype(ref: ModelRef, dtype: str | None) -> str:
+    """Name of the type to compute in: ``dtype`` if given, else the checkpoint's own wish, else ``float32``.
+
+    Raises UsageError for any other name than float32, bfloat16, float16 and float64.
+    """
+    chosen = dtype or ref.dtype or "float32"
+    if chosen not in DTYPES:
+        raise UsageError(f"Checkpoint {ref.name!r}: unknown dtype {chosen!r}; accepted are {', '.join(DTYPES)}.")
+    return chosen
+
+
+@contextmanager
+def load(
+    ref: ModelRef, *, dtype: str | None = None, device: str = "auto", attn_implementation: str | None = None
+) -> Iterator[Checkpoint]:
+    """The checkpoint in memory for the length of a ``with`` block; its weights are released on leaving.
+
+    ``dtype`` as in `resolve_dtype`, ``device`` as in `resolve_device`; where the checkpoint names a ``device_map``,
+    accelerate places the layers instead and ``device`` is where the input embedding lies. ``attn_implementation`` None
+    leaves the choice to transformers; ``eager`` is what forward-mode differentiation needs on a CPU. A PEFT adapter is
+    merged into the weights.
+
+    Raises as `inspect`; CheckpointError also for a second checkpoint while one is loaded, weights that the
+    architecture lacks or that it would have to make up, NaN or infinite weights, a vocabulary smaller than the
+    tokenizer's, a missing peft, and too little memory.
+    """
+    name, target = resolve_dtype(ref, dtype), resolve_device(device)
+    info = inspect(ref)
+    if not _in_memory.acquire(blocking=False):
+        raise CheckpointError(
+            f"Checkpoint {ref.name!r} was asked for while another is loaded in this process; leave its `load` block "
+            "first."
+        )
+    model = None
+    try:
+        tokenizer = load_tokenizer(ref)
+        model = _model(ref, info, DTYPES[name], target, attn_implementation)
+        _require_finite(ref, model, name)
+        _require_rows(ref, model, tokenizer)
+        yield Checkpoint(
+            ref=ref,
+            model=model,
+            tokenizer=tokenizer,
+            device=model.get_input_embeddings().weight.device,
+            dtype=name,
+            context_length=info.context_length,
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+        )
+    finally:
+        if model is not None:
+            _release(model)
+        del model
+        gc.collect()
+        empty_cache()
+        _in_memory.release()
+
+
+def _model(ref: ModelRef, info: CheckpointInfo, dtype: torch.dtype, device: torch.device, attention: str | None) -> Any:
+    """The model with its adapter merged, in evaluation mode, without gradients."""
+    from transformers import AutoModelForCausalLM
+
+    options: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}
+    if ref.device_map is not None:
+        options["device_map"] = _device_map(ref.device_map)
+    elif device.type != "cpu":
+        options["device_map"] = {"": device}  # straight to the device, never twice in main memory
+    try:
+        with quiet():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                info.folder,
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=ref.trust_remote_code,
+                output_loading_info=True,
+                **options,
+            )
+            model, report = loaded
+            _require_complete(info.folder, model, report)
+            if info.adapter is not None:
+                model = _merged(model, info.adapter)
+    except CheckpointError:
+        raise
+    except torch.OutOfMemoryError as error:
+        raise CheckpointError(
+            f"Checkpoint {ref.name!r} ({info.parameters / 1e9:.1f} billion parameters) does not fit into the memory of "
+            f'{device} in {dtype}. Try --shift-dtype bfloat16, or `device_map = "auto"` for the checkpoint.'
+        ) from error
+    except Exception as error:  # whatever files and architecture make transformers raise
+        raise CheckpointError(
+            f"Checkpoint {ref.name!r} in {info.folder} cannot be loaded: {first_line(error)}"
+        ) from error
+    return model.eval().requires_grad_(False)
+
+
+def _device_map(text: str) -> Any:
+    """A policy or device name as it stands, or a JSON object from module to device."""
+    if not text.lstrip().startswith("{"):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise CheckpointError(f"`device_map` is no JSON object: {error}; got {text!r}.") from error
+
+
+def _require_complete(folder: Path, model: Any, report: dict[str, Any]) -> None:
+    """Every weight comes from the files and every weight in the files is used; tied ones may be stored once."""
+    kind = type(model).__name__
+    missing, unexpected = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
+    if missing:
+        raise CheckpointError(
+            f"{folder} lacks {len(missing)} weights of {kind}, which would be random: {_some(missing)}. The checkpoint "
+            "is incomplete or of another architecture than its config.json says."
+        )
+    if unexpected:
+        raise CheckpointError(
+            f"{folder} holds {len(unexpected)} weights that {kind} does not use: {_some(unexpected)}. Its config.json "
+            "belongs to another architecture, or a training wrapper's weights were saved along."
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")
+
+
+def _merged(model: Any, adapter: Path) -> Any:
+    """The model with a PEFT adapter merged in. An adapter that does not fit is an error, not peft's warning."""
+    import warnings
+
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise CheckpointError(
+            f"{adapter} is a PEFT adapter and peft is not installed: `pip install 'tuneshift[peft]'`."
+        ) from error
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*missing adapter keys.*")
+            return PeftModel.from_pretrained(model, str(adapter), local_files_only=True).merge_and_unload()
+    except Exception as error:  # whatever an adapter for another model makes peft raise
+        raise CheckpointError(
+            f"The adapter in {adapter} does not fit {type(model).__name__}: {first_line(error)}"
+        ) from error
+
+
+def _require_finite(ref: ModelRef, model: Any, dtype: str) -> None:
+    """Raises CheckpointError naming the tensors with NaN or infinite numbers."""
+    bad = {}
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if tensor.is_meta or not tensor.is_floating_point():
+            continue
+        # NaN and infinity survive a sum, so one cheap pass clears nearly every tensor; a sum may also overflow.
+        if not torch.isfinite(tensor.sum(dtype=torch.float32)):
+            count = int((~torch.isfinite(tensor)).sum())
+            if count:
+                bad[name] = count
+    if bad:
+        shown = _some([f"{name} ({count} of them)" for name, count in bad.items()])
+        hint = " Numbers beyond 65504 overflow in float16; try float32." if dtype == "float16" else ""
+        raise CheckpointError(
+            f"Checkpoint {ref.name!r} has NaN or infinite weights in {len(bad)} tensors: {shown}. Nothing can be "
+            f"measured on it.{hint}"
+        )
+
+
+def _require_rows(ref: ModelRef, model: Any, tokenizer: Any) -> None:
+    """Every id of the tokenizer has a row in the embedding."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    beyond = sorted((index, token) for token, index in tokenizer.get_vocab().items() if index >= rows)
+    if beyond:
+        shown = _some([f"{index} {token!r}" for index, token in beyond])
+        raise CheckpointError(
+            f"The tokenizer of {ref.name!r} has {len(beyond)} tokens beyond the model's vocabulary of {rows}: {shown}. "
+            "Give the checkpoint the tokenizer that it was trained with."
+        )
+
+
+def _release(model: Any) -> None:
+    """Frees the storage of every weight, whoever still refers to the model."""
+    for tensor in [*model.parameters(), *model.buffers()]:
+        tensor.data = torch.empty(0, dtype=tensor.dtype, device=tensor.device)

@@ -1,0 +1,1 @@
+"""What a claim says, its verdict, the error rate that claims share, expectations."""

@@ -1,0 +1,175 @@
+"""What a test of a finding works with: the claim that it decides, and quantities of a pair's evidence."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+
+from ..annotators.agreement import agreement_figure
+from ..judges.base import Judge
+from ..pairs import ModelPair
+from ..plain import NOTHING, Json, plain
+from ..prompts.prompt import Prompt
+from ..statistics.statistic import Statistic
+from .claim_record import brief, claim_record
+from .examples import chosen_prompts, token_strip
+from .finding import Expectation, Finding, Outcome, Verdict
+from .noise_floor import noise_floor
+from .verdict import judge
+from .view import LENSES, Figure, Items, NotApplicable, Quantity, Score, View
+
+
+@dataclass(kw_only=True)
+class Claim:
+    """One finding on one pair, prompt set and group: what a test decides.
+
+    ``conclude`` takes the finished claim as plain JSON and lets the test pass, fail or skip.
+    """
+
+    finding: Finding
+    pair: ModelPair
+    prompts: tuple[Prompt, ...]
+    prompt_set: str
+    group: str
+    level: float
+    items: Items
+    second: tuple[Items, str] | None = None
+    """Evidence of a second measurement, for the noise floor, and what is other in it, in words."""
+    expected: Expectation | None
+    responses: tuple[str, str]
+    """The deciding kind of response and the other kind, in words."""
+    conclude: Callable[[dict[str, Json]], None]
+    context: Mapping[str, Json] = field(default_factory=lambda: NOTHING)
+    """What the claim rests on beside the checkpoints, for its details: vocabulary and word space, say."""
+    word_vectors: str = "minilm"
+    """The run's word space, as `load_word_space` takes it."""
+    judges: Sequence[Judge] = ()
+    """Who says whether a response follows; the first decides."""
+    agreement: Callable[[], Mapping[str, Json] | None] = lambda: None
+    """For a finding that rests on an annotator: its agreement with lists labelled by hand, as plain JSON."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of this claim's resampling: fixed by its identity, so that it does not depend on the run's order."""
+        return zlib.crc32("|".join([self.finding.id, self.pair.name, self.prompt_set, self.group]).encode())
+
+    @cached_property
+    def view(self) -> View:
+        """The deciding view: of attributions, density over all prompt tokens to the run's kind of response."""
+        return View(pair=self.pair, prompts=self.prompts, items=self.items, level=self.level, seed=self.seed)
+
+    def decide(
+        self,
+        quantity: Quantity,
+        *,
+        secondary: Mapping[str, Quantity] = NOTHING,
+        readings: Mapping[str, Quantity] = NOTHING,
+        strips: Score | None = None,
+        figures: Sequence[Figure] = (),
+    ) -> None:
+        """Judge the finding by a quantity of the deciding view and conclude the test.
+
+        Beside the verdict go its sensitivity (what the other ``readings`` would say, and for attributions the same
+        quantity through the other lenses), further quantities of the deciding view, token strips for a few prompts
+        chosen by the paired ``strips`` score, and ``figures``.
+        """
+        try:
+            statistic: Statistic | None = quantity(self.view)
+        except NotApplicable as error:
+            statistic, verdict = None, Verdict(outcome=Outcome.NOT_APPLICABLE, reason=str(error))
+        else:
+            assert statistic is not None
+            verdict = judge(self.finding, statistic)
+        left_out = Counter(self.view.left_out)
+        if statistic is not None and (cost := self._precision_cost()):
+            statistic = replace(statistic, details={**statistic.details, "precision_cost": cost})
+        if statistic is not None and self.context:
+            statistic = replace(statistic, details={**statistic.details, **self.context})
+        drawn = [made for figure in figures if (made := figure(self.view))] if statistic is not None else []
+        if statistic is not None and (agreement := self.agreement()):
+            statistic = replace(statistic, details={**statistic.details, "annotator": agreement["annotator"]})
+            drawn.append(agreement_figure(agreement))
+        applicable = statistic is not None
+        self.conclude(
+            claim_record(
+                self.finding,
+                statistic,
+                verdict,
+                pair=self.pair.name,
+                prompts=self.prompt_set,
+                group=self.group,
+                level=self.level,
+                expected=self.expected,
+                left_out=left_out,
+                noise_floor=self._noise_floor(quantity, statistic),
+                sensitivity=self._sensitivity(quantity, readings) if applicable else [],
+                secondary=[brief(name, q(self.view)) for name, q in secondary.items()] if applicable else [],
+                examples=self._examples(strips) if applicable and strips is not None else [],
+                figures=drawn,
+            )
+        )
+
+    def _noise_floor(self, quantity: Quantity, statistic: Statistic | None) -> Mapping[str, Json] | None:
+        """How far the effect moves in the second measurement; None where there is none, or nothing to compare."""
+        if self.second is None or statistic is None or not math.isfinite(statistic.effect):
+            return None
+        items, settings = self.second
+        again = View(pair=self.pair, prompts=self.prompts, items=items, level=self.level, seed=self.seed)
+        return noise_floor(statistic.effect, quantity, again, settings)
+
+    @property
+    def _attributes(self) -> bool:
+        return any(need.startswith("attribution") for _, need in self.finding.needs)
+
+    def _precision_cost(self) -> dict[str, Json]:
+        """Per role, what half precision cost on the few prompts that were also measured in float32."""
+        result: dict[str, Json] = {}
+        for role in ("base", "tuned") if self._attributes else ():
+            costs = [i.values["precision_cost"] for i in (self.items(role, "attribution") or {}).values()
+                     if "precision_cost" in i.values]  # fmt: skip
+            if costs:
+                means = {name: float(np.mean([c[name] for c in costs])) for name in costs[0]}
+                result[role] = {"prompts": len(costs), **means}
+        return result
+
+    def _sensitivity(self, quantity: Quantity, readings: Mapping[str, Quantity]) -> list[dict[str, Json]]:
+        fresh = replace(self.view, left_out=Counter(), _attributions={})
+        rows = [self._reading(name, reading, fresh) for name, reading in readings.items()]
+        for lens in LENSES if self._attributes else ():
+            name = lens.name.format(own=self.responses[0], contrast=self.responses[1])
+            rows.append(self._reading(name, quantity, replace(fresh, lens=lens, _attributions={})))
+        return rows
+
+    def _reading(self, name: str, quantity: Quantity, view: View) -> dict[str, Json]:
+        try:
+            statistic = quantity(view)
+        except NotApplicable as error:
+            return {"name": name, "effect": None, "interval": [None, None], "p": None, "n": 0,
+                    "verdict": Outcome.NOT_APPLICABLE.value, "note": str(error)}  # fmt: skip
+        note = f"{100 * self.view.levels_moved(view):.2g} % of the levels differ" if view.lens.release_epsilon else ""
+        return brief(name, statistic, verdict=judge(self.finding, statistic).outcome, note=note)
+
+    def _examples(self, score: Score) -> list[Json]:
+        base, tuned, _ = self.view.paired(score, undefined="")
+        sides = {"base": self.view.attributions("base"), "tuned": self.view.attributions("tuned")}
+        texts = {p.id: p.prompt for p in self.prompts}
+        return [
+            plain(
+                {
+                    "pair": self.pair.name,
+                    "prompt_set": self.prompt_set,
+                    "group": self.group,
+                    "id": i,
+                    "why": why,
+                    "prompt": texts[i],
+                    "models": [token_strip(role, self.pair, sides[role][i], score) for role in ("base", "tuned")],
+                }
+            )
+            for i, why in chosen_prompts(base, tuned, self.seed)
+        ]

@@ -1,0 +1,111 @@
+"""A claim as plain JSON: what the run record keeps of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ..plain import Json, plain
+from ..statistics.statistic import Arm, Statistic
+from .finding import Expectation, Finding, Verdict
+
+
+def summary(arm: Arm | None) -> Json:
+    """An arm's label, mean, population standard deviation and n."""
+    return None if arm is None else plain({"label": arm.label, "mean": arm.mean, "sd": arm.sd, "n": len(arm.values)})
+
+
+def claim_record(
+    finding: Finding,
+    statistic: Statistic | None,
+    verdict: Verdict,
+    *,
+    pair: str,
+    prompts: str,
+    group: str,
+    level: float,
+    expected: Expectation | None,
+    left_out: Mapping[str, int],
+    noise_floor: Mapping[str, Json] | None = None,
+    sensitivity: Sequence[Mapping[str, Json]] = (),
+    secondary: Sequence[Mapping[str, Json]] = (),
+    examples: Sequence[Mapping[str, Json]] = (),
+    figures: Sequence[Mapping[str, Json]] = (),
+) -> dict[str, Json]:
+    """One claim of the run record. ``statistic`` is None where the finding was not applicable."""
+    arms = statistic.arms if statistic else ()
+    by_label = {arm.label: arm for arm in arms}
+    described = {k: v for k, v in asdict(finding).items() if k not in ("id", "needs")}
+    measures = sorted({need.partition(".")[0] for _, need in finding.needs})
+    record = {
+        "finding": finding.id,
+        **described,
+        "pair": pair,
+        "prompts": prompts,
+        "group": group,
+        "measures": measures,
+        "base": summary(by_label.get("base")),
+        "tuned": summary(by_label.get("tuned")),
+        "arms": [summary(arm) for arm in arms],
+        **_numbers(statistic, level),
+        "verdict": verdict.outcome,
+        "reason": verdict.reason,
+        "n_needed": verdict.n_needed,
+        "p_decides": None,
+        "adjusted_p": None,
+        "q": None,
+        "noise_floor": noise_floor,
+        "comparison": None,
+        "expected": {"verdict": expected.verdict, "reason": expected.reason} if expected else None,
+        "left_out": left_out,
+        "sensitivity": sensitivity,
+        "secondary": secondary,
+        "values": {arm.label: {"ids": arm.ids, "x": [round(float(x), 6) for x in arm.values]} for arm in arms},
+        "examples": examples,
+        "figures": figures,
+    }
+    result: dict[str, Json] = plain(record)
+    return result
+
+
+def _numbers(statistic: Statistic | None, level: float) -> dict[str, Any]:
+    if statistic is None:
+        empty = dict.fromkeys(("effect", "p", "method", "seed", "standard_error", "intervals"))
+        return {**empty, "n": 0, "clusters": 0, "interval": [None, None], "level": level, "details": {}}
+    names = ("effect", "interval", "level", "p", "n", "clusters", "standard_error", "method", "seed", "details")
+    return {**{name: getattr(statistic, name) for name in names}, "intervals": statistic.intervals.plain()}
+
+
+def brief(name: str, statistic: Statistic, **more: Json) -> dict[str, Json]:
+    """A statistic beside the deciding one: effect, interval, p and n under a name."""
+    numbers = ("effect", "interval", "p", "n", "clusters", "standard_error")
+    fields = {**{field: getattr(statistic, field) for field in numbers}, "intervals": statistic.intervals.plain()}
+    result: dict[str, Json] = plain({"name": name, **fields, **more})
+    return result
+
+
+def flat_properties(claim: Mapping[str, Json]) -> list[tuple[str, Json]]:
+    """The claim's scalars for ``--junitxml``: no per-item values, no examples."""
+    names = (
+        "finding", "pair", "prompts", "group", "n", "clusters", "effect", "level", "p", "method", "sesoi", "unit",
+        "verdict", "reason", "n_needed", "source", "p_decides", "adjusted_p", "q",
+    )  # fmt: skip
+    low, high = claim["interval"]
+    flat = [(f"tuneshift.{name}", claim[name]) for name in names]
+    flat += [("tuneshift.interval_low", low), ("tuneshift.interval_high", high)]
+    for arm in claim["arms"]:
+        flat += [(f"tuneshift.{arm['label']}.mean", arm["mean"]), (f"tuneshift.{arm['label']}.sd", arm["sd"])]
+    if claim.get("noise_floor"):
+        flat.append(("tuneshift.noise_floor", claim["noise_floor"]["floor"]))
+    if claim.get("comparison"):
+        flat.append(("tuneshift.comparison", claim["comparison"]["outcome"]))
+    if claim["expected"]:
+        flat.append(("tuneshift.expected", claim["expected"]["verdict"]))
+    return flat
+
+
+def depends_on_reading(claim: Mapping[str, Json]) -> bool:
+    """Whether one of the sensitivity rows would give a decided claim another verdict."""
+    others = {row.get("verdict") for row in claim.get("sensitivity") or ()} - {"not_applicable", None}
+    return claim.get("verdict") in ("reproduced", "contradicted") and bool(others - {claim.get("verdict")})

@@ -1,0 +1,60 @@
+"""A published claim as data, its verdict, and what a pair's user expects of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+
+class Outcome(StrEnum):
+    """What a verdict says."""
+
+    REPRODUCED = "reproduced"
+    CONTRADICTED = "contradicted"
+    INCONCLUSIVE = "inconclusive"
+    NOT_APPLICABLE = "not_applicable"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """A published claim as data.
+
+    ``direction``: ``greater`` claims effect > sesoi, ``less`` effect < -sesoi, ``equivalent`` |effect| < sesoi.
+    ``needs``: the evidence that its test reads, a measure's name per role, as ``("base", "attribution")``.
+    ``how``: in one or two sentences, how it is tested; ``deviations``: where that departs from the paper. ``items``:
+    what its statistic counts (``prompts``, ``layers``, ``heads``, ``verbs``).
+    """
+
+    id: str
+    title: str
+    claim: str
+    source: str
+    direction: Literal["greater", "less", "equivalent"]
+    unit: str
+    sesoi: float
+    sesoi_reason: str
+    how: str
+    needs: tuple[tuple[str, str], ...]
+    deviations: str = ""
+    items: str = "prompts"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """A finding's outcome on a statistic, the reason in one sentence, and for inconclusive the n that would decide."""
+
+    outcome: Outcome
+    reason: str
+    n_needed: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expectation:
+    """A known outcome, declared with its reason; ``group`` None holds for every group of the pair."""
+
+    finding: str
+    verdict: Outcome
+    reason: str
+    group: str | None = None
+    prompts: str | None = None

@@ -1,0 +1,110 @@
+"""From a finding and a statistic to a verdict, by one rule. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from ..statistics.intervals import Intervals, fewest_clusters
+from ..statistics.power import n_needed
+from ..statistics.statistic import Statistic
+from .finding import Finding, Outcome, Verdict
+
+SMALLEST_ERROR, LARGEST_ERROR = 1e-12, 0.49
+
+
+def judge(finding: Finding, statistic: Statistic) -> Verdict:
+    """The verdict on a finding. Reproduced: the interval lies beyond the sesoi in the claimed direction (for
+    ``equivalent``: wholly within it). Contradicted: it lies wholly on the other side of the sesoi. Else inconclusive,
+    with the number of items that would decide it if the observed effect were the true one; not where the items are a
+    model's layers, heads or verbs, of which nobody can take more.
+
+    Raises ValueError for a sesoi that is negative or not finite.
+    """
+    if not 0 <= finding.sesoi < math.inf:
+        raise ValueError(f"{finding.id}: the sesoi is {finding.sesoi}; it is a finite size of an effect, 0 or above")
+    low, high = statistic.interval
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return Verdict(outcome=Outcome.INCONCLUSIVE, reason=_too_few(finding, statistic))
+    outcome = _outcome(finding, low, high)
+    if outcome is not Outcome.INCONCLUSIVE:
+        return Verdict(outcome=outcome, reason=_decided(finding, outcome, low, high))
+    more = finding.items == "prompts"
+    needed = n_needed(statistic, sesoi=finding.sesoi, direction=finding.direction) if more else None
+    return Verdict(outcome=outcome, reason=_undecided(finding, low, high), n_needed=needed)
+
+
+def deciding_error(finding: Finding, intervals: Intervals) -> float | None:
+    """The smallest error rate at which these intervals decide the finding: the p of a verdict, as `smallest_error`."""
+    return smallest_error(intervals, lambda low, high: _outcome(finding, low, high) is not Outcome.INCONCLUSIVE)
+
+
+def smallest_error(intervals: Intervals, decides: Callable[[float, float], bool]) -> float | None:
+    """The smallest error rate at which an interval decides, to a part in a billion.
+
+    In [1e-12, 0.49]: below that float64 has no levels left, and above it nothing is called decided (None). Intervals
+    grow with their level, so at any larger rate the same holds.
+    """
+
+    def decided(error: float) -> bool:
+        low, high = intervals.at(1 - error)
+        return math.isfinite(low) and math.isfinite(high) and decides(low, high)
+
+    undecided, found = SMALLEST_ERROR, LARGEST_ERROR
+    if decided(undecided):
+        return undecided
+    if not decided(found):
+        return None
+    while found > undecided * (1 + 1e-9):
+        middle = math.sqrt(found * undecided)
+        undecided, found = (undecided, middle) if decided(middle) else (middle, found)
+    return found
+
+
+def _outcome(finding: Finding, low: float, high: float) -> Outcome:
+    sesoi = finding.sesoi
+    reproduced, contradicted = {
+        "greater": (low > sesoi, high < sesoi),
+        "less": (high < -sesoi, low > -sesoi),
+        "equivalent": (-sesoi < low and high < sesoi, low > sesoi or high < -sesoi),
+    }[finding.direction]
+    if reproduced:
+        return Outcome.REPRODUCED
+    return Outcome.CONTRADICTED if contradicted else Outcome.INCONCLUSIVE
+
+
+def _bound(finding: Finding) -> str:
+    return {"greater": "{:+.3g}", "less": "{:+.3g}", "equivalent": "±{:.3g}"}[finding.direction].format(
+        -finding.sesoi if finding.direction == "less" else finding.sesoi
+    )
+
+
+def _interval(low: float, high: float) -> str:
+    return f"the interval [{low:+.3g}, {high:+.3g}]"
+
+
+def _decided(finding: Finding, outcome: Outcome, low: float, high: float) -> str:
+    interval, bound = _interval(low, high), f"the smallest effect of interest, {_bound(finding)}"
+    if finding.direction == "equivalent":
+        where = "lies wholly within" if outcome is Outcome.REPRODUCED else "lies wholly outside"
+    elif outcome is Outcome.REPRODUCED:
+        where = "lies wholly beyond"
+    else:
+        where = "does not reach"
+    return f"{interval} {where} {bound}".capitalize() + "."
+
+
+def _undecided(finding: Finding, low: float, high: float) -> str:
+    return f"{_interval(low, high)} holds the smallest effect of interest, {_bound(finding)}".capitalize() + "."
+
+
+def _too_few(finding: Finding, statistic: Statistic) -> str:
+    if statistic.n == 0:
+        return f"No {finding.items.removesuffix('s')} is left to compare."
+    units, needed = statistic.clusters, fewest_clusters(statistic.level)
+    if units < needed:
+        return f"No interval can be given: {units} independent clusters are too few; at this level it takes {needed}."
+    return (
+        f"No interval can be given: the values of {statistic.n} {finding.items} in {units} clusters do not vary, "
+        "or one cluster holds most of them."
+    )

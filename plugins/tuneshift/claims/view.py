@@ -1,0 +1,191 @@
+"""A pair's evidence as a finding's test reads it: item-aligned, through one choice of reading."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..errors import TuneshiftError
+from ..measures.attribution.density import Attribution, importance_levels
+from ..pairs import ModelPair
+from ..plain import Json
+from ..prompts.prompt import Prompt
+from ..prompts.tokens import token_mask
+from ..prompts.verifiers import followed, verify
+from ..statistics.statistic import Arm, Statistic
+from ..store.evidence import EvidenceItem
+
+Score = Callable[[Attribution], float | None]
+Items = Callable[[str, str], Mapping[str, EvidenceItem] | None]
+"""(role, need) -> evidence items by the id of their prompt or layer; None where a recorded checkpoint has none such."""
+
+
+class NotApplicable(TuneshiftError):
+    """The finding says nothing about this pair and prompt set; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lens:
+    """A choice of how importance is read; the deciding one has the defaults.
+
+    ``user_turn``: density normalised over the user's text instead of all prompt tokens. ``contrast``: the other kind of
+    response (shared where own decides). ``release_epsilon``: the release's absolute constant in the levels.
+    """
+
+    name: str = "decides"
+    user_turn: bool = False
+    contrast: bool = False
+    release_epsilon: bool = False
+
+
+OWN_RESPONSE = "generation.local"
+"""The need of the responses that attributions are taken of: those of our own passes, whatever the run's backend."""
+
+LENSES = (
+    Lens(name="{own}, over the user turn", user_turn=True),
+    Lens(name="{contrast}, over all prompt tokens", contrast=True),
+    Lens(name="{contrast}, over the user turn", contrast=True, user_turn=True),
+    Lens(name="{own}, over all prompt tokens, the release's epsilon", release_epsilon=True),
+)
+"""Names are filled in with the run's kind of response and the other kind."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """A pair's evidence on one group of prompts, read through one lens.
+
+    ``level`` is the coverage that intervals must have here, ``seed`` the seed for whatever is resampled.
+    """
+
+    pair: ModelPair
+    prompts: tuple[Prompt, ...]
+    items: Items
+    level: float
+    seed: int
+    lens: Lens = field(default_factory=Lens)
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Why prompts were left out, counted over the scores that were asked for."""
+    _attributions: dict[str, dict[str, Attribution]] = field(default_factory=dict)
+
+    def attributions(self, role: str) -> dict[str, Attribution]:
+        """The role's attributions by prompt id, in prompt order. Raises NotApplicable where none were recorded."""
+        if role not in self._attributions:
+            self._attributions[role] = self._read(role)
+        return self._attributions[role]
+
+    def _read(self, role: str) -> dict[str, Attribution]:
+        found = self.items(role, "attribution.contrast" if self.lens.contrast else "attribution")
+        if found is None:
+            raise NotApplicable("the recorded evidence has attributions for one kind of response only")
+        result = {}
+        for prompt in self.prompts:
+            item = found[prompt.id]
+            if item.left_out:
+                self.left_out[f"{role}: {item.left_out}"] += 1
+            else:
+                result[prompt.id] = self._attribution(prompt, item)
+        return result
+
+    def _attribution(self, prompt: Prompt, item: EvidenceItem) -> Attribution:
+        if "importance" in item.arrays:
+            levels = importance_levels(item.arrays["importance"], release_epsilon=self.lens.release_epsilon)
+        elif self.lens.release_epsilon:
+            raise NotApplicable("recorded levels already hold the release's epsilon")
+        else:
+            levels = item.arrays["levels"]
+        offsets = item.arrays["offsets"]
+        user = offsets[:, 0] >= 0
+        return Attribution(
+            id=prompt.id,
+            levels=levels,
+            instruction=token_mask(prompt.prompt, offsets, prompt.instruction_spans),
+            user=user,
+            scope=user if self.lens.user_turn else np.ones_like(user),
+            tokens=tuple(item.values["tokens"]),
+            response_tokens=tuple(item.values["response_tokens"]),
+            response=item.values.get("response") or "",
+            ended=item.values.get("ended"),
+        )
+
+    def levels_moved(self, other: View) -> float:
+        """Share of the levels, over all prompts of the roles that both views have read, that the other lens changes."""
+        cells = moved = 0
+        for role in self._attributions.keys() & other._attributions.keys():
+            for i, mine in self._attributions[role].items():
+                cells += mine.levels.size
+                moved += int(np.sum(mine.levels != other._attributions[role][i].levels))
+        return moved / cells if cells else 0.0
+
+    def paired(self, score: Score, *, undefined: str) -> tuple[Arm, Arm, tuple[str, ...]]:
+        """Base arm, tuned arm and clusters, over the prompts that have a score on both sides.
+
+        ``undefined`` says, for the report, when the score has no value.
+        """
+        base, tuned = self.attributions("base"), self.attributions("tuned")
+        clusters = {p.id: p.cluster or p.id for p in self.prompts}
+        rows: list[tuple[str, float, float]] = []
+        for i in (p.id for p in self.prompts if p.id in base and p.id in tuned):
+            low, high = score(base[i]), score(tuned[i])
+            if low is None or high is None:
+                self.left_out[undefined] += 1
+            else:
+                rows.append((i, low, high))
+        ids = tuple(row[0] for row in rows)
+        arms = [Arm(label=label, ids=ids, values=np.array([row[k] for row in rows], dtype=np.float64))
+                for k, label in ((1, "base"), (2, "tuned"))]  # fmt: skip
+        return arms[0], arms[1], tuple(clusters[i] for i in ids)
+
+    def followed_arms(self, score: Score, *, min_tokens: int) -> tuple[Arm, Arm, dict[str, str]]:
+        """Scores of the tuned model's prompts that it did not follow and that it followed, and each id's cluster.
+
+        Labels come from the pair's ratings, else from the prompts' verifiers. Raises NotApplicable without labels.
+        """
+        tuned = self.attributions("tuned")
+        followed_by_id = self._followed()
+        sides: dict[bool, list[tuple[str, float]]] = {False: [], True: []}
+        for prompt in (p for p in self.prompts if p.id in tuned):
+            label, value = followed_by_id[prompt.id], score(tuned[prompt.id])
+            if label is None:
+                self.left_out["without a rating or a verifier"] += 1
+            elif self._own_length(tuned[prompt.id]) < min_tokens:
+                self.left_out[f"response under {min_tokens} tokens"] += 1
+            elif value is not None:
+                sides[label].append((prompt.id, value))
+        low, high = (
+            Arm(label=name, ids=tuple(i for i, _ in rows), values=np.array([x for _, x in rows], dtype=np.float64))
+            for name, rows in (("not followed", sides[False]), ("followed", sides[True]))
+        )
+        return low, high, {p.id: p.cluster or p.id for p in self.prompts}
+
+    def _followed(self) -> dict[str, bool | None]:
+        """Per prompt, whether the tuned model's own response follows it: its rating, else its verifier's word."""
+        if self.pair.ratings is not None:
+            labels = {p.id: followed(p, self.pair.ratings) for p in self.prompts}
+        else:
+            own = self.items("tuned", OWN_RESPONSE)
+            labels = {p.id: _verified(p, own[p.id]) if own else None for p in self.prompts}
+        if all(label is None for label in labels.values()):
+            raise NotApplicable(
+                "no prompt has a rating or a verifier; set `ratings` in the pair file or `verify` in the prompt set"
+            )
+        return labels
+
+    def _own_length(self, attribution: Attribution) -> int:
+        own = self.items("tuned", OWN_RESPONSE)
+        return len(own[attribution.id].arrays["response_ids"]) if own else attribution.response_length
+
+
+def _verified(prompt: Prompt, own: EvidenceItem) -> bool | None:
+    if prompt.verify is None or own.left_out:
+        return None
+    return verify(prompt.verify, own.values["response"], ended=own.values["ended"]).correct
+
+
+Quantity = Callable[[View], Statistic]
+"""What a claim is decided by: a statistic of a view."""
+
+Figure = Callable[[View], dict[str, Json] | None]
+"""What the report shows of a view beside the verdict, as plain JSON of a kind that it knows; None for nothing."""

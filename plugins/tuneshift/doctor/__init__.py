@@ -1,0 +1,1 @@
+"""Whether this machine, store and pair are ready."""

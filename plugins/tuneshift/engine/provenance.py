@@ -1,0 +1,32 @@
+"""What evidence was measured with: versions, device, dtype, time taken."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+
+from ..checkpoints.refs import ModelRef
+from ..plain import Json
+from .settings import Settings
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes: tuneshift, python, torch, transformers, numpy, scipy."""
+    from importlib.metadata import version
+
+    names = ("tuneshift", "torch", "transformers", "numpy", "scipy")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def provenance(settings: Settings, ref: ModelRef) -> dict[str, Json]:
+    """Versions, machine, device and dtype behind a piece of evidence."""
+    return {
+        "versions": versions(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "checkpoint": ref.name,
+        "dtype": ref.dtype or settings.dtype,
+        "device": settings.device,
+        "argv0": os.path.basename(sys.argv[0]) if sys.argv else "",
+        "pid": os.getpid(),
+    }

@@ -1,0 +1,1 @@
+"""Baselines, what counts as a regression, looks, shards."""

@@ -1,0 +1,37 @@
+"""A run held against a baseline at the error rate of the look that it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..plain import Json
+from .baselines import Baseline, Baselines
+from .compare import compare
+
+
+def against(
+    storage: Baselines,
+    baseline: Baseline,
+    claims: Sequence[Mapping[str, Json]],
+    pairs: Sequence[Mapping[str, Json]],
+    *,
+    margins: Mapping[str, float],
+    alpha: float,
+) -> list[dict[str, Json]]:
+    """The claims compared with a baseline at the error rate of the look that they take at it.
+
+    The look is taken last, so that a run that cannot be compared spends none. Raises UsageError as `gate.compare` and
+    where the budget is spent.
+    """
+    compare(claims, pairs, baseline.record, name=baseline.name, margins=margins, alpha=alpha)
+    look = storage.look(baseline, claims, alpha)
+    found = compare(claims, pairs, baseline.record, name=baseline.name, margins=margins, alpha=look.alpha)
+    taken = {"alpha": look.alpha, "look": look.number, "looks": look.looks}
+    described = {**baseline.described(), **taken}
+    return [{**claim, "comparison": {**claim["comparison"], "against": described}} for claim in found]
+
+
+def run_baseline(claims: Sequence[Mapping[str, Json]]) -> dict[str, Json] | None:
+    """What the run record says of the baseline: the name, when it was saved, its tuned checkpoint, the look."""
+    found = (claim["comparison"]["against"] for claim in claims if claim.get("comparison"))
+    return next(found, None)

@@ -1,0 +1,123 @@
+"""Several run records, shards of one run, as one: claims together, decisions made again over all of them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..claims.decisions import decide
+from ..errors import UsageError
+from ..plain import Json
+from ..run_record import RunRecord, make_record
+from .compare import share
+from .matching import named
+
+SAME = ("alpha", "response", "measures", "settings", "versions")
+"""Fields of a run on which its numbers or decisions rest; shards that differ in them are not of one run."""
+
+Key = tuple[str, str, str, str]
+
+
+def merge(records: Sequence[RunRecord], names: Sequence[str], *, command: str) -> RunRecord:
+    """The record that one run of all the claims would have left, but for times, host and command.
+
+    ``names`` say where each record was read, for messages. A claim that several records hold identically counts once.
+    Verdicts and comparisons with a baseline are decided again, by Holm's procedure over the union. The exit code is the
+    largest of the shards', which may differ from the one run's.
+
+    Raises UsageError for shards of different runs: other settings, versions, checkpoints, prompts or baselines, and for
+    a claim on which two records disagree; what differs is named.
+    """
+    first = records[0]
+    for record, name in zip(records[1:], names[1:], strict=True):
+        _check_runs(first.run, record.run, names[0], name)
+    pairs = _pairs(records, names)
+    claims = _claims(records, names)
+    alpha = float(first.run["alpha"])
+    decided = decide(claims, alpha)
+    baseline = first.run.get("baseline")
+    if baseline is not None:
+        decided = share(decided, float(baseline["alpha"]))
+    examples = _examples(records)
+    with_examples = [{**claim, "examples": examples.get(_key(claim), [])} for claim in decided]
+    return make_record(_run(records, with_examples, command), pairs, with_examples)
+
+
+def _check_runs(here: Mapping[str, Json], there: Mapping[str, Json], name: str, other: str) -> None:
+    differs = [f"{field} ({here.get(field)!r} and {there.get(field)!r})" for field in SAME
+               if here.get(field) != there.get(field)]  # fmt: skip
+    if here.get("baseline") != there.get("baseline"):
+        looks = [f"{b['name']} saved {b['saved']}, error rate {b['alpha']:g}" if b else "none"
+                 for b in (here.get("baseline"), there.get("baseline"))]  # fmt: skip
+        differs.append(
+            f"the baseline ({' and '.join(looks)}; with a budget of looks, merge first and compare the merged record)"
+        )
+    if differs:
+        raise UsageError(f"{name} and {other} are not shards of one run: they differ in {'; '.join(differs)}.")
+
+
+def _pairs(records: Sequence[RunRecord], names: Sequence[str]) -> list[Mapping[str, Json]]:
+    found: dict[str, tuple[Mapping[str, Json], str]] = {}
+    for record, name in zip(records, names, strict=True):
+        for pair in record.pairs:
+            known, where = found.setdefault(pair["name"], (pair, name))
+            if known != pair:
+                fields = [key for key in {**known, **pair} if known.get(key) != pair.get(key)]
+                raise UsageError(
+                    f"Pair {pair['name']!r} is not the same in {where} and {name}: {', '.join(fields)} differ. Shards "
+                    "of one run name the same checkpoints and prompts; give other pairs other names."
+                )
+    return [pair for pair, _ in found.values()]
+
+
+def _claims(records: Sequence[RunRecord], names: Sequence[str]) -> list[Mapping[str, Json]]:
+    found: dict[Key, tuple[Mapping[str, Json], str]] = {}
+    for record, name in zip(records, names, strict=True):
+        for claim in record.claims:
+            known, where = found.setdefault(_key(claim), (claim, name))
+            if differing := _differing(known, claim, float(record.run["alpha"])):
+                raise UsageError(
+                    f"{claim['finding']} on {claim['pair']}, {claim['prompts']}, {claim['group']} is not the same in "
+                    f"{where} and {name}: {named(differing)} differ. Merge shards of one run; runs of different "
+                    "checkpoints are compared by `tuneshift gate`."
+                )
+    return sorted((claim for claim, _ in found.values()), key=_key)
+
+
+def _differing(claim: Mapping[str, Json], other: Mapping[str, Json], alpha: float) -> list[str]:
+    """Fields in which two claims differ beyond what other claims of the run decide, their share of the error rate."""
+    if claim is other:
+        return []
+    alone = []
+    for made in (claim, other):
+        decided = decide([made], alpha)[0]
+        alone.append(share([decided], alpha)[0] if decided["comparison"] else decided)
+    return [field for field in {**alone[0], **alone[1]} if alone[0].get(field) != alone[1].get(field)]
+
+
+def _examples(records: Sequence[RunRecord]) -> dict[Key, list[Json]]:
+    """The examples of each claim, without its finding, as `make_record` takes them; of the first record with any."""
+    found: dict[Key, list[Json]] = {}
+    for record in records:
+        own: dict[Key, list[Json]] = {}
+        for example in record.examples:
+            key = (example["pair"], example["finding"], example["prompt_set"], example["group"])
+            own.setdefault(key, []).append({k: v for k, v in example.items() if k != "finding"})
+        found = {**own, **found}
+    return found
+
+
+def _run(records: Sequence[RunRecord], claims: Sequence[Mapping[str, Json]], command: str) -> dict[str, Json]:
+    runs = [record.run for record in records]
+    return {
+        **runs[0],
+        "started": min(run["started"] for run in runs),
+        "finished": max(run["finished"] for run in runs),
+        "duration_s": round(sum(run["duration_s"] for run in runs), 2),
+        "confirmatory_claims": sum(claim["verdict"] != "not_applicable" for claim in claims),
+        "command": command,
+        "exit_code": max(run["exit_code"] for run in runs),
+    }
+
+
+def _key(claim: Mapping[str, Json]) -> Key:
+    return (claim["pair"], claim["finding"], claim["prompts"], claim["group"])

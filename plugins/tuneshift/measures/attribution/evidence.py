@@ -1,0 +1,142 @@
+"""From a checkpoint and prompts to evidence items: what each measure stores of a prompt, and what it leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from ...checkpoints.loading import Checkpoint
+from ...plain import Json
+from ...prompts.prompt import Prompt
+from ...prompts.tokens import EncodedPrompt, display_tokens, encode, response_ids
+from ...store.evidence import EvidenceItem
+from ..catalogue import Take
+from ..generation import too_long
+from .backend import Backend, choose_backend
+from .density import importance_levels
+
+Ids = npt.NDArray[np.int64]
+PRECISION_PROMPTS = 3
+"""Prompts on which half precision is compared with float32: enough to see its order, few enough to cost nothing."""
+
+
+def attribution(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Mapping[str, Json]) -> Take:
+    """Input-output attribution as evidence, for the response that ``params["response"]`` names.
+
+    Arrays: ``importance`` float32 [prompt, response]; ``offsets`` int32 [prompt, 2], characters of the user's text, -1
+    for
+    tokens of the chat template. Values: ``tokens``, ``response_tokens`` (display strings), ``response``, ``ended``; and
+    in half precision, for the first few prompts, ``precision_cost`` against float32. ``params["batch"]``, where it is
+    below 1, halves the derivatives that are taken at once.
+    """
+    backend = choose_backend(checkpoint.model)
+    if params.get("batch", 1) < 1:
+        backend.halve()
+    half = checkpoint.dtype in ("bfloat16", "float16")
+    checked = 0
+
+    def take(prompts: Sequence[Prompt], inputs: Sequence[EvidenceItem | None]) -> Iterator[EvidenceItem]:
+        nonlocal checked
+        for prompt, given in zip(prompts, inputs, strict=True):
+            encoded = encode(prompt.prompt, checkpoint.tokenizer, params["chat_template"])
+            ids, reason = _response(checkpoint, params, prompt, given)
+            if ids is None:
+                yield EvidenceItem(id=prompt.id, left_out=reason)
+            elif len(encoded.ids) + len(ids) > checkpoint.context_length:
+                yield EvidenceItem(id=prompt.id, left_out=too_long(checkpoint))
+            else:
+                values: dict[str, Json] = (
+                    dict(given.values) if given is not None else {"response": prompt.reference, "ended": None}
+                )
+                scores = _importance(checkpoint, backend, encoded, ids)
+                if half and checked < PRECISION_PROMPTS and len(ids):
+                    values["precision_cost"] = _precision_cost(checkpoint, encoded, ids, scores)
+                    checked += 1
+                yield _attribution_item(checkpoint, prompt, encoded, ids, scores, values)
+
+    return take
+
+
+def _importance(checkpoint: Checkpoint, backend: Backend, encoded: EncodedPrompt, ids: Ids) -> npt.NDArray[np.float32]:
+    if len(ids) == 0:
+        return np.zeros((len(encoded.ids), 0), dtype=np.float32)
+    scores = backend(torch.from_numpy(encoded.ids), torch.from_numpy(ids))
+    return np.asarray(scores.float().cpu().numpy())
+
+
+def _precision_cost(
+    checkpoint: Checkpoint, encoded: EncodedPrompt, ids: Ids, scores: npt.NDArray[np.float32]
+) -> dict[str, Json]:
+    """What half precision costs on one prompt: relative error (Frobenius) and share of levels moved, against
+    float32."""
+    with _in_float32(checkpoint.model):
+        exact = _importance(checkpoint, choose_backend(checkpoint.model), encoded, ids)
+    size = float(np.linalg.norm(exact))
+    moved = importance_levels(scores) != importance_levels(exact)
+    return {
+        "relative_error": float(np.linalg.norm(scores - exact)) / size if size else 0.0,
+        "levels_moved": float(moved.mean()),
+    }
+
+
+@contextmanager
+def _in_float32(model: nn.Module) -> Iterator[None]:
+    """The same weights, widened to float32 and put back. Parameters only: buffers such as rotary frequencies never
+    were in half precision."""
+    stored = [(parameter, parameter.data) for parameter in model.parameters()]
+    try:
+        for parameter, data in stored:
+            parameter.data = data.float()
+        yield
+    finally:
+        for parameter, data in stored:
+            parameter.data = data
+
+
+def _attribution_item(
+    checkpoint: Checkpoint,
+    prompt: Prompt,
+    encoded: EncodedPrompt,
+    ids: Ids,
+    scores: npt.NDArray[np.float32],
+    values: Mapping[str, Json],
+) -> EvidenceItem:
+    return EvidenceItem(
+        id=prompt.id,
+        arrays={"importance": scores, "offsets": encoded.offsets.astype(np.int32)},
+        values={
+            "tokens": list(encoded.tokens),
+            "response_tokens": display_tokens(ids, checkpoint.tokenizer),
+            "response": values["response"],
+            "ended": values["ended"],
+            **({"precision_cost": values["precision_cost"]} if "precision_cost" in values else {}),
+        },
+    )
+
+
+def _response(
+    checkpoint: Checkpoint, params: Mapping[str, Json], prompt: Prompt, given: EvidenceItem | None
+) -> tuple[Ids | None, str]:
+    """Token ids of the response to attribute, or the reason why there is none."""
+    if params["response"] == "reference":
+        return _reference_ids(checkpoint, params, prompt)
+    if given is None:
+        return None, "no response was generated for it"
+    if given.left_out:
+        return None, given.left_out
+    ids = np.asarray(given.arrays["response_ids"], dtype=np.int64)
+    if len(ids) and ids.max() >= checkpoint.model.get_input_embeddings().weight.shape[0]:
+        return None, "the tuned model's response uses tokens that this model does not have"
+    return ids, ""
+
+
+def _reference_ids(checkpoint: Checkpoint, params: Mapping[str, Json], prompt: Prompt) -> tuple[Ids | None, str]:
+    if not prompt.reference:
+        return None, "it has no reference response"
+    ids = response_ids(prompt.reference, prompt.prompt, checkpoint.tokenizer, params["chat_template"])
+    return ids[: int(params["max_new_tokens"])], ""

@@ -1,0 +1,289 @@
+"""I[n, m] of a Llama-family model by hand-written layer products, in mixed mode (the fast path).
+
+The sequence is cut at c. Prompt positions before c go forward: the tangent along E[x_n] is carried to the keys and
+values of every layer at positions < c. Responses predicted at or after c go backward, to the inputs at positions >= c
+and to the keys and values of the prefix. For n < c, I[n, m] is the inner product of the two over layers; for n >= c the
+backward pass gives it outright; a response predicted before c is reached by the tangents alone. With c = M the two
+sides together are N M passes over one position, the least of all cuts.
+
+Two layers do less. The first sees tangents at each position's own row only, and its input is asked for at prompt
+positions only; the last matters at predicting positions only, but for its keys and values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...checkpoints.llama import LlamaBlocks, LlamaLayer, Projection
+from .llama_forward import Jet, LayerJet, NormJet, Rotation, forward, rotate
+
+QUERY_BLOCK = 64
+"""Queries whose attention is differentiated together: keys after a block's last query are skipped."""
+
+BUCKETS_PER_SIDE = 12
+"""Batches that a triangle of work is cut into: they waste a twenty-fourth of it; more would starve the products."""
+
+MIN_WORK = 2**17
+"""Derivatives times positions times d_model below which a smaller batch saves no time, calls costing more than
+arithmetic (measured on a CPU thread at d_model 128 and 512). A GPU is taken to need 64 times as much."""
+
+
+class LlamaAttribution:
+    """Exact I[n, m] of one model.
+
+    Derivatives are carried in ``dtype``; the forward pass is in float32 even where that is narrower, since half
+    precision there costs ten times what it costs in the derivatives. Weights of another dtype are cast at each use.
+    """
+
+    def __init__(self, blocks: LlamaBlocks, dtype: torch.dtype) -> None:
+        self.blocks = blocks
+        self.dtype = dtype
+
+    @torch.no_grad()
+    def importance(self, prompt: Tensor, response: Tensor, *, rows: int, tangent_bytes: int) -> Tensor:
+        """I[n, m], float32 or wider.
+
+        A batch takes at most ``rows`` derivatives times positions, the stored tangents ``tangent_bytes``, and stored
+        attention weights as much again; what does not fit costs time and changes no number but in the last digits.
+        """
+        n, m = len(prompt), len(response)
+        cut = self.cut(n, m, tangent_bytes)
+        jet = forward(self.blocks, prompt, response, self.dtype, stored_weight_bytes=tangent_bytes)
+        result = jet.probabilities.new_zeros(n, m)
+        store = self._tangent_store(min(cut, n), cut, prompt.device)
+        for first, last in self._buckets(min(cut, n), cut, rows):
+            self._forward_mode(jet, result, store, first, last, cut)
+        # Reverse buckets mirror forward ones: the last response reaches back over the most positions.
+        direct = max(0, cut - n + 1)
+        for first, last in self._buckets(m - direct, n + m - 1 - cut, rows):
+            self._reverse_mode(jet, result, store, m - last, m - first, cut)
+        return result.mul_(jet.probabilities)
+
+    def cut(self, n: int, m: int, tangent_bytes: int) -> int:
+        """The cut: M, or the largest below it whose stored tangents fit ``tangent_bytes``."""
+        blocks = self.blocks
+        cell = 2 * blocks.n_kv_heads * blocks.d_head * len(blocks.layers) * self.dtype.itemsize
+        cut = m
+        while cut and min(cut, n) * cut * cell > tangent_bytes:
+            cut -= 1
+        return cut
+
+    def _buckets(self, count: int, positions: int, rows: int) -> list[tuple[int, int]]:
+        """Derivatives 0..count in batches; one from ``first`` works on positions - first positions."""
+        work = MIN_WORK if self.blocks.embedding.device.type == "cpu" else 64 * MIN_WORK
+        least = -(-work // self.blocks.d_model)
+        side = -(-count // BUCKETS_PER_SIDE)
+        buckets, first = [], 0
+        while first < count:
+            width = positions - first
+            last = min(count, first + max(1, min(max(side, least // width), rows // width)))
+            buckets.append((first, last))
+            first = last
+        return buckets
+
+    def _tangent_store(self, n: int, cut: int, device: torch.device) -> Tensor:
+        """Zeros [key or value, layer, k, n, p, h] for the tangents."""
+        blocks = self.blocks
+        shape = (2, len(blocks.layers), blocks.n_kv_heads, n, cut, blocks.d_head)
+        return torch.zeros(shape, dtype=self.dtype, device=device)
+
+    # Linear maps, without their biases
+
+    def _push(self, x: Tensor, projection: Projection) -> Tensor:
+        """Tangents [..., in] through a projection."""
+        return F.linear(x, projection.weight.to(self.dtype))
+
+    def _push_diagonal(self, x: Tensor, own: Tensor, projection: Projection) -> Tensor:
+        """Tangents that are zero but at [i, i] through a projection."""
+        y = x.new_zeros(*x.shape[:2], projection.weight.shape[0])
+        y[own, own] = self._push(x[own, own], projection)
+        return y
+
+    def _pull(self, *pairs: tuple[Tensor, Projection]) -> Tensor:
+        """Sum of cotangents [..., out] through their projections."""
+        (g, projection), *others = pairs
+        total = g.reshape(-1, g.shape[-1]) @ projection.weight.to(self.dtype)
+        for h, other in others:
+            total.addmm_(h.reshape(-1, h.shape[-1]), other.weight.to(self.dtype))
+        return total.view(*g.shape[:-1], -1)
+
+    # Forward mode
+
+    def _forward_mode(self, jet: Jet, result: Tensor, store: Tensor, first: int, last: int, cut: int) -> None:
+        """Tangents of prompt positions first..last at positions first..cut, into the store and the direct results."""
+        n = len(jet.embeds)
+        own = torch.arange(last - first, device=result.device)
+        x = jet.embeds.new_zeros(cut - first, last - first, jet.embeds.shape[1])
+        x[own, own] = jet.embeds[first:last]
+        start = first
+        for index, (layer, layer_jet) in enumerate(zip(self.blocks.layers, jet.layers, strict=True)):
+            if index + 1 == len(jet.layers):
+                start = max(n - 1, first)
+            y = layer_jet.norm[first:cut].push(x)
+            if index == 0:
+                q, k, v = (self._push_diagonal(y, own, p) for p in (layer.q, layer.k, layer.v))
+                q = q[start - first :]
+            else:
+                q, k, v = self._push(y[start - first :], layer.q), self._push(y, layer.k), self._push(y, layer.v)
+            k = self._push_rotation(k, layer_jet.k_norm, jet.k_rotation, slice(first, cut))
+            k = k.squeeze(2).transpose(1, 2).contiguous()  # [k, b, p, h]
+            v = v.view(*v.shape[:2], self.blocks.n_kv_heads, -1).permute(2, 0, 1, 3).contiguous()  # [k, p, b, h]
+            store[0, index, :, first:last, first:] = k
+            store[1, index, :, first:last, first:] = v.transpose(1, 2)
+            if start >= cut:
+                return
+            here = slice(start, cut)
+            q = self._push_rotation(q, layer_jet.q_norm, jet.q_rotation, here)
+            x = x[start - first :] + self._push(_push_attention(layer_jet, q, k, v, start, first), layer.o)
+            x += self._push_mlp(layer, layer_jet, x, here)
+        reached = slice(start - n + 1, cut - n + 1)
+        result[first:last, reached] = torch.bmm(x, jet.cotangents[reached, :, None])[..., 0].T.to(result.dtype)
+
+    def _push_mlp(self, layer: LlamaLayer, layer_jet: LayerJet, x: Tensor, where: slice) -> Tensor:
+        """Tangents x[p, b, d] through a layer's MLP, without the residual."""
+        y = layer_jet.mlp_norm[where].push(x)
+        gate, up = self._push(y, layer.gate), self._push(y, layer.up)
+        return self._push(gate.mul_(layer_jet.slope[where, None]).addcmul_(up, layer_jet.act[where, None]), layer.down)
+
+    def _push_rotation(self, x: Tensor, norm: NormJet | None, rotation: Rotation, where: slice) -> Tensor:
+        """Tangents [p, b, heads h] of queries or keys through their norm and the rotation: [k, p, g, b, h]."""
+        x = x.view(*x.shape[:2], -1, self.blocks.d_head)
+        if norm is not None:
+            x = norm[where].push(x)
+        x = x.view(*x.shape[:2], self.blocks.n_kv_heads, -1, self.blocks.d_head).permute(2, 0, 3, 1, 4)
+        return rotate(x, rotation.cos[where, None, None], rotation.sin[where, None, None])
+
+    # Reverse mode
+
+    def _reverse_mode(self, jet: Jet, result: Tensor, store: Tensor, first: int, last: int, cut: int) -> None:
+        """Cotangents of responses first..last at positions from the cut to their own, into the result."""
+        n, g = len(jet.embeds), jet.cotangents[first:last]
+        for index in reversed(range(len(jet.layers))):
+            layer, layer_jet = self.blocks.layers[index], jet.layers[index]
+            if index + 1 == len(jet.layers):
+                own = torch.arange(n - 1 + first, n - 1 + last, device=result.device)
+                g, k, v = self._pull_last_layer(layer, layer_jet, jet, g, own, cut)
+            else:
+                wanted = max(n, cut) if index == 0 else n - 1 + last
+                g, k, v = self._pull_layer(layer, layer_jet, jet, g, cut, wanted)
+            if cut:
+                result[:cut, first:last] += _contraction(store[0, index], k).to(result.dtype)
+                result[:cut, first:last] += _contraction(store[1, index], v).to(result.dtype)
+        if cut < n:
+            result[cut:, first:last] = torch.bmm(g[: n - cut], jet.embeds[cut:, :, None])[..., 0].to(result.dtype)
+
+    def _pull_layer(
+        self, layer: LlamaLayer, layer_jet: LayerJet, jet: Jet, g: Tensor, cut: int, wanted: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Cotangents g[p, b, d] of a layer's output at cut.. : of its input at cut..wanted, and of keys and values
+        [k, b, p, h] before the cut."""
+        g = self._pull_mlp(layer, layer_jet, g, slice(cut, cut + len(g)))
+        out = self._pull((g, layer.o)).view(*g.shape[:2], self.blocks.n_kv_heads, -1, self.blocks.d_head)
+        q, k, v = _pull_attention(layer_jet, out.permute(2, 0, 3, 1, 4).contiguous(), cut, wanted)
+        here = slice(cut, wanted)
+        g = g[: wanted - cut]
+        if wanted > cut:
+            queries = self._pull_rotation(q, layer_jet.q_norm, jet.q_rotation, here)
+            keys = k[:, :, here].transpose(1, 2).unsqueeze(2)
+            keys = self._pull_rotation(keys, layer_jet.k_norm, jet.k_rotation, here)
+            values = v[:, here].permute(1, 2, 0, 3).flatten(2)
+            g = g + layer_jet.norm[here].pull(self._pull((queries, layer.q), (keys, layer.k), (values, layer.v)))
+        return g, k[:, :, :cut], v[:, :cut].transpose(1, 2)
+
+    def _pull_last_layer(
+        self, layer: LlamaLayer, layer_jet: LayerJet, jet: Jet, g: Tensor, own: Tensor, cut: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As ``_pull_layer`` for cotangents g[b, d] that are zero but at the positions own[b], in rising order."""
+        end = int(own[-1]) + 1
+        g = self._pull_mlp(layer, layer_jet, g[:, None], own)
+        out = self._pull((g, layer.o)).view(len(own), self.blocks.n_kv_heads, -1, self.blocks.d_head).transpose(0, 1)
+        weights = layer_jet.weights(own, end)
+        scores = torch.bmm(out.flatten(1, 2), layer_jet.v[:, :end].transpose(1, 2)).view(weights.shape)
+        scores = (scores - (out * layer_jet.out[:, own]).sum(-1, keepdim=True)).mul_(weights)
+        q = torch.bmm(scores.flatten(1, 2), layer_jet.k[:, :end]).view(out.shape)
+        k = scores.transpose(2, 3) @ layer_jet.q[:, own]
+        v = weights.transpose(2, 3) @ out
+        here = slice(cut, end)
+        keys = self._pull_rotation(k[:, :, here].transpose(1, 2).unsqueeze(2), layer_jet.k_norm, jet.k_rotation, here)
+        values = v[:, :, here].permute(2, 1, 0, 3).flatten(2)
+        y = self._pull((keys, layer.k), (values, layer.v))
+        at = own - cut, torch.arange(len(own), device=own.device)
+        y[at] += self._pull((self._pull_rotation(q.unsqueeze(3), layer_jet.q_norm, jet.q_rotation, own), layer.q))[:, 0]
+        y = layer_jet.norm[here].pull(y)
+        y[at] += g[:, 0]
+        return y, k[:, :, :cut], v[:, :, :cut]
+
+    def _pull_mlp(self, layer: LlamaLayer, layer_jet: LayerJet, g: Tensor, where: slice | Tensor) -> Tensor:
+        """Cotangents g[p, b, d] of a layer's output at the residual sum before its MLP."""
+        y = self._pull((g, layer.down))
+        y = self._pull((y * layer_jet.slope[where, None], layer.gate), (y * layer_jet.act[where, None], layer.up))
+        return layer_jet.mlp_norm[where].pull(y).add_(g)
+
+    def _pull_rotation(self, g: Tensor, norm: NormJet | None, rotation: Rotation, where: slice | Tensor) -> Tensor:
+        """Cotangents [k, p, g, b, h] of rotated queries or keys before rotation and norm: [p, b, heads h]."""
+        cos, sin = rotation.cos[where, None, None, None], rotation.sin[where, None, None, None]
+        g = rotate(g.permute(1, 3, 0, 2, 4), cos, -sin).flatten(2, 3)
+        return (g if norm is None else norm[where].pull(g)).flatten(2)
+
+
+def _push_attention(jet: LayerJet, q: Tensor, k: Tensor, v: Tensor, start: int, first: int) -> Tensor:
+    """Tangents of the attention output [p, b, heads h] at positions start.. .
+
+    From tangents of queries q[k, p, g, b, h] at start.., of keys k[k, b, p, h] and values v[k, p, b, h] at first.. .
+    """
+    n_kv, length, groups, size, d_head = q.shape
+    out = torch.empty(length, size, n_kv, groups, d_head, dtype=q.dtype, device=q.device)
+    for low, high in _query_blocks(length):
+        here, end = slice(start + low, start + high), start + high
+        weights = jet.weights(here, end).reshape(n_kv, -1, end)
+        shape = (n_kv, weights.shape[1], size)
+        scores = torch.bmm(q[:, low:high].reshape(n_kv, -1, d_head), jet.k[:, :end].transpose(1, 2)).view(*shape, end)
+        keys = k[:, :, : end - first].reshape(n_kv, -1, d_head)
+        by_keys = torch.bmm(jet.q[:, here].reshape(n_kv, -1, d_head), keys.transpose(1, 2))
+        scores[..., first:] += by_keys.view(*shape, -1)
+        scores *= weights[:, :, None]
+        block = torch.bmm(scores.view(n_kv, -1, end), jet.v[:, :end]).view(*shape, d_head)
+        fixed = jet.out[:, here].reshape(n_kv, -1, 1, d_head)
+        block.addcmul_(scores.sum(-1, keepdim=True), fixed, value=-1)
+        values = v[:, : end - first].reshape(n_kv, end - first, -1)
+        block.view(*shape[:2], -1).baddbmm_(weights[..., first:], values)
+        out[low:high] = block.view(n_kv, high - low, groups, size, d_head).permute(1, 3, 0, 2, 4)
+    return out.flatten(2)
+
+
+def _pull_attention(jet: LayerJet, g: Tensor, start: int, wanted: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Cotangents of queries [k, p, g, b, h] at start..wanted, of keys [k, b, p, h] and of values [k, p, b, h] at 0.. .
+
+    From the attention output's cotangents g[k, p, g, b, h] at positions start.. .
+    """
+    n_kv, length, groups, size, d_head = g.shape
+    q = g.new_empty(n_kv, wanted - start, groups, size, d_head)
+    k = g.new_zeros(n_kv, size, start + length, d_head)
+    v = g.new_zeros(n_kv, start + length, size, d_head)
+    for low, high in _query_blocks(length):
+        here, end = slice(start + low, start + high), start + high
+        weights = jet.weights(here, end).reshape(n_kv, -1, end)
+        block = g[:, low:high].reshape(n_kv, -1, size, d_head)
+        scores = torch.bmm(block.flatten(1, 2), jet.v[:, :end].transpose(1, 2)).view(n_kv, -1, size, end)
+        scores -= (block * jet.out[:, here].reshape(n_kv, -1, 1, d_head)).sum(-1, keepdim=True)
+        scores *= weights[:, :, None]
+        if start + low < wanted:
+            rows = torch.bmm(scores.flatten(1, 2), jet.k[:, :end]).view(n_kv, high - low, groups, size, d_head)
+            q[:, low:high] = rows[:, : wanted - start - low]
+        queries = jet.q[:, here].reshape(n_kv, -1, d_head)
+        k[:, :, :end] += torch.bmm(scores.flatten(2).transpose(1, 2), queries).view(n_kv, size, end, d_head)
+        v[:, :end].flatten(2).baddbmm_(weights.transpose(1, 2), block.flatten(2))
+    return q, k, v
+
+
+def _query_blocks(length: int) -> Sequence[tuple[int, int]]:
+    return [(low, min(low + QUERY_BLOCK, length)) for low in range(0, length, QUERY_BLOCK)]
+
+
+def _contraction(tangents: Tensor, cotangents: Tensor) -> Tensor:
+    """<tangent of n, cotangent of b> [n, b] for tangents [k, n, p, h] and cotangents [k, b, p, h]."""
+    return torch.bmm(tangents.flatten(2), cotangents.flatten(2).transpose(1, 2)).sum(0)

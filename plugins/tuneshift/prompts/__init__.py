@@ -1,0 +1,1 @@
+"""Prompt sets, chat templates, tokens and spans, verifiers."""

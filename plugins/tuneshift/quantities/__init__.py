@@ -1,0 +1,1 @@
+"""The number that a finding is decided by, and its figures."""

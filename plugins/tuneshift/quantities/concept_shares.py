@@ -1,0 +1,179 @@
+"""How tuning changed what a pair's feed-forward concepts are about: user tasks and linguistic levels.
+
+Quantities of a view (arXiv:2310.00492) from the annotation of the concepts; layers are the items.
+``docs/ffn-rotation.md`` has the formulas and what the paper does otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from ..annotators.base import LEVELS
+from ..annotators.base import TASKS as USER_ASKED
+from ..claims.view import NotApplicable, Quantity, View
+from ..measures.subspaces import Floats
+from ..plain import Json
+from ..statistics.differences import equivalence, paired_difference
+from ..statistics.intervals import Farthest, StudentT, TwoOneSided
+from ..statistics.statistic import Arm, Statistic
+from ..store.evidence import EvidenceItem
+from .concept_rotation import layer_arm, paired_layers
+
+TASKS = (*USER_ASKED, "none")
+"""Columns of the annotation's ``tasks``."""
+USER_TASKS = ("writing", "coding", "math")
+"""The tasks whose share the paper finds grown."""
+LEVEL_MARGIN = 0.02
+"""Two points of a share: a change of the mix of levels below this is none."""
+Mask = npt.NDArray[np.bool_]
+Share = Callable[[EvidenceItem], Floats]
+"""Annotation of a layer -> a share of its concepts per annotator seed, [seed]; NaN where it is not defined."""
+
+
+def category_shift(category: str) -> Quantity:
+    """Change of the share of a layer's concepts that suit a user task, tuned minus base, in 0..1, paired by layer.
+
+    ``category``: one of ``TASKS``, or ``any`` for writing, coding or math. A layer's share is its mean over annotator
+    seeds; with several seeds the interval is widened by them (`with_annotator_seeds`). Raises ValueError for an unknown
+    category; NotApplicable as `rotates_knowledge`.
+    """
+    share = task_share(category)
+
+    def quantity(view: View) -> Statistic:
+        base, tuned, by_seed = paired_shares(view, share, view.left_out, undefined="layer without annotated concepts")
+        return with_annotator_seeds(paired_difference(base, tuned, clusters=base.ids, level=view.level), by_seed)
+
+    return quantity
+
+
+def levels_shift(*, margin: float = LEVEL_MARGIN) -> Quantity:
+    """Change of the mix of linguistic levels: the level whose interval reaches farthest from 0, tuned minus base.
+
+    Shares are of the concepts that the annotator gave a level. Each level has its two one-sided tests at ``margin``;
+    the claim that none changes holds where all do, so the worst decides and no correction is due (intersection-union).
+    Details: ``decided_by``, ``levels`` (all four) and the largest ``p_equivalence``.
+    """
+
+    def quantity(view: View) -> Statistic:
+        found: dict[str, Statistic] = {}
+        for level in LEVELS:
+            counter: Counter[str] = Counter()
+            base, tuned, by_seed = paired_shares(
+                view, level_share(level), counter, undefined="layer without concepts on any level"
+            )
+            tested = equivalence(base, tuned, clusters=base.ids, level=view.level, margin=margin)
+            found[level] = with_annotator_seeds(tested, by_seed)
+        view.left_out.update(counter)  # the same layers for all four
+        decided_by = max(found, key=lambda level: _reach(found[level]))
+        worst = max(
+            (f.details["p_equivalence"] for f in found.values()), key=lambda p: math.inf if math.isnan(p) else p
+        )
+        details = {"decided_by": decided_by, "levels": {level: _brief(f) for level, f in found.items()}}
+        return replace(
+            found[decided_by],
+            intervals=Farthest(of=tuple(f.intervals for f in found.values())),
+            details={**found[decided_by].details, **details, "p_equivalence": worst},
+        )
+
+    return quantity
+
+
+def with_annotator_seeds(statistic: Statistic, by_seed: Floats) -> Statistic:
+    """The statistic with its standard error widened by annotator seeds as a random effect.
+
+    ``by_seed`` [seed] is the effect under each seed. Added to the squared error is the variance of the seeds' mean,
+    s^2 / S; degrees of freedom are Satterthwaite's (1946). Layer-by-seed noise is in both terms, so the interval is a
+    little too wide, never too narrow. One seed, or seeds that agree, change nothing.
+    """
+    from scipy.special import stdtr
+
+    seeds = len(by_seed)
+    between = float(np.var(by_seed, ddof=1)) / seeds if seeds > 1 else 0.0
+    if not between > 0 or not math.isfinite(statistic.standard_error):
+        return statistic
+    within = statistic.standard_error**2
+    freedom = (within + between) ** 2 / (within**2 / (statistic.clusters - 1) + between**2 / (seeds - 1))
+    error, effect = math.sqrt(within + between), statistic.effect
+    alone = StudentT(effect=effect, error=error, freedom=freedom, units=statistic.clusters)
+    details = {**statistic.details, "annotator_seeds": seeds, "sd_between_seeds": math.sqrt(between * seeds)}
+    if "margin" in details:
+        details["p_equivalence"] = float(stdtr(freedom, (abs(effect) - details["margin"]) / error))
+    return replace(
+        statistic,
+        standard_error=error,
+        intervals=TwoOneSided(inner=alone) if "margin" in details else alone,
+        interval=alone.at(statistic.level),
+        p=float(2 * stdtr(freedom, -abs(effect) / error)),
+        method=f"{statistic.method}, {seeds} annotator seeds as a random effect",
+        details=details,
+    )
+
+
+def task_share(category: str) -> Share:
+    """Share of concepts that the annotator finds to suit a task, or ``any`` of writing, coding and math."""
+    known = (*TASKS, "any")
+    if category not in known:
+        raise ValueError(f"a category of user tasks is one of {', '.join(known)}; got {category!r}")
+    columns = [TASKS.index(name) for name in (USER_TASKS if category == "any" else (category,))]
+
+    def share(item: EvidenceItem) -> Floats:
+        tasks = np.asarray(item.arrays["tasks"], dtype=np.bool_)  # [seed, concept, task]
+        # A concept that an annotator failed on has none of them marked, not even "none": it counts as missing.
+        return _share(tasks[:, :, columns].sum(axis=2) > 0, tasks.sum(axis=2) > 0)
+
+    return share
+
+
+def level_share(level: str) -> Share:
+    """Share of a linguistic level among the concepts that the annotator gave one."""
+
+    def share(item: EvidenceItem) -> Floats:
+        given = item.arrays["levels"]
+        return _share(given == LEVELS.index(level), given >= 0)
+
+    return share
+
+
+def paired_shares(view: View, share: Share, left_out: Counter[str], *, undefined: str) -> tuple[Arm, Arm, Floats]:
+    """Base and tuned arm of a share by layer, means over annotator seeds, and the effect under each seed, [seed]."""
+    pairs = paired_layers(view, "annotation", left_out)
+    if len({item.arrays["tasks"].shape[0] for _, *both in pairs for item in both}) > 1:
+        raise NotApplicable("base and tuned were annotated with different numbers of seeds")
+    rows = [(i, share(low), share(high)) for i, low, high in pairs]
+    kept = [(i, low, high) for i, low, high in rows if np.isfinite(low).all() and np.isfinite(high).all()]
+    if len(kept) < len(rows):
+        left_out[undefined] += len(rows) - len(kept)
+    ids = tuple(i for i, _, _ in kept)
+    base = layer_arm("base", ids, [float(low.mean()) for _, low, _ in kept])
+    tuned = layer_arm("tuned", ids, [float(high.mean()) for _, _, high in kept])
+    by_seed = np.mean([high - low for _, low, high in kept], axis=0) if kept else np.zeros(0)
+    return base, tuned, np.asarray(by_seed, dtype=np.float64)
+
+
+def _share(marked: Mask, among: Mask) -> Floats:
+    """Share of ``marked`` among the concepts of ``among``, both [seed, concept]: [seed], NaN where there are none."""
+    hits, count = (marked & among).sum(axis=1, dtype=np.float64), among.sum(axis=1, dtype=np.float64)
+    share: Floats = np.divide(hits, count, out=np.full(len(count), np.nan), where=count > 0)
+    return share
+
+
+def _reach(statistic: Statistic) -> float:
+    """How far the interval reaches from 0; without one, farther than any."""
+    ends = [abs(end) for end in statistic.interval]
+    return math.inf if any(math.isnan(end) for end in ends) else max(ends)
+
+
+def _brief(statistic: Statistic) -> dict[str, Json]:
+    return {
+        "effect": statistic.effect,
+        "interval": list(statistic.interval),
+        "base": statistic.arms[0].mean,
+        "tuned": statistic.arms[1].mean,
+        "p_equivalence": statistic.details["p_equivalence"],
+    }

@@ -1,0 +1,212 @@
+"""Following: does a checkpoint do what its prompts ask?
+
+Quantities of a view on generations (arXiv:2409.14254), scored by a judge; prompts are the items, clusters count
+together. ``docs/following.md`` has the definitions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+import numpy as np
+import numpy.typing as npt
+
+from ..claims.view import NotApplicable, Quantity, View
+from ..judges.base import Comparison, Judge, Scores
+from ..plain import Json
+from ..prompts.prompt import Prompt
+from ..statistics.bootstrap import effective_clusters
+from ..statistics.differences import paired_difference
+from ..statistics.intervals import AtBound, NoIntervals, Wilson, fewest_clusters
+from ..statistics.statistic import Arm, Statistic
+from ..store.evidence import EvidenceItem
+
+Floats = npt.NDArray[np.float64]
+Source = tuple[str, str]
+"""(role, need): whose responses, and which, as ("base", "generation.rules")."""
+LeaveOut = Callable[[Prompt], bool]
+
+CHANCE = 0.5
+NGRAM = 4
+
+
+def within(pattern: str) -> LeaveOut:
+    """Whether a prompt is of a task: its field ``task``, or where it has none its id, matches the shell pattern."""
+    return lambda prompt: fnmatchcase(str(prompt.fields.get("task", prompt.id)), pattern)
+
+
+def following(
+    first: Source, second: Source, *, judge: Judge, labels: tuple[str, str] | None = None,
+    leave_out: LeaveOut | None = None,
+) -> Quantity:  # fmt: skip
+    """Paired difference of two sources' scores, second minus first, in -1..1: mean over prompts, clusters together.
+
+    The scores are the judge's: whether a response follows (``verifier``), or wins, ties or loses against the other
+    (pairwise judges; the difference is then twice the win rate less 1). ``labels`` name the arms, ``leave_out`` says
+    which prompts do not count. Details: ``judge``, its identity.
+
+    Where every prompt differs by 1, no variance was seen and t has no interval. Then at most 1 - (alpha/2)**(1/G) of
+    such prompts would differ otherwise, by G independent ones (Clopper and Pearson 1934), by 2 at most: that is the
+    interval, and p is twice 0.5**G.
+
+    Raises NotApplicable for recorded evidence without responses and where the judge scores no prompt.
+    """
+    names = labels or (source_label(first), source_label(second))
+
+    def quantity(view: View) -> Statistic:
+        found = scored(view, (first, second), names, judge, leave_out)
+        values = np.array(list(found.values()), dtype=np.float64)
+        low, high = (Arm(label=name, ids=tuple(found), values=values[:, k]) for k, name in enumerate(names))
+        clusters = clusters_of(view, low.ids)
+        statistic = _bounded(paired_difference(low, high, clusters=clusters, level=view.level), clusters)
+        return replace(statistic, details={**statistic.details, "judge": dict(judge.identity)})
+
+    return quantity
+
+
+def win_rate(
+    first: Source, second: Source, *, judge: Judge, labels: tuple[str, str] | None = None,
+    leave_out: LeaveOut | None = None,
+) -> Quantity:  # fmt: skip
+    """Share of prompts on which the second source beats the first, ties half, less 0.5; in -0.5..0.5.
+
+    The interval is Wilson's (1927) score interval with n divided by the design effect of the clusters (Kish 1965; never
+    below 1): with every prompt its own cluster the textbook's. ``p`` is the score test's. Interval and p are NaN under
+    ``fewest_clusters`` effective clusters. Details: ``win_rate``, ``wins``, ``ties``, ``losses``, ``effective_n``,
+    ``judge``. Raises NotApplicable as `following`.
+    """
+    names = labels or (source_label(first), source_label(second))
+
+    def quantity(view: View) -> Statistic:
+        found = scored(view, (first, second), names, judge, leave_out)
+        won = Arm(label=names[1], ids=tuple(found), values=np.array([win(s) for s in found.values()]))
+        statistic = share_of(won, clusters_of(view, won.ids), view.level)
+        counts = Counter(won.values.tolist())
+        more = {"win_rate": won.mean, "wins": counts[1.0], "ties": counts[0.5], "losses": counts[0.0]}
+        return replace(statistic, details={**statistic.details, **more, "judge": dict(judge.identity)})
+
+    return quantity
+
+
+def repetition(ids: npt.NDArray[np.int64]) -> float:
+    """Share of a response's 4-grams of tokens that occurred in it before, in 0..1; 0 under four tokens. ids: [token]"""
+    listed = ids.tolist()
+    grams = [tuple(listed[i : i + NGRAM]) for i in range(len(listed) - NGRAM + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def source_label(source: Source) -> str:
+    """The role, and what was done to it: ``base + rules``."""
+    role, need = source
+    variant = need.partition(".")[2]
+    return f"{role} + {variant}" if variant else role
+
+
+def responses(view: View, source: Source, label: str) -> dict[str, EvidenceItem]:
+    """A source's responses in prompt order; why others were left out is counted."""
+    role, need = source
+    found = view.items(role, need)
+    if found is None:
+        raise NotApplicable(f"the recorded evidence of the {role} checkpoint has no responses ({need})")
+    items = [found[prompt.id] for prompt in view.prompts]
+    view.left_out.update(f"{label}: {item.left_out}" for item in items if item.left_out)
+    return {item.id: item for item in items if not item.left_out}
+
+
+def scored(
+    view: View, sources: tuple[Source, Source], labels: tuple[str, str], judge: Judge, leave_out: LeaveOut | None
+) -> dict[str, Scores]:
+    """The judge's scores of the prompts that both sources answered, in prompt order."""
+    kept = outside(view, leave_out)
+    first, second = (responses(kept, source, label) for source, label in zip(sources, labels, strict=True))
+    items = [
+        Comparison(prompt=p, **_side("first", first[p.id]), **_side("second", second[p.id]))
+        for p in kept.prompts
+        if p.id in first and p.id in second
+    ]
+    scores = judge.scores(items)
+    found = {item.prompt.id: s for item, s in zip(items, scores, strict=True) if s is not None}
+    view.left_out.update([judge.unjudged] * (len(items) - len(found)))
+    if not found:
+        why = f"all {len(items)} prompts are left out ({judge.unjudged})" if items else "no prompt has both responses"
+        raise NotApplicable(f"nothing is judged of {labels[0]} and {labels[1]}: {why}")
+    return found
+
+
+def outside(view: View, leave_out: LeaveOut | None) -> View:
+    """The view without the prompts that do not count; what is left out is counted in the view given."""
+    prompts = tuple(p for p in view.prompts if leave_out is None or not leave_out(p))
+    view.left_out.update(["of the task that is left out"] * (len(view.prompts) - len(prompts)))
+    return replace(view, prompts=prompts)
+
+
+def _side(name: str, item: EvidenceItem) -> dict[str, Json]:
+    return {name: item.values["response"], f"{name}_ended": item.values.get("ended")}
+
+
+def clusters_of(view: View, ids: Sequence[str]) -> tuple[str, ...]:
+    """The cluster of each id; a prompt without one is its own."""
+    clusters = {p.id: p.cluster or p.id for p in view.prompts}
+    return tuple(clusters[i] for i in ids)
+
+
+def win(scores: Scores) -> float:
+    """1 where the second response scores higher, 0 where the first does, else 0.5."""
+    return CHANCE + float(np.sign(scores[1] - scores[0])) / 2
+
+
+def _units(clusters: Sequence[str]) -> float:
+    return effective_clusters(np.unique(clusters, return_inverse=True)[1])
+
+
+def _bounded(statistic: Statistic, clusters: Sequence[str]) -> Statistic:
+    """The same with an interval where all prompts differ by 1 or all by -1."""
+    if abs(statistic.effect) != 1:
+        return statistic
+    units, end = math.floor(_units(clusters)), statistic.effect
+    intervals = AtBound(end=end, scale=2.0, units=units)
+    return replace(
+        statistic,
+        intervals=intervals,
+        interval=intervals.at(statistic.level),
+        p=min(1.0, 2 * 0.5**units),
+        method="difference at its bound, exact interval for the share of prompts that would differ otherwise",
+    )
+
+
+def share_of(won: Arm, clusters: Sequence[str], level: float) -> Statistic:
+    """A mean of values in 0..1 less 0.5, with Wilson's interval at the clusters' effective n."""
+    from scipy.special import ndtr
+
+    half = Arm(label="chance", ids=won.ids, values=np.full(len(won.ids), CHANCE))
+    together = paired_difference(half, won, clusters=clusters, level=level)
+    alone = paired_difference(half, won, clusters=None, level=level)
+    share = won.mean
+    # Without variance there is no design effect to be seen: then clusters count as one prompt each.
+    ratio = together.standard_error / alone.standard_error if alone.standard_error > 0 else math.nan
+    known = len(np.unique(won.values)) > 1
+    n = len(won.ids) / max(1.0, ratio**2) if known else _units(clusters)
+    found = replace(
+        together,
+        interval=(math.nan, math.nan),
+        intervals=NoIntervals(),
+        p=math.nan,
+        standard_error=math.nan,
+        method="Wilson score interval, n divided by the clusters' design effect",
+        arms=(half, won),
+        details={"effective_n": n},
+    )
+    if not math.isfinite(n) or _units(clusters) < fewest_clusters(level):
+        return found
+    intervals = Wilson(share=share, n=n, chance=CHANCE, units=_units(clusters))
+    return replace(
+        found,
+        intervals=intervals,
+        interval=intervals.at(level),
+        p=float(2 * ndtr(-abs(share - CHANCE) / math.sqrt(CHANCE**2 / n))),
+        standard_error=math.sqrt(share * (1 - share) / n),
+    )

@@ -1,0 +1,164 @@
+"""Response ranking: does a model give an instruction's own response more probability than another's?
+
+Quantities of a view on `likelihood` evidence (arXiv:2409.14254); prompts are the items, clusters count
+together. ``docs/response-ranking.md`` has the three scores, what each leaves in, and how the intervals fare.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ..claims.view import NotApplicable, Quantity, View
+from ..plain import Json
+from ..statistics.bootstrap import effective_clusters
+from ..statistics.differences import paired_difference
+from ..statistics.intervals import AtBound
+from ..statistics.statistic import Arm, Statistic
+from ..store.evidence import EvidenceItem
+
+Floats = npt.NDArray[np.float64]
+RankingScore = Literal["raw", "pmi", "swap"]
+
+SCORES: tuple[RankingScore, ...] = ("raw", "pmi", "swap")
+CHANCE = 0.5
+TIE = 1e-4
+"""Nats. Sums are exact to this, so a smaller margin does not say which is larger: a tie, and half a win."""
+
+
+def margins(item: EvidenceItem, score: RankingScore) -> Floats:
+    """By how much a prompt's own response is ahead of each of its k others, in nats, [k]; NaN where one did not fit.
+
+    ``raw``: log p(r | x) - log p(r_j | x), the paper's. ``pmi``: the same for log p(r | x) - log p(r), pointwise mutual
+    information. ``swap``: log p(r | x) - log p(r | x_j), another instruction in place of another response. Raises
+    ValueError for an unknown score.
+    """
+    arrays = item.arrays
+    if score == "raw":
+        return np.asarray(arrays["own"] - arrays["others"])
+    if score == "pmi":
+        return np.asarray(arrays["own"] - arrays["others"] - _prior_margins(item))
+    if score == "swap":
+        return np.asarray(arrays["own"] - arrays["swapped"])
+    raise ValueError(f"a ranking score is one of {', '.join(SCORES)}; got {score!r}")
+
+
+def wins(ahead: Floats) -> float | None:
+    """Share of margins that are won, in 0..1: above zero, ties half. NaN is left out; None where all are."""
+    known = ahead[~np.isnan(ahead)]
+    return float(np.mean(_won(known))) if len(known) else None
+
+
+def ranked(role: str, score: RankingScore) -> Quantity:
+    """Share of wins of a role's checkpoint less chance, in -0.5..0.5: mean over prompts, clusters together.
+
+    Details: ``share`` of wins in 0..1; ``comparisons`` made; ``median_margin`` in nats; ``agrees_with_prior``, the
+    share of comparisons, ties half, that the response with the higher unconditional probability wins, whether it is the
+    instruction's own or not.
+
+    Where every prompt wins (or loses) every comparison, no variance was seen and t has no interval. Then at most
+    1 - (alpha/2)**(1/G) of such prompts would not, by G independent ones (Clopper and Pearson 1934), and the mean share
+    lies at most as far from the bound: that is the interval, and p is twice 0.5**G.
+
+    Raises NotApplicable for recorded evidence without likelihoods.
+    """
+
+    def quantity(view: View) -> Statistic:
+        found = likelihood_items(view, role)
+        ahead = {i: margins(item, score) for i, item in found.items()}
+        chance, won = _arms(view, {i: (CHANCE, wins(m)) for i, m in ahead.items()}, ("chance", role), score)
+        clusters = _clusters(view, won)
+        statistic = _bounded(paired_difference(chance, won, clusters=clusters, level=view.level), won, clusters)
+        kept = [(ahead[i], _prior_margins(found[i])) for i in won.ids]
+        return replace(statistic, details={**statistic.details, "share": won.mean, **_details(kept)})
+
+    return quantity
+
+
+def ranking_survives(score: RankingScore = "raw") -> Quantity:
+    """Share of wins of the tuned checkpoint less the base's, in -1..1, paired by prompt.
+
+    A comparison that does not fit the context of one of them counts for neither. Raises NotApplicable as `ranked`.
+    """
+
+    def quantity(view: View) -> Statistic:
+        base, tuned = likelihood_items(view, "base"), likelihood_items(view, "tuned")
+        shares = {}
+        for i in (i for i in base if i in tuned):
+            sides = margins(base[i], score), margins(tuned[i], score)
+            unknown = np.isnan(sides[0]) | np.isnan(sides[1])
+            shares[i] = (wins(sides[0][~unknown]), wins(sides[1][~unknown]))
+        low, high = _arms(view, shares, ("base", "tuned"), score)
+        return paired_difference(low, high, clusters=_clusters(view, low), level=view.level)
+
+    return quantity
+
+
+def likelihood_items(view: View, role: str) -> dict[str, EvidenceItem]:
+    """A role's measured items in prompt order; why others were left out is counted."""
+    found = view.items(role, "likelihood")
+    if found is None:
+        raise NotApplicable(f"the recorded evidence of the {role} checkpoint has no likelihoods of responses")
+    items = [found[prompt.id] for prompt in view.prompts]
+    view.left_out.update(f"{role}: {item.left_out}" for item in items if item.left_out)
+    return {item.id: item for item in items if not item.left_out}
+
+
+def _arms(
+    view: View, shares: Mapping[str, tuple[float | None, float | None]], labels: tuple[str, str], score: RankingScore
+) -> tuple[Arm, Arm]:
+    """Both sides of a comparison, over the items that have a value on both."""
+    known = {i: pair for i, pair in shares.items() if None not in pair}
+    if len(known) < len(shares):
+        why = "no unconditional likelihood, or no" if score == "pmi" else "no"
+        view.left_out[f"{why} comparison that fits the context"] += len(shares) - len(known)
+    values = np.array(list(known.values()), dtype=np.float64).reshape(-1, 2)
+    low, high = (Arm(label=label, ids=tuple(known), values=values[:, k]) for k, label in enumerate(labels))
+    return low, high
+
+
+def _clusters(view: View, arm: Arm) -> tuple[str, ...]:
+    clusters = {p.id: p.cluster or p.id for p in view.prompts}
+    return tuple(clusters[i] for i in arm.ids)
+
+
+def _bounded(statistic: Statistic, won: Arm, clusters: tuple[str, ...]) -> Statistic:
+    """The same with an interval where all shares are 1 or all are 0."""
+    if not len(won.values) or np.ptp(won.values) > 0 or won.values[0] not in (0, 1):
+        return statistic
+    units = math.floor(effective_clusters(np.unique(clusters, return_inverse=True)[1]))
+    intervals = AtBound(end=statistic.effect, scale=1.0, units=units)
+    return replace(
+        statistic,
+        intervals=intervals,
+        interval=intervals.at(statistic.level),
+        p=min(1.0, 2 * 0.5**units),
+        method="share of wins at its bound, exact interval for the share of prompts that would differ",
+    )
+
+
+def _prior_margins(item: EvidenceItem) -> Floats:
+    """log p(r) - log p(r_j), [k]: the margin that the responses bring along whatever the instruction."""
+    prior = item.arrays["unconditional"]
+    return np.asarray(prior[0] - prior[1:])
+
+
+def _won(ahead: Floats) -> Floats:
+    return np.where(np.abs(ahead) < TIE, 0.5, (ahead > 0).astype(np.float64))
+
+
+def _details(kept: list[tuple[Floats, Floats]]) -> dict[str, Json]:
+    ahead = np.concatenate([margin for margin, _ in kept]) if kept else np.zeros(0)
+    prior = np.concatenate([margin for _, margin in kept]) if kept else np.zeros(0)
+    known, both = ~np.isnan(ahead), ~np.isnan(ahead + prior)
+    agreement = 1 - np.abs(_won(ahead[both]) - _won(prior[both]))
+    return {
+        "comparisons": int(known.sum()),
+        "median_margin": float(np.median(ahead[known])) if known.any() else math.nan,
+        "agrees_with_prior": float(agreement.mean()) if both.any() else math.nan,
+    }

@@ -1,0 +1,109 @@
+"""Instruction recognition (arXiv:2310.00492, section 4): scores of one prompt's importance, and the quantities made of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..claims.view import Quantity, Score, View
+from ..measures.attribution.density import PARTS, sparse_levels
+from ..statistics.differences import paired_difference, two_sample_difference
+from ..statistics.statistic import Statistic
+
+if TYPE_CHECKING:
+    from ..measures.attribution.density import Attribution, Floats
+
+
+def paired(score: Score, *, undefined: str) -> Quantity:
+    """Paired difference of a per-prompt score, tuned minus base. ``undefined`` says when the score has no value."""
+
+    def quantity(view: View) -> Statistic:
+        base, tuned, clusters = view.paired(score, undefined=undefined)
+        return paired_difference(base, tuned, clusters=clusters, level=view.level)
+
+    return quantity
+
+
+def followed_or_not(score: Score, *, min_tokens: int) -> Quantity:
+    """Difference of a score's means within the tuned model: followed minus not followed prompts.
+
+    Prompts whose response has under ``min_tokens`` tokens are left out.
+    """
+
+    def quantity(view: View) -> Statistic:
+        low, high, clusters = view.followed_arms(score, min_tokens=min_tokens)
+        return two_sample_difference(low, high, clusters=clusters, level=view.level, seed=view.seed)
+
+    return quantity
+
+
+def instruction_score(attribution: Attribution) -> float | None:
+    """A prompt's score: summed density of its instruction tokens over log2(2 + their number), at least 0.
+
+    An empty response scores 0, as in the release. None where no prompt token belongs to the instruction.
+    Source: arXiv:2310.00492, section 4.1, normalisation as the release computes it.
+    """
+    count = int(attribution.instruction.sum())
+    if count == 0:
+        return None
+    return float(attribution.density[attribution.instruction].sum() / np.log2(2 + count))
+
+
+def instruction_share(attribution: Attribution) -> Floats | None:
+    """Share of importance held by instruction tokens in each response fifth, [fifth] in 0..1.
+
+    Per response token: the instruction tokens' part of the summed sparse levels within ``scope``; then the mean over
+    each
+    fifth's tokens that have any. None where nothing could move: responses under five tokens, or a prompt without
+    context, whose share is 1 by construction. Source: arXiv:2310.00492, section 4 (importance along the response).
+    """
+    context = attribution.scope & ~attribution.instruction
+    if attribution.response_length < PARTS or not context.any() or not attribution.instruction.any():
+        return None
+    sparse = sparse_levels(attribution.levels) * attribution.scope[:, None]
+    total = sparse.sum(axis=0)
+    held = sparse[attribution.instruction].sum(axis=0)
+    shares = np.divide(held, total, out=np.full_like(total, np.nan), where=total > 0)
+    fifths = [part[~np.isnan(part)] for part in np.array_split(shares, PARTS)]
+    if any(len(part) == 0 for part in fifths):
+        return None
+    return np.array([part.mean() for part in fifths])
+
+
+def mean_instruction_share(attribution: Attribution) -> float | None:
+    """Level: the mean of ``instruction_share`` over the response's fifths, in 0..1."""
+    shares = instruction_share(attribution)
+    return None if shares is None else float(shares.mean())
+
+
+def instruction_share_slope(attribution: Attribution) -> float | None:
+    """Slope: least-squares change of ``instruction_share`` per response fifth."""
+    shares = instruction_share(attribution)
+    return None if shares is None else float(np.polyfit(np.arange(PARTS), shares, 1)[0])
+
+
+MIDDLE_MIN_TOKENS = 30
+"""Prompts under this many tokens have fifths of fewer than six tokens: too few to speak of a middle."""
+
+
+def prompt_profile(attribution: Attribution) -> Floats | None:
+    """Mean density in each prompt fifth, [fifth], over the tokens in ``scope``; None for prompts under 30 of them."""
+    dense = attribution.density[attribution.scope]
+    if len(dense) < MIDDLE_MIN_TOKENS:
+        return None
+    return np.array([part.mean() for part in np.array_split(dense, PARTS)])
+
+
+def middle_density_share(attribution: Attribution) -> float | None:
+    """Middle against ends of the prompt: mean density of the middle three fifths over the sum of both means, in 0..1.
+
+    A half means that the middle is as dense as the ends. The ratio middle / ends itself has no upper bound and single
+    prompts would decide its mean; this is the same ratio r as r / (1 + r). None for prompts under 30 tokens or
+    without any density. Source: arXiv:2310.00492v1, section on the prompt's middle; the bounded form is ours.
+    """
+    profile = prompt_profile(attribution)
+    if profile is None:
+        return None
+    middle, ends = profile[1:-1].mean(), profile[[0, -1]].mean()
+    return float(middle / (middle + ends)) if middle + ends > 0 else None

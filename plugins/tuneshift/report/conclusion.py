@@ -1,0 +1,82 @@
+"""A run in a few sentences: the conclusion, known outcomes, the worst claim."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..plain import Json
+from .changes import outcome_of
+
+SHAPES = {"reproduced": "●", "contradicted": "◆", "inconclusive": "○", "not_applicable": "–"}
+"""A verdict's shape, the same in figures and text, so that colour never carries it alone."""
+
+View = dict[str, Any]
+
+
+def headline(claims: Sequence[Mapping[str, Json]]) -> str:
+    """One sentence of conclusion: how many claims hold, on which pairs, and what became of the others; before that, how
+    many regressed, where any did."""
+    if not claims:
+        return "No claim was tested in this run."
+    worse = [c for c in claims if outcome_of(c) == "regressed"]
+    return _regressed(worse, len(claims)) + _held(claims) if worse else _held(claims)
+
+
+def _regressed(worse: Sequence[Mapping[str, Json]], total: int) -> str:
+    names = list(dict.fromkeys(str(c["comparison"]["baseline"]) for c in worse))
+    subject = f"{len(worse)} of {total} claims" if total > 1 else "The one claim that was tested has"
+    return f"{subject} regressed against baseline {' and '.join(names)}. "
+
+
+def _held(claims: Sequence[Mapping[str, Json]]) -> str:
+    counts = Counter(c["verdict"] for c in claims)
+    pairs = list(dict.fromkeys(str(c.get("pair")) for c in claims))
+    where = f"on {' and '.join(pairs)}" if len(pairs) <= 2 else f"across {len(pairs)} pairs"
+    total, held = len(claims), counts["reproduced"]
+    if total == 1:
+        return f"The one claim that was tested is {str(claims[0]['verdict']).replace('_', ' ')} {where}."
+    start = {0: f"None of the {total} claims is", total: f"All {total} claims are", 1: f"1 of {total} claims is"}
+    sentence = f"{start.get(held, f'{held} of {total} claims are')} reproduced {where}"
+    rest = [f"{counts[v]} {v.replace('_', ' ')}" for v in SHAPES if v != "reproduced" and counts[v]]
+    if not rest:
+        return sentence + "."
+    listed = rest[0] if len(rest) == 1 else f"{', '.join(rest[:-1])} and {rest[-1]}"
+    return f"{sentence}; {listed}."
+
+
+def declared(claims: Sequence[View]) -> str:
+    """One sentence on known outcomes: how many were declared, whether they came out so, and what nobody declared."""
+    known = [c for c in claims if c["expected"]]
+    differing = sum(not c["as_expected"] for c in known)
+    unexpected = sum(not c["expected"] and c["verdict"] in ("contradicted", "inconclusive") for c in claims)
+    parts = []
+    if known:
+        noun = "outcome was" if len(known) == 1 else "outcomes were"
+        fate = f"{differing} came out otherwise" if differing else "none came out otherwise"
+        parts.append(f"{len(known)} {noun} declared beforehand; {fate}.")
+    if unexpected:
+        verb = "claim fails" if unexpected == 1 else "claims fail"
+        parts.append(f"{unexpected} {verb} without having been declared.")
+    return " ".join(parts)
+
+
+def worst(claims: Sequence[View]) -> tuple[str, View] | None:
+    """What to look at first and what to call it: a failed claim, else the reproduced one that was closest to failing.
+
+    A regression comes before all else, then what nobody declared, then contradicted before inconclusive, then the
+    distance of the effect from the claimed side of the sesoi, in sesois. None where nothing was tested.
+    """
+    tested = [c for c in claims if c["verdict"] != "not_applicable"]
+    if not tested:
+        return None
+    grave = {"contradicted": 2, "inconclusive": 1}
+
+    def rank(claim: View) -> tuple[bool, bool, int, float]:
+        gravity = grave.get(claim["verdict"], 0)
+        return outcome_of(claim) == "regressed", gravity > 0 and not claim["as_expected"], gravity, claim["shortfall"]
+
+    found = max(tested, key=rank)
+    calm = found["verdict"] == "reproduced" and outcome_of(found) != "regressed"
+    return ("Closest call" if calm else "Worst claim"), found

@@ -1,0 +1,78 @@
+"""The run record: run.json, read, written and checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import RecordError
+from .files import publish
+from .plain import Json, plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """All verdicts of a run as plain JSON types; ``docs/run-record.md`` describes the fields."""
+
+    schema: int
+    run: Mapping[str, Json]
+    pairs: Sequence[Mapping[str, Json]]
+    claims: Sequence[Mapping[str, Json]]
+    examples: Sequence[Mapping[str, Json]] = ()
+
+
+SCHEMA = 1
+"""Goes up when a field changes its meaning or goes away; new fields do not raise it."""
+
+
+def make_record(
+    run: Mapping[str, Json], pairs: Sequence[Mapping[str, Json]], claims: Sequence[Mapping[str, Json]]
+) -> RunRecord:
+    """The record of a run. Claims are sorted by finding, pair, prompt set and group, so that their order does not
+    depend on which worker finished first; their examples move to the record's own list."""
+    ordered = sorted(claims, key=lambda c: (c["pair"], c["finding"], c["prompts"], c["group"]))
+    examples = [{"finding": claim["finding"], **example} for claim in ordered for example in claim["examples"]]
+    bare = [{k: v for k, v in claim.items() if k != "examples"} for claim in ordered]
+    return RunRecord(schema=SCHEMA, run=plain(run), pairs=plain(pairs), claims=bare, examples=examples)
+
+
+def write_record(record: RunRecord, path: Path) -> Path:
+    """Write the record as JSON, whole or not at all. Raises RecordError where the folder cannot be written."""
+    fields = ("schema", "run", "pairs", "claims", "examples")
+    text = json.dumps({name: plain(getattr(record, name)) for name in fields}, indent=1, ensure_ascii=False)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        publish(path, (text + "\n").encode())
+    except OSError as error:
+        raise RecordError(f"The run record cannot be written to {path}: {error.strerror or error}.") from error
+    return path
+
+
+def read_record(path: Path) -> RunRecord:
+    """Read a run record. Raises RecordError for a missing, foreign, damaged or newer file."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecordError(f"No run record at {path}: {error.strerror}. `pytest suites` writes one.") from error
+    except ValueError as error:
+        raise RecordError(
+            f"{path} is not JSON ({error}); a run record is the run.json that `pytest suites` writes."
+        ) from error
+    check_schema(data, path)
+    return RunRecord(**{name: data.get(name, ()) for name in ("schema", "run", "pairs", "claims", "examples")})
+
+
+def check_schema(data: Json, path: Path) -> None:
+    """Raise RecordError for JSON that is not a run record of this schema; ``path`` is where it was read."""
+    if not isinstance(data, dict) or not isinstance(data.get("schema"), int) or "claims" not in data:
+        raise RecordError(f"{path} is not a run record: it has no `schema` and `claims`.")
+    if data["schema"] != SCHEMA:
+        raise RecordError(
+            f"{path} has schema {data['schema']}, this tuneshift reads {SCHEMA}. "
+            "Read it with the version that wrote it (run.versions.tuneshift in the file)."
+        )
+    missing = [name for name in ("run", "pairs") if name not in data]
+    if missing:
+        raise RecordError(f"{path} lacks {' and '.join(missing)}; the file is cut or was edited.")

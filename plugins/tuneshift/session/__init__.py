@@ -1,0 +1,1 @@
+"""pytest options, what a run prints, xdist."""

@@ -1,0 +1,208 @@
+"""The command line of ``pytest suites``: what can be asked for, with help that explains."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..files import cache_folder
+from ..resources import checked_templates, data_folder
+
+if TYPE_CHECKING:
+    import pytest
+
+    from .requests import Gating, Options
+
+STORE_VARIABLE = "TUNESHIFT_STORE"
+STORAGE_VARIABLE = "TUNESHIFT_STORAGE"
+EXAMPLE_MARGIN = "hewitt2024.tuned_follows=0.1"
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare the options on pytest's parser."""
+    group = parser.getgroup("tuneshift", "tuneshift: findings about instruction tuning on pairs of checkpoints")
+    add = group.addoption
+    add("--base", metavar="CHECKPOINT", help="Base checkpoint: a folder, a hub id or embedded:FAMILY/NAME.")
+    add(
+        "--tuned",
+        metavar="CHECKPOINT",
+        help="Tuned checkpoint of the same tokenizer. Without a pair: the embedded one.",
+    )
+    add(
+        "--pairs",
+        metavar="FILE",
+        help="TOML file of pairs ([pairs.NAME]); default: [tool.tuneshift.pairs] in pyproject.toml.",
+    )
+    add("--pair", action="append", default=[], metavar="NAME", help="Only this pair of the file; may be repeated.")
+    add("--shift-prompts", action="append", default=[], metavar="SET",
+        help="Prompt set (JSONL file or name of a shipped one) instead of the pair's; may be repeated.")  # fmt: skip
+    add("--shift-plan", action="store_true", help="Print what would be measured and what is stored; load no weights.")
+    add("--shift-out", default="tuneshift-results", metavar="DIR",
+        help="Where run.json, summary.md and report.html go (default: %(default)s).")  # fmt: skip
+    add("--shift-templates", metavar="DIR",
+        help="Folder of Jinja templates that come before the report's own of the same name.")  # fmt: skip
+    add("--shift-store", metavar="DIR",
+        help=f"Evidence store (default: ${STORE_VARIABLE}, else the user's cache folder).")  # fmt: skip
+    add("--shift-dtype", default="float32", choices=("float32", "bfloat16", "float16", "float64"),
+        help="dtype of weights and forward passes (default: %(default)s; half precision moves levels).")  # fmt: skip
+    add(
+        "--shift-device",
+        default="auto",
+        metavar="DEVICE",
+        help="cpu, cuda, cuda:1, mps or auto (default: %(default)s).",
+    )
+    add("--shift-backend", metavar="NAME[:ARGS]",
+        help="Score and generate through this model of lm-eval, as hf, vllm, sglang or "
+        "local-completions:base_url=http://127.0.0.1:8000/v1/completions (default: the pair file's, else none: this "
+        "process's own passes). Rules, attribution and findings on weights load the checkpoint anyway.")  # fmt: skip
+    add("--shift-noise-floor", action="store_true",
+        help="Measure everything a second time in another dtype (bfloat16 for float32, float32 for others) and in "
+        "batches of half the size; an effect no larger than what that moves it by is not claimed.")  # fmt: skip
+    add("--shift-response", default="own", choices=("own", "reference", "tuned"),
+        help="Whose response importance is attributed to: each model's own (the paper's protocol, default), the prompt "
+        "set's reference, or the tuned model's for both.")  # fmt: skip
+    add("--shift-max-new-tokens", type=int, metavar="N",
+        help="Longest response in tokens (default: the pair's max_new_tokens, else 300 as in the paper).")  # fmt: skip
+    add("--shift-vocabulary", metavar="N|FILE",
+        help="Words of the findings on weights: the N most frequent of English, or a file with one a line (default: "
+        "the pair's, else 10000).")  # fmt: skip
+    add("--shift-word-vectors", metavar="SPACE",
+        help="Independent word space of the findings on weights: minilm (offline), glove (from the hub), or a .npz or "
+        "word2vec text file (default: the pair's, else minilm).")  # fmt: skip
+    add("--shift-annotator", default="embedding", metavar="ANNOTATOR",
+        help="Who sorts feed-forward concepts into categories: embedding (default, offline), openai:MODEL@URL (key in "
+        "$OPENAI_API_KEY), or hf:CHECKPOINT.")  # fmt: skip
+    add("--shift-rules", default="hewitt2024", metavar="RULES",
+        help="Rules of the adapter on the base: a shipped name or a TOML file (default: %(default)s).")  # fmt: skip
+    add("--shift-judge", action="append", default=[], metavar="JUDGE",
+        help="Who says whether a response follows: verifier (the prompts' own rules), ifeval (lm-eval's rules, for "
+        "prompts in IFEval's form), similarity (nearer to the reference, offline), openai:MODEL@URL or hf:CHECKPOINT; "
+        "may be repeated, the first decides (default: verifier if prompts have rules, else similarity).")  # fmt: skip
+    add("--shift-alpha", default=0.05, type=float, metavar="A",
+        help="Error rate that all claims of the run share (default: %(default)s).")  # fmt: skip
+    add("--shift-update-expectations", action="store_true",
+        help="Rewrite the pair's expectations file from this run's outcomes, keeping comments. The run still fails "
+        "where an outcome is news; give the reasons before the next.")  # fmt: skip
+    add("--shift-save", metavar="NAME", help="Keep this run as the baseline NAME.")
+    add("--shift-overwrite", action="store_true", help="Let --shift-save replace a baseline of that name.")
+    add("--shift-compare", metavar="NAME",
+        help="Test the tuned checkpoint against the baseline NAME: what regressed fails, what held passes, whatever "
+        "the verdict.")  # fmt: skip
+    add("--shift-margin", action="append", default=[], metavar="FINDING=VALUE",
+        help="How much worse than the baseline is still held, in the finding's unit; may be repeated (default: the "
+        "finding's smallest effect of interest).")  # fmt: skip
+    add("--shift-storage", metavar="DIR",
+        help=f"Where baselines lie (default: ${STORAGE_VARIABLE}, else .tuneshift/baselines in rootdir).")  # fmt: skip
+    add("--shift-inconclusive", default="fail", choices=("fail", "skip", "pass"),
+        help="What an inconclusive verdict or comparison does to its test (default: %(default)s).")  # fmt: skip
+
+
+def asks_for_suites(config: pytest.Config) -> bool:
+    """Whether this run is about tuneshift's suites: a pair option was given, or an argument names them.
+
+    Any other pytest run of the environment must not notice that the plugin is there.
+    """
+    option = config.option
+    if option.base or option.tuned or option.pairs or option.pair or option.shift_plan:
+        return True
+    return any(_names_suites(str(arg), config.invocation_params.dir) for arg in config.args)
+
+
+def _names_suites(arg: str, folder: Path) -> bool:
+    name = arg.split("::")[0]
+    if name.startswith("tuneshift.suites"):
+        return True
+    suites = data_folder("suites").resolve()
+    path = (folder / name).resolve()
+    return path == suites or suites in path.parents
+
+
+def default_store() -> Path:
+    """Folder of the evidence store: ``$TUNESHIFT_STORE``, else below the user's cache folder."""
+    named = os.environ.get(STORE_VARIABLE)
+    if named:
+        return Path(named).expanduser()
+    return cache_folder() / "evidence"
+
+
+def templates_folder(config: pytest.Config) -> Path | None:
+    """The folder of ``--shift-templates``; None without. Raises UsageError where it is no folder."""
+    named = config.option.shift_templates
+    return None if named is None else checked_templates(Path(named).expanduser())
+
+
+def read_options(config: pytest.Config) -> Options:
+    """What was asked for, checked. Raises UsageError."""
+    from ..backends.spec import parse_backend
+    from ..engine.settings import Settings
+    from ..errors import UsageError
+    from ..words.spec import words_from_option
+    from .requests import Options
+
+    option = config.option
+    if not 0 < option.shift_alpha < 1:
+        raise UsageError(f"--shift-alpha is {option.shift_alpha}; it is an error rate, between 0 and 1 (0.05).")
+    if option.shift_max_new_tokens is not None and option.shift_max_new_tokens < 1:
+        raise UsageError(f"--shift-max-new-tokens is {option.shift_max_new_tokens}; a response needs at least 1.")
+    templates_folder(config)  # a mistake here should not cost a run
+    store = Path(option.shift_store).expanduser() if option.shift_store else default_store()
+    return Options(
+        base=option.base,
+        tuned=option.tuned,
+        pairs_file=Path(option.pairs) if option.pairs else None,
+        pair_names=tuple(option.pair),
+        prompts=tuple(option.shift_prompts),
+        store=store,
+        settings=Settings(
+            response=option.shift_response,
+            max_new_tokens=option.shift_max_new_tokens,
+            vocabulary=words_from_option("--shift-vocabulary", option.shift_vocabulary),
+            word_vectors=words_from_option("--shift-word-vectors", option.shift_word_vectors),
+            annotator=option.shift_annotator,
+            rules=option.shift_rules,
+            judges=tuple(option.shift_judge),
+            backend=None if option.shift_backend is None else parse_backend(option.shift_backend),
+            dtype=option.shift_dtype,
+            device=option.shift_device,
+            memo=cache_folder() / "fingerprints.json",
+        ),
+        alpha=option.shift_alpha,
+        rootdir=Path(config.rootpath),
+        update_expectations=option.shift_update_expectations,
+        noise_floor=option.shift_noise_floor,
+        gating=_gating(config),
+    )
+
+
+def _gating(config: pytest.Config) -> Gating:
+    from ..gate.baselines import storage_folder
+    from .requests import Gating
+
+    option = config.option
+    return Gating(
+        storage=storage_folder(option.shift_storage, Path(config.rootpath)),
+        save=option.shift_save,
+        compare=option.shift_compare,
+        overwrite=option.shift_overwrite,
+        margins=margins_of(option.shift_margin, "--shift-margin"),
+    )
+
+
+def margins_of(given: Sequence[str], option: str) -> dict[str, float]:
+    """Margins by finding from ``FINDING=VALUE`` texts. Raises UsageError for another form and a value that is none."""
+    from ..errors import UsageError
+
+    margins: dict[str, float] = {}
+    for text in given:
+        finding, equals, value = text.partition("=")
+        try:
+            margin = float(value)
+        except ValueError:
+            margin = math.nan
+        if not equals or not 0 < margin < math.inf:
+            raise UsageError(f"{option} {text!r}: write FINDING=VALUE with a number above 0, as {EXAMPLE_MARGIN}.")
+        margins[finding] = margin
+    return margins

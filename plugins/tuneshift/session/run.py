@@ -1,0 +1,441 @@
+"""One run: its pairs, prompt sets, settings, store and engine, and how a claim gets its evidence. Knows no pytest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from ..annotators.base import EMBEDDING
+from ..annotators.registry import make_annotator
+from ..backends.spec import check_backend, identity, require_backend, served_as
+from ..checkpoints.inspection import CheckpointInfo, inspect
+from ..checkpoints.refs import ModelRef
+from ..checkpoints.tokenizers import require_same_tokenizer
+from ..claims.claim import Claim
+from ..claims.expectations import Place, check_not_stale, expected_outcome, load_expectations
+from ..claims.finding import Expectation, Finding
+from ..claims.view import Items, NotApplicable
+from ..engine.engine import Engine
+from ..engine.plan import Planner, Task, reads_weights
+from ..engine.second import BATCH_SHARE, can_be_measured_again, second_pair, second_settings
+from ..engine.settings import backend_of
+from ..engine.steps import Line, plan_lines
+from ..errors import UsageError
+from ..judges.base import IFEVAL, SIMILARITY, VERIFIER, Judge
+from ..judges.ifeval import check_ifeval
+from ..judges.registry import make_judge
+from ..measures.adapter_rules import load_rules
+from ..measures.catalogue import ANNOTATION, ATTRIBUTION, MEASURES
+from ..pairs import ModelPair, resolve_pairs
+from ..plain import Json
+from ..prompts.prompt import PromptSet
+from ..prompts.sets import load_prompts
+from ..store.evidence import EvidenceItem
+from ..store.store import Store
+from .requests import Options, Target
+
+RESPONSES: Mapping[str, str] = {
+    "own": "each model's own response",
+    "reference": "the reference as shared response",
+    "tuned": "the tuned model's response, shared",
+}
+
+MAKE: Mapping[str, str] = {
+    "response_tuned": "`tuneshift tune BASE --how response --data FILE --out DIR` makes one",
+    "single_task_tuned": "`tuneshift tune BASE --how single-task --data FILE --out DIR` makes one",
+}
+
+WEIGHTS = "weights"
+"""What stands for the prompt set's name in a claim on weights."""
+
+
+@dataclass(kw_only=True)
+class Run:
+    """State of one run in one process. ``known_findings`` gives every finding that an expectation may name."""
+
+    options: Options
+    known_findings: Callable[[], Sequence[Finding]]
+    _recorded: dict[tuple[ModelRef, str], dict[str, EvidenceItem]] = field(default_factory=dict)
+    _inspected: dict[ModelRef, CheckpointInfo] = field(default_factory=dict)
+
+    @cached_property
+    def pairs(self) -> tuple[ModelPair, ...]:
+        """The pairs of the run. Raises PairError."""
+        asked = self.options
+        return resolve_pairs(
+            base=asked.base,
+            tuned=asked.tuned,
+            pairs_file=asked.pairs_file,
+            names=asked.pair_names,
+            prompts=asked.prompts,
+            rootdir=asked.rootdir,
+        )
+
+    @cached_property
+    def targets(self) -> tuple[Target, ...]:
+        """Every pair, prompt set and group. Raises PairError and PromptError."""
+        found = []
+        for pair in self.pairs:
+            for source in pair.prompts:
+                prompts = load_prompts(source, pair=pair.name)
+                found += [Target(pair=pair, prompts=prompts, group=group) for group in prompts.groups]
+        return tuple(found)
+
+    @cached_property
+    def weight_targets(self) -> tuple[Target, ...]:
+        """Every pair, for findings on weights. Raises PairError."""
+        return tuple(Target(pair=pair, prompts=None, group="all") for pair in self.pairs)
+
+    def targets_of(self, finding: Finding) -> tuple[Target, ...]:
+        """What a finding is tested on: every pair where it reads weights alone, else every prompt set and group."""
+        return self.weight_targets if reads_weights(finding) else self.targets
+
+    @cached_property
+    def store(self) -> Store:
+        """The evidence store."""
+        return Store(self.options.store)
+
+    @cached_property
+    def planner(self) -> Planner:
+        """Needs to tasks."""
+        return Planner(settings=self.options.settings)
+
+    @cached_property
+    def second_planner(self) -> Planner:
+        """Needs to tasks of the second measurement."""
+        return Planner(settings=self.options.settings, batch_share=BATCH_SHARE)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Tasks to evidence."""
+        return Engine(store=self.store, settings=self.options.settings)
+
+    @cached_property
+    def _expectations(self) -> dict[str, tuple[Expectation, ...]]:
+        return {pair.name: self.declared(pair) for pair in self.pairs}
+
+    def declared(self, pair: ModelPair) -> tuple[Expectation, ...]:
+        """The outcomes that a pair's file declares now. Raises ExpectationError, for stale ones too.
+
+        Not for stale ones where the run rewrites the file and takes them out, nor where ``--shift-prompts`` asks other
+        prompt sets than those that the file speaks of.
+        """
+        if pair.expectations is None:
+            return ()
+        if self.options.update_expectations and not pair.expectations.exists():
+            return ()
+        found = load_expectations(pair.expectations, [finding.id for finding in self.known_findings()])
+        if found and not (self.options.update_expectations or self.options.prompts):
+            check_not_stale(found, self.places(pair), path=pair.expectations, pair=pair.name)
+        return found
+
+    def places(self, pair: ModelPair) -> list[Place]:
+        """Where the claims of a pair's complete run stand."""
+        return [
+            Place(finding.id, target.prompts.name if target.prompts else WEIGHTS, target.group)
+            for finding in self.known_findings()
+            for target in self.targets_of(finding)
+            if target.pair.name == pair.name
+        ]
+
+    def _check_update(self) -> None:
+        """Whether every pair has an expectations file of its own to rewrite. Raises UsageError."""
+        option = "--shift-update-expectations"
+        if self.options.prompts:
+            raise UsageError(
+                f"{option} rewrites what pairs declare on their own prompt sets; leave --shift-prompts out."
+            )
+        owners: dict[Path, str] = {}
+        for pair in self.pairs:
+            if pair.expectations is None:
+                raise UsageError(
+                    f"{option}: pair {pair.name} names no expectations file. Declare it in a pair file with "
+                    f'expectations = "{pair.name}.toml" under [pairs.{pair.name}]; the file need not exist yet.'
+                )
+            other = owners.setdefault(pair.expectations.resolve(), pair.name)
+            if other != pair.name:
+                raise UsageError(
+                    f"{option}: pairs {other} and {pair.name} share {pair.expectations}, which cannot say both their "
+                    "outcomes. Give each a file of its own, or choose one with --pair."
+                )
+
+    def check(self) -> None:
+        """Look for everything that can be wrong before weights are loaded: files, formats, architectures, tokenizers,
+        prompt sets, expectations, the store. Raises the first TuneshiftError found."""
+        _ = self.targets, self._expectations
+        if self.options.update_expectations:
+            self._check_update()
+        make_annotator(self.options.settings.annotator)
+        load_rules(self.options.settings.rules)
+        for spec in self.options.settings.judges:
+            make_judge(spec)
+        if IFEVAL in self.options.settings.judges:
+            check_ifeval([prompt for target in self.targets for prompt in target.members])
+        if self.options.store.exists() and not self.options.store.is_dir():
+            raise UsageError(f"The evidence store {self.options.store} is a file; --shift-store takes a folder.")
+        for pair in self.pairs:
+            self._check_backends(pair)
+            self._check_checkpoints(pair)
+
+    def _check_backends(self, pair: ModelPair) -> None:
+        """Backends as they are written, and that no server answers for two checkpoints under one name."""
+        served: dict[tuple[str, str], tuple[str, ModelRef]] = {}
+        for role, ref in _roles(pair).items():
+            backend = None if ref.evidence is not None else backend_of(ref, self.options.settings)
+            if backend is None:
+                continue
+            check_backend(backend)
+            at = served_as(backend, ref)
+            if at is None:
+                continue
+            other, first = served.setdefault(at, (role, ref))
+            if _weights(first) != _weights(ref):
+                raise UsageError(
+                    f"pair {pair.name}: {other} and {role} are both asked for at {at[0]} as {at[1]!r}, so that one "
+                    "checkpoint would answer for both; give each checkpoint its backend in a pair file, with a "
+                    "base_url or model of its own."
+                )
+
+    def _check_checkpoints(self, pair: ModelPair) -> None:
+        live = [ref for ref in _roles(pair).values() if ref.evidence is None]
+        if live:
+            from ..checkpoints.loading import resolve_device
+
+            resolve_device(self.options.settings.device)
+        for ref in live:
+            self._inspect(ref)
+        for ref in live:
+            if ref is not pair.base and pair.base.evidence is None:
+                require_same_tokenizer(pair.base, ref)
+
+    def _inspect(self, ref: ModelRef) -> CheckpointInfo:
+        """What the checkpoint's files say, read once in a run."""
+        if ref not in self._inspected:
+            self._inspected[ref] = inspect(ref)
+        return self._inspected[ref]
+
+    def tasks(self, finding: Finding, target: Target) -> list[Task]:
+        """The tasks behind a finding's needs on a target; none for recorded evidence and where it cannot apply."""
+        if self.inapplicable(finding, target) is not None:
+            return []
+        made = (self.planner.task(target.pair, role, need, target.prompts) for role, need in finding.needs)
+        return [task for task in made if task is not None]
+
+    def second_tasks(self, finding: Finding, target: Target) -> list[Task]:
+        """The tasks of a finding's second measurement; none where no noise floor is asked for or can be taken."""
+        if not self._takes_noise_floor(finding, target):
+            return []
+        pair = second_pair(target.pair, self.options.settings.dtype)
+        made = (self.second_planner.task(pair, role, need, target.prompts) for role, need in finding.needs)
+        return [task for task in made if task is not None]
+
+    def _takes_noise_floor(self, finding: Finding, target: Target) -> bool:
+        if not self.options.noise_floor or self.inapplicable(finding, target) is not None:
+            return False
+        return can_be_measured_again(finding, target.pair)
+
+    def confirmatory(self, wanted: Iterable[tuple[Finding, Target]]) -> int:
+        """How many claims may share the error rate: those not known to be inapplicable before anything is measured."""
+        return sum(self.inapplicable(finding, target) is None for finding, target in wanted)
+
+    def inapplicable(self, finding: Finding, target: Target) -> str | None:
+        """Why a finding cannot be decided on a target, as far as that is known before anything is measured."""
+        attributes = any(need.startswith(ATTRIBUTION.name) for _, need in finding.needs)
+        for role, _ in finding.needs:
+            ref = target.pair.checkpoint(role)
+            if ref is None:
+                return f"the pair names no {role} checkpoint; {MAKE.get(role, 'name it in the pair file')}"
+            if ref.evidence is not None and not attributes:
+                return f"{ref.name} is recorded evidence, which holds attributions alone"
+        return None
+
+    def plan(self, wanted: Iterable[tuple[Finding, Target]]) -> tuple[Line, ...]:
+        """Every task of the wanted claims in running order, with what is stored of it."""
+        claims = list(wanted)
+        first = plan_lines([t for finding, target in claims for t in self.tasks(finding, target)], self.store)
+        second = [t for finding, target in claims for t in self.second_tasks(finding, target)]
+        return first + plan_lines(second, self.store, again=True)
+
+    def reach(self, wanted: Iterable[tuple[Finding, Target]]) -> None:
+        """Look for what would keep backends from answering, where evidence is missing that they compute.
+
+        Raises UsageError and EndpointError as `require_backend`, before anything is measured.
+        """
+        missing = [line.task for line in self.plan(wanted) if line.progress.stored < line.progress.total]
+        for backend in dict.fromkeys(task.backend for task in missing if task.backend is not None):
+            require_backend(backend)
+
+    def measure(self, wanted: Iterable[tuple[Finding, Target]]) -> None:
+        """Measure what is missing for the wanted claims. Failures stay with the claims that need the evidence.
+
+        All pairs together, so that a checkpoint that several share loads once; what is read of one pair's evidence
+        stays in memory for its tests only where there is no other pair.
+        """
+        claims = list(wanted)
+        tasks = [t for finding, target in claims for t in self.tasks(finding, target)]
+        second = [t for finding, target in claims for t in self.second_tasks(finding, target)]
+        alone = len({target.pair.name for _, target in claims}) <= 1
+        self.engine.complete([*tasks, *second], keep=alone)
+
+    def claim(self, finding: Finding, target: Target, *, conclude: Callable[[dict[str, Json]], None]) -> Claim:
+        """The claim of a finding on a target, at the level that it would have alone; ``deciding.decide`` shares it."""
+        mode = self.options.settings.response
+        # The planner takes references as the shared response where every prompt of the set has one, in any group.
+        asked = target.prompts.prompts if target.prompts else ()
+        shared = "reference" if all(p.reference for p in asked) else "tuned"
+        other = shared if mode == "own" else "own"
+        name = target.prompts.name if target.prompts else WEIGHTS
+        return Claim(
+            finding=finding,
+            pair=target.pair,
+            prompts=target.members,
+            prompt_set=name,
+            group=target.group,
+            level=1 - self.options.alpha,
+            items=self._items(finding, target, target.pair, self.planner),
+            second=self._second(finding, target),
+            expected=expected_outcome(self._expectations[target.pair.name], finding.id, name, target.group),
+            responses=(RESPONSES[mode], RESPONSES[other]),
+            conclude=conclude,
+            context=self._context(target),
+            word_vectors=self.planner.word_space(target.pair),
+            judges=self._judges(target),
+            agreement=lambda: self._agreement(finding, target),
+        )
+
+    def _judges(self, target: Target) -> list[Judge]:
+        if target.prompts is None:
+            return []
+        verified = any(prompt.verify for prompt in target.members)
+        specs = self.options.settings.judges or ((VERIFIER,) if verified else (SIMILARITY,))
+        return [make_judge(spec, self.planner.word_space(target.pair)) for spec in specs]
+
+    def _context(self, target: Target) -> Mapping[str, Json]:
+        """Words and word space behind a claim on weights."""
+        if target.prompts is not None:
+            return {}
+        return {
+            "vocabulary": self.planner.words(target.pair),
+            "word_vectors": self.planner.word_space(target.pair),
+        }
+
+    def _agreement(self, finding: Finding, target: Target) -> Mapping[str, Json] | None:
+        """How the run's annotator agrees with lists labelled by hand, for findings that rest on it.
+
+        For the offline annotator only: a chat model would be asked a thousand questions that nobody wanted.
+        """
+        rests = any(need == ANNOTATION.name for _, need in finding.needs)
+        if not rests or self.options.settings.annotator != EMBEDDING:
+            return None
+        from ..annotators.agreement import cached_agreement
+
+        return cached_agreement(make_annotator(EMBEDDING, self.planner.word_space(target.pair)))
+
+    def _second(self, finding: Finding, target: Target) -> tuple[Items, str] | None:
+        """Evidence of the second measurement and what is other in it, where a noise floor is taken."""
+        if not self._takes_noise_floor(finding, target):
+            return None
+        dtype = self.options.settings.dtype
+        pair = second_pair(target.pair, dtype)
+        words = second_settings(finding, target.pair, dtype, batches=target.prompts is not None)
+        return self._items(finding, target, pair, self.second_planner), words
+
+    def _items(self, finding: Finding, target: Target, pair: ModelPair, planner: Planner) -> Items:
+        def items(role: str, need: str) -> Mapping[str, EvidenceItem] | None:
+            if reason := self.inapplicable(finding, target):
+                raise NotApplicable(reason)
+            ref = pair.checkpoint(role)
+            if ref is not None and ref.evidence is not None:
+                # A finding on weights does not apply here, so there are prompts.
+                assert target.prompts is not None
+                return self._recorded_items(ref, target.prompts) if need == ATTRIBUTION.name else None
+            task = planner.task(pair, role, need, target.prompts)
+            return None if task is None else {i.id: i for i in self.engine.evidence(task).items}
+
+        return items
+
+    def _recorded_items(self, ref: ModelRef, prompts: PromptSet) -> dict[str, EvidenceItem]:
+        from ..store.recorded import read_recorded
+
+        if (ref, prompts.sha256) not in self._recorded:
+            assert ref.evidence is not None
+            self._recorded[ref, prompts.sha256] = {i.id: i for i in read_recorded(ref.evidence, prompts)}
+        return self._recorded[ref, prompts.sha256]
+
+    def describe_settings(self) -> dict[str, Json]:
+        """How this run measures, for the record: the versions of the measures, and the options behind them."""
+        settings = self.options.settings
+        return {
+            "measures": {name: measure.version for name, measure in MEASURES.items()},
+            "settings": {
+                "response": settings.response,
+                "max_new_tokens": settings.max_new_tokens,
+                "dtype": settings.dtype,
+                "judges": list(settings.judges),
+                "rules": settings.rules,
+                "annotator": settings.annotator,
+                "vocabulary": settings.vocabulary,
+                "word_vectors": settings.word_vectors,
+            },
+        }
+
+    def describe(self) -> list[dict[str, Json]]:
+        """The run's pairs for the record: checkpoints with fingerprints, formats, prompt sets with counts."""
+        return [
+            {
+                "name": pair.name,
+                **{role: self._describe(pair, ref) for role, ref in _roles(pair).items()},
+                "settings": {
+                    "max_new_tokens": self.planner.longest(pair),
+                    "vocabulary": self.planner.words(pair),
+                    "word_vectors": self.planner.word_space(pair),
+                },
+                "prompts": [
+                    _describe_prompts(t.prompts)
+                    for t in {t.prompts.name: t for t in self.targets if t.pair is pair and t.prompts}.values()
+                    if t.prompts
+                ],
+            }
+            for pair in self.pairs
+        ]
+
+    def _describe(self, pair: ModelPair, ref: ModelRef) -> dict[str, Json]:
+        common = {"name": ref.name, "fingerprint": self.planner.fingerprint(ref)}
+        if ref.evidence is not None:
+            return {**common, "evidence": str(ref.evidence)}
+        backend = backend_of(ref, self.options.settings)
+        return {
+            **common,
+            "model": ref.model,
+            "revision": ref.revision,
+            "adapter": ref.adapter,
+            "dtype": ref.dtype or self.options.settings.dtype,
+            "parameters": self._inspect(ref).parameters,
+            "chat_template": self.planner.template(pair, ref),
+            **({} if backend is None else {"backend": identity(backend)}),
+        }
+
+
+def _weights(ref: ModelRef) -> tuple[str | None, ...]:
+    return ref.model, ref.revision, ref.adapter
+
+
+def _describe_prompts(prompts: PromptSet) -> dict[str, Json]:
+    """A prompt set with what tells its items apart, so that another run's can be matched with them."""
+    members = prompts.prompts
+    return {
+        "name": prompts.name,
+        "n": len(members),
+        "sha256": prompts.sha256,
+        "items": {
+            "ids": [p.id for p in members],
+            "sha256": [p.sha256[:16] for p in members],
+            "clusters": [p.cluster or p.id for p in members],
+        },
+    }
+
+
+def _roles(pair: ModelPair) -> dict[str, ModelRef]:
+    return {"base": pair.base, "tuned": pair.tuned, **pair.siblings}

@@ -1,0 +1,264 @@
+"""Intervals of one effect at every level: what a decision at a level that is known only later needs.
+
+A run's claims share their error rate by Holm's procedure, so the level of each depends on all. Each kind below gives
+its interval at any level, and a plain form from which a record's reader gets the same intervals again, bit for bit.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import RecordError
+from ..plain import Json
+from .clustered import expanded_level
+from .proportions import wilson_interval
+
+Floats = npt.NDArray[np.float64]
+Interval = tuple[float, float]
+
+FLOAT32 = "<f4"
+UNKNOWN: Interval = (math.nan, math.nan)
+TAIL = 0.125
+"""Share of the resamples that a bootstrap keeps on each side: what an interval of 75 % or more reaches, bias aside."""
+
+
+def fewest_clusters(level: float) -> int:
+    """Independent units below which no interval is given at this level: six at 95 %.
+
+    With G units a test of their signs, which assumes symmetry only, cannot fall below p = 2 / 2**G. Where that is above
+    1 - level, a decision would rest on the normal assumption alone. Raises ValueError for a level outside (0, 1).
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"a level is the coverage of an interval, between 0 and 1, as 0.95; got {level}")
+    return 1 + math.ceil(math.log2(1 / (1 - level)))
+
+
+class Intervals(Protocol):
+    """The intervals of an effect, one for each level."""
+
+    def at(self, level: float) -> Interval:
+        """The interval that decides at error rate 1 - ``level``; NaN where none can be given."""
+
+    def coverage(self, level: float) -> float:
+        """Coverage of ``at(level)``: the level itself, but for two one-sided tests."""
+
+    def plain(self) -> dict[str, Json]:
+        """The same in JSON types, with the class under ``kind``; `intervals_of` reads it."""
+
+
+class _Symmetric:
+    """Two-sided intervals, whose coverage is their level."""
+
+    def coverage(self, level: float) -> float:
+        return level
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoIntervals(_Symmetric):
+    """An effect whose variance is not known: no interval at any level."""
+
+    def at(self, level: float) -> Interval:
+        return UNKNOWN
+
+    def plain(self) -> dict[str, Json]:
+        return {"kind": "none"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentT(_Symmetric):
+    """effect +- t(freedom) * error, from ``fewest_clusters`` independent ``units`` on; error 0: all items agree."""
+
+    effect: float
+    error: float
+    freedom: float
+    units: float
+
+    def at(self, level: float) -> Interval:
+        if self.units < fewest_clusters(level):
+            return UNKNOWN
+        if self.error == 0:
+            return (self.effect, self.effect)
+        from scipy.special import stdtrit
+
+        half = float(stdtrit(self.freedom, (1 + level) / 2)) * self.error
+        return (self.effect - half, self.effect + half)
+
+    def plain(self) -> dict[str, Json]:
+        freedom = self.freedom if math.isfinite(self.freedom) else None
+        return {"kind": "t", "effect": self.effect, "error": self.error, "freedom": freedom, "units": self.units}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtBound(_Symmetric):
+    """An effect at its bound ``end``, where no variance was seen: Clopper and Pearson's (1934) exact bound.
+
+    At most 1 - ((1 - level) / 2)**(1 / units) of the items would come out otherwise, each moving the effect by at most
+    ``scale`` towards zero.
+    """
+
+    end: float
+    scale: float
+    units: int
+
+    def at(self, level: float) -> Interval:
+        reach = self.scale * (1 - ((1 - level) / 2) ** (1 / self.units))
+        return (self.end - reach, self.end) if self.end > 0 else (self.end, self.end + reach)
+
+    def plain(self) -> dict[str, Json]:
+        return {"kind": "bound", "end": self.end, "scale": self.scale, "units": self.units}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wilson(_Symmetric):
+    """Wilson's (1927) score intervals of a ``share`` of ``n`` independent items, less ``chance``."""
+
+    share: float
+    n: float
+    chance: float
+    units: float
+
+    def at(self, level: float) -> Interval:
+        if self.units < fewest_clusters(level):
+            return UNKNOWN
+        low, high = wilson_interval(self.share, self.n, level)
+        return (low - self.chance, high - self.chance)
+
+    def plain(self) -> dict[str, Json]:
+        return {"kind": "wilson", "share": self.share, "n": self.n, "chance": self.chance, "units": self.units}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bca(_Symmetric):
+    """Bias-corrected and accelerated bootstrap intervals (Efron 1987), from ``fewest_clusters`` units on.
+
+    ``low`` and ``high``: the lowest and highest ``TAIL`` of ``resamples`` sorted resamples, as little-endian float32. A
+    bound that would lie between them takes the nearer end of its tail, which widens the interval.
+    """
+
+    low: bytes
+    high: bytes
+    resamples: int
+    bias: float
+    acceleration: float
+    units: float
+
+    @classmethod
+    def of(cls, drawn: Floats, *, bias: float, acceleration: float, units: float) -> Bca:
+        """From all resamples, in any order."""
+        ordered = np.sort(drawn).astype(FLOAT32)
+        kept = max(1, math.ceil(TAIL * len(ordered)))
+        return cls(low=ordered[:kept].tobytes(), high=ordered[-kept:].tobytes(), resamples=len(ordered), bias=bias,
+                   acceleration=acceleration, units=units)  # fmt: skip
+
+    def at(self, level: float) -> Interval:
+        if self.units < fewest_clusters(level):
+            return UNKNOWN
+        from scipy.special import ndtr, ndtri
+
+        reach = self.bias + ndtri(np.array([(1 - level) / 2, (1 + level) / 2]))
+        shares = ndtr(self.bias + reach / (1 - self.acceleration * reach))
+        return (self._quantile(float(shares[0])), self._quantile(float(shares[1])))
+
+    def _quantile(self, share: float) -> float:
+        """Linear between order statistics, as numpy's default."""
+        place = share * (self.resamples - 1)
+        if share <= 0.5:
+            low = np.frombuffer(self.low, dtype=FLOAT32)
+            return float(np.interp(place, np.arange(len(low)), low))
+        high = np.frombuffer(self.high, dtype=FLOAT32)
+        return float(np.interp(place, np.arange(self.resamples - len(high), self.resamples), high))
+
+    def plain(self) -> dict[str, Json]:
+        low, high = (base64.b64encode(tail).decode() for tail in (self.low, self.high))
+        return {"kind": "bca", "low": low, "high": high, "resamples": self.resamples, "bias": self.bias,
+                "acceleration": self.acceleration, "units": self.units}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoOneSided:
+    """For two one-sided tests at error rate 1 - level each (Schuirmann 1987): coverage 2 * level - 1."""
+
+    inner: Intervals
+
+    def at(self, level: float) -> Interval:
+        return self.inner.at(self.coverage(level)) if level > 0.5 else UNKNOWN
+
+    def coverage(self, level: float) -> float:
+        return 2 * level - 1
+
+    def plain(self) -> dict[str, Json]:
+        return {"kind": "two one-sided", "inner": self.inner.plain()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expanded(_Symmetric):
+    """Bootstrap intervals taken at the level that t over few clusters asks for (`clustered.expanded_level`)."""
+
+    inner: Intervals
+    units: float
+
+    def at(self, level: float) -> Interval:
+        return self.inner.at(expanded_level(level, self.units)) if self.units >= fewest_clusters(level) else UNKNOWN
+
+    def plain(self) -> dict[str, Json]:
+        return {"kind": "expanded", "inner": self.inner.plain(), "units": self.units}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Farthest:
+    """Of several effects that all have to be small, the interval that reaches farthest from zero at each level."""
+
+    of: tuple[Intervals, ...]
+
+    def at(self, level: float) -> Interval:
+        found = [one.at(level) for one in self.of]
+        return max(found, key=lambda ends: math.inf if math.isnan(ends[0]) else max(abs(ends[0]), abs(ends[1])))
+
+    def coverage(self, level: float) -> float:
+        return self.of[0].coverage(level)
+
+    def plain(self) -> dict[str, Json]:
+        return {"kind": "farthest", "of": [one.plain() for one in self.of]}
+
+
+def intervals_of(plain: Mapping[str, Json] | None) -> Intervals:
+    """The intervals of a record's plain form; none for null. Raises RecordError for a form that is not known."""
+    if plain is None:
+        return NoIntervals()
+    try:
+        return _read(plain)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RecordError(f"A claim's `intervals` cannot be read ({error!r}); the record was edited or cut.") from error
+
+
+def _read(plain: Mapping[str, Json]) -> Intervals:
+    fields = {name: value for name, value in plain.items() if name != "kind"}
+    match plain["kind"]:
+        case "none":
+            return NoIntervals()
+        case "t":
+            freedom = math.nan if fields["freedom"] is None else float(fields["freedom"])
+            return StudentT(**{**fields, "freedom": freedom})
+        case "bound":
+            return AtBound(**fields)
+        case "wilson":
+            return Wilson(**fields)
+        case "bca":
+            low, high = (base64.b64decode(fields[side]) for side in ("low", "high"))
+            return Bca(**{**fields, "low": low, "high": high})
+        case "two one-sided":
+            return TwoOneSided(inner=_read(fields["inner"]))
+        case "expanded":
+            return Expanded(inner=_read(fields["inner"]), units=float(fields["units"]))
+        case "farthest":
+            parts: Sequence[Mapping[str, Json]] = fields["of"]
+            return Farthest(of=tuple(_read(part) for part in parts))
+        case other:
+            raise ValueError(f"no intervals are of the kind {other!r}")

@@ -1,0 +1,108 @@
+"""Agreement of two labellings beyond chance: Cohen's kappa with bootstrap intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..plain import Json
+from .bootstrap import Estimate, bootstrap_statistic
+
+FAILED = "failed"
+"""A list that the annotator gave no label: it counts as a disagreement in everything."""
+LEVEL = 0.95
+RESAMPLES = 1999
+SEED = 0
+
+Counts = npt.NDArray[np.int64]
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kappa:
+    """Cohen's kappa (1960), in [-1, 1]: agreement beyond what the two's frequencies give by chance.
+
+    ``interval`` is a bootstrap over lists (95 %), NaN where too many resamples lack a category or all agree entirely;
+    ``confusion`` has the hand label in rows and the annotator's in columns, summed over seeds.
+    """
+
+    name: str
+    kappa: float
+    interval: Interval
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    confusion: tuple[tuple[int, ...], ...]
+
+    def plain(self) -> dict[str, Json]:
+        """JSON; NaN as None."""
+        return {
+            "name": self.name,
+            "kappa": _number(self.kappa),
+            "interval": [_number(bound) for bound in self.interval],
+            "rows": list(self.rows),
+            "columns": list(self.columns),
+            "confusion": [list(row) for row in self.confusion],
+        }
+
+
+def kappa_of(
+    name: str, truth: Sequence[str], answers: Sequence[Sequence[str]], names: Sequence[str], *, seed: int = SEED
+) -> Kappa:
+    """Cohen's kappa of ``answers`` [seed, list] with ``truth`` [list], over ``names`` and `FAILED`.
+
+    Raises ValueError for a name that is neither. Where one name is all that both ever use, kappa is NaN: 0 / 0.
+    """
+    columns = (*names, FAILED)
+    codes = {n: i for i, n in enumerate(columns)}
+    unknown = ({n for row in answers for n in row} | set(truth)) - set(columns)
+    if unknown:
+        raise ValueError(f"{sorted(unknown)[0]!r} is none of {', '.join(columns)}")
+    rows = np.array([codes[n] for n in truth])
+    given = np.array([[codes[n] for n in row] for row in answers])  # [seed, list]
+    confusion = np.zeros((len(columns), len(columns)), dtype=np.int64)
+    for row in given:
+        np.add.at(confusion, (rows, row), 1)
+    found = bootstrap_statistic(
+        _mean_kappa(rows, given, len(columns)),
+        arms=(),
+        clusters=[str(i) for i in range(len(rows))],
+        level=LEVEL,
+        seed=seed,
+        resamples=RESAMPLES,
+    )
+    return Kappa(
+        name=name,
+        kappa=found.effect,
+        interval=found.interval,
+        rows=tuple(names),
+        columns=columns,
+        confusion=tuple(tuple(int(n) for n in row) for row in confusion[: len(names)]),
+    )
+
+
+def _mean_kappa(truth: Counts, given: Counts, size: int) -> Estimate:
+    """Weights [resample, list] -> mean kappa over seeds, [resample]."""
+    of_truth = np.eye(size)[truth]  # [list, name]
+
+    def estimate(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        total = weights.sum(axis=1)
+        expected_rows = weights @ of_truth / total[:, None]
+        kappas = []
+        for row in given:
+            observed = weights @ (row == truth) / total
+            chance = np.sum(expected_rows * (weights @ np.eye(size)[row] / total[:, None]), axis=1)
+            beyond = 1 - chance
+            # Where both use one name only, chance agreement is 1 but for rounding.
+            defined = beyond > 1e-12
+            kappas.append(np.where(defined, (observed - chance) / np.where(defined, beyond, 1.0), np.nan))
+        return np.asarray(np.mean(kappas, axis=0), dtype=np.float64)
+
+    return estimate
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

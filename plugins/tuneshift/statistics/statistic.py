@@ -1,0 +1,59 @@
+"""An effect with its interval: what every comparison returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from ..plain import NOTHING
+
+if TYPE_CHECKING:
+    from ..plain import Json
+    from .intervals import Intervals
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One side of a comparison: its label (``base``, ``tuned``, ``followed`` ...) and the per-item values."""
+
+    label: str
+    ids: tuple[str, ...]
+    values: npt.NDArray[np.float64]
+
+    @property
+    def mean(self) -> float:
+        """Mean over items; NaN where there are none."""
+        return float(np.mean(self.values)) if len(self.values) else float("nan")
+
+    @property
+    def sd(self) -> float:
+        """Population standard deviation over items, as the published tables give it; NaN where there are none."""
+        return float(np.std(self.values)) if len(self.values) else float("nan")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistic:
+    """An effect with its interval: what a paired or two-sample comparison returned.
+
+    ``level`` is the interval's coverage (0.95 ...), and ``intervals`` gives it at any other. ``p`` is two-sided against
+    zero effect, ``n`` the number of items (for two samples that of the smaller arm), ``clusters`` the independent
+    units, ``standard_error`` that of the effect. Too few units give ``effect`` where it is defined and NaN for
+    interval, p and standard error.
+    """
+
+    effect: float
+    interval: tuple[float, float]
+    level: float
+    p: float
+    n: int
+    clusters: int
+    standard_error: float
+    method: str
+    seed: int | None
+    arms: tuple[Arm, ...]
+    intervals: Intervals
+    details: Mapping[str, Json] = field(default_factory=lambda: NOTHING)

@@ -1,0 +1,132 @@
+"""Recorded attribution evidence: a parquet file of importance levels from a model whose weights are not here."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import PairError, PromptError, UsageError
+from ..prompts.prompt import Prompt, PromptSet
+from ..prompts.sentencepiece import piece_text, pieces_text, sentencepiece_offsets
+from .evidence import EvidenceItem
+
+COLUMNS = ("id", "input_tokens", "output_tokens", "levels")
+HIGHEST_LEVEL = 10
+"""Levels are ceil(10 * importance / maximum): arXiv:2310.00492, section 3.1, L = 10."""
+
+
+def read_recorded(path: Path, prompts: PromptSet) -> tuple[EvidenceItem, ...]:
+    """Recorded importance levels of every prompt of a set, in the set's order.
+
+    ``path``: a parquet file, or a folder with one. A row has ``id``; ``input_tokens``, N SentencePiece pieces of the
+    prompt; ``output_tokens``, the M pieces of the response; ``levels``, N * M bytes in row-major order, 0 to 10.
+    Each item: arrays ``levels`` uint8 [token, response token] and ``offsets`` int32 [token, 2] in characters of the
+    prompt; values ``tokens`` and ``response_tokens`` for display, ``response`` (text). A prompt without a row is left
+    out with the reason; rows without a prompt are passed over (``unasked_rows`` counts them).
+    Raises PairError, naming file and id, for evidence that is malformed or belongs to other prompts, and UsageError
+    where pyarrow is missing.
+    """
+    file = recorded_file(path)
+    rows = _rows(file)
+    items = tuple(_item(rows.get(prompt.id), prompt, file) for prompt in prompts.prompts)
+    if all(item.left_out is not None for item in items):
+        raise PairError(
+            f"{file}: none of its {len(rows)} rows is a prompt of {prompts.source}; name the prompt set that the "
+            "evidence was recorded on."
+        )
+    return items
+
+
+def unasked_rows(path: Path, prompts: PromptSet) -> int:
+    """Number of recorded rows whose id is no prompt of the set."""
+    return len(_rows(recorded_file(path), columns=("id",)).keys() - {prompt.id for prompt in prompts.prompts})
+
+
+def recorded_fingerprint(path: Path) -> str:
+    """SHA-256 of the recorded file, as 64 hexadecimal digits: what stands for weights in the evidence's key."""
+    with recorded_file(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def recorded_file(path: Path) -> Path:
+    """The parquet file that ``path`` names: itself, or the only one in a folder; else PairError."""
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise PairError(f"recorded evidence {path} does not exist.")
+    found = sorted(path.glob("*.parquet"))
+    if len(found) != 1:
+        listed = ", ".join(file.name for file in found) or "none"
+        raise PairError(f"recorded evidence {path} is a folder with {len(found)} parquet files ({listed}); name one.")
+    return found[0]
+
+
+def _rows(file: Path, columns: tuple[str, ...] = COLUMNS) -> dict[str, Mapping[str, Any]]:
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise UsageError(
+            f"recorded evidence {file} is parquet, which needs pyarrow: pip install tuneshift[parquet]."
+        ) from error
+    try:
+        with ParquetFile(file) as opened:
+            missing = [name for name in columns if name not in opened.schema_arrow.names]
+            if missing:
+                raise PairError(
+                    f"{file}: column {missing[0]!r} is missing; it has {', '.join(opened.schema_arrow.names)}, "
+                    f"recorded evidence has {', '.join(COLUMNS)}."
+                )
+            rows = opened.read(columns=list(columns)).to_pylist()
+    except (ArrowException, OSError) as error:
+        raise PairError(f"{file} cannot be read as parquet: {error}.") from error
+    named: dict[str, Mapping[str, Any]] = {}
+    for number, row in enumerate(rows):
+        name = row["id"]
+        if not isinstance(name, str):
+            raise PairError(f"{file}: row {number}: 'id' is a string, got {name!r}.")
+        if name in named:
+            raise PairError(f"{file}: id {name!r} has more than one row.")
+        named[name] = row
+    return named
+
+
+def _item(row: Mapping[str, Any] | None, prompt: Prompt, file: Path) -> EvidenceItem:
+    if row is None:
+        return EvidenceItem(id=prompt.id, left_out=f"no row in {file.name}")
+    where = f"{file}: id {prompt.id!r}"
+    pieces, response = (_pieces(row[name], name, where) for name in ("input_tokens", "output_tokens"))
+    if not isinstance(row["levels"], bytes):
+        raise PairError(f"{where}: 'levels' is bytes, got {type(row['levels']).__name__}.")
+    levels = np.frombuffer(row["levels"], dtype=np.uint8)
+    shape = (len(pieces), len(response))
+    if levels.size != shape[0] * shape[1]:
+        raise PairError(
+            f"{where}: {levels.size} levels for {shape[0]} prompt tokens and {shape[1]} response tokens; "
+            f"{shape[0] * shape[1]} are wanted, one byte each."
+        )
+    if levels.size and levels.max() > HIGHEST_LEVEL:
+        raise PairError(f"{where}: level {levels.max()} is out of range; levels go from 0 to {HIGHEST_LEVEL}.")
+    try:
+        offsets = sentencepiece_offsets(pieces, prompt.prompt)
+    except PromptError as error:
+        raise PairError(f"{where}: recorded on another prompt text: {error}") from error
+    return EvidenceItem(
+        id=prompt.id,
+        arrays={"levels": levels.reshape(shape), "offsets": offsets.astype(np.int32)},
+        values={
+            "tokens": [piece_text(piece) for piece in pieces],
+            "response_tokens": [piece_text(piece) for piece in response],
+            "response": pieces_text(response),
+        },
+    )
+
+
+def _pieces(value: Any, name: str, where: str) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(piece, str) for piece in value):
+        raise PairError(f"{where}: {name!r} is a list of strings, got {value!r:.80}.")
+    return value

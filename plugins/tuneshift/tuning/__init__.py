@@ -1,0 +1,1 @@
+"""`tuneshift tune`: siblings made from a base."""

@@ -1,0 +1,246 @@
+"""Views and claims on made-up evidence: pairing, labels, lenses, what is left out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tuneshift.checkpoints.refs import ModelRef
+from tuneshift.claims.claim import Claim
+from tuneshift.claims.finding import Expectation, Finding, Outcome
+from tuneshift.claims.view import View
+from tuneshift.pairs import ModelPair
+from tuneshift.prompts.prompt import Prompt
+from tuneshift.quantities.recognition import followed_or_not, instruction_score, paired
+from tuneshift.store.evidence import EvidenceItem
+
+TEXT = "Sort it: b a"
+PROMPTS = tuple(
+    Prompt(
+        id=f"p{i:02}",
+        prompt=TEXT,
+        instruction_spans=((0, 8),),
+        cluster=f"c{i // 2}",
+        verify={"kind": "exact", "answers": ["yes"]},
+        fields={"rating": 1 + i % 3 if i != 5 else -1},
+    )
+    for i in range(40)
+)
+OFFSETS = np.array([[-1, -1], [0, 4], [5, 8], [9, 10], [11, 12]], dtype=np.int32)
+HEEDED = [i // 2 % 2 == 1 for i in range(len(PROMPTS))]
+"""Whole clusters: the tuned model heeds the instruction more, and follows it."""
+PAIR = ModelPair(name="pair", base=ModelRef(name="b", model="b"), tuned=ModelRef(name="t", model="t"))
+FINDING = Finding(
+    id="who2024.what",
+    title="t",
+    claim="c",
+    source="s",
+    direction="greater",
+    unit="score",
+    sesoi=0.05,
+    sesoi_reason="r",
+    how="h",
+    needs=(("base", "attribution"), ("tuned", "attribution")),
+)
+
+
+def importance(instruction: float, i: int, response: int = 6) -> np.ndarray:
+    """[prompt token, response token]: template 0.1, two instruction tokens, two context tokens, with noise."""
+    rng = np.random.default_rng(i)
+    column = np.array([0.1, instruction, instruction, 0.9, 0.8])
+    return (column[:, None] + 0.5 * rng.random((5, response))).astype(np.float32)
+
+
+def items(shift: float = 0.6, left_out: tuple[str, ...] = (), own: int = 6):
+    def item(role: str, need: str, prompt: Prompt, i: int) -> EvidenceItem:
+        if role == "tuned" and prompt.id in left_out:
+            return EvidenceItem(id=prompt.id, left_out="it does not fit the context of 9 tokens")
+        if need == "generation.local":
+            return EvidenceItem(
+                id=prompt.id,
+                arrays={"response_ids": np.zeros(own, dtype=np.int64)},
+                values={"response": "yes" if HEEDED[i] else "no", "ended": True},
+            )
+        level = 0.3 + (shift if role == "tuned" else 0.0) + (-0.5 if role == "tuned" and not HEEDED[i] else 0.0)
+        return EvidenceItem(
+            id=prompt.id,
+            arrays={"importance": importance(level, i), "offsets": OFFSETS},
+            values={
+                "tokens": ["<u>", "Sort", " it:", " b", " a"],
+                "response_tokens": ["x"] * 6,
+                "response": "yes",
+                "ended": True,
+            },
+        )
+
+    return lambda role, need: {p.id: item(role, need, p, i) for i, p in enumerate(PROMPTS)}
+
+
+def claim(**changes) -> tuple[Claim, list[dict]]:
+    concluded: list[dict] = []
+    fields = {
+        "finding": FINDING,
+        "pair": PAIR,
+        "prompts": PROMPTS,
+        "prompt_set": "set",
+        "group": "all",
+        "level": 0.95,
+        "items": items(),
+        "expected": None,
+        "responses": ("own response", "reference"),
+        "conclude": concluded.append,
+    }
+    return Claim(**{**fields, **changes}), concluded
+
+
+def view(**changes) -> View:
+    fields = {"pair": PAIR, "prompts": PROMPTS, "items": items(), "level": 0.95, "seed": 1}
+    return View(**{**fields, **changes})
+
+
+SCORE = paired(instruction_score, undefined="no instruction token")
+
+
+def test_a_planted_shift_is_reproduced_and_recorded_whole():
+    made, concluded = claim()
+    made.decide(SCORE, secondary={"again": SCORE}, strips=instruction_score)
+    (record,) = concluded
+    assert record["verdict"] == "reproduced"
+    assert record["n"] == 40
+    assert record["clusters"] == 20
+    assert record["secondary"][0]["effect"] == record["effect"]
+    names = [row["name"] for row in record["sensitivity"]]
+    assert names == [
+        "own response, over the user turn",
+        "reference, over all prompt tokens",
+        "reference, over the user turn",
+        "own response, over all prompt tokens, the release's epsilon",
+    ]
+    strip = record["examples"][0]["models"][1]
+    assert strip["tokens"] == ["<u>", "Sort", " it:", " b", " a"]
+    assert strip["instruction"] == [False, True, True, False, False]
+    assert strip["template"] == [True, False, False, False, False]
+
+
+def test_equal_models_reproduce_nothing():
+    made, concluded = claim(items=lambda role, need: items()("base", need))
+    made.decide(SCORE)
+    assert concluded[0]["effect"] == 0.0
+    assert concluded[0]["verdict"] != "reproduced"
+
+
+def test_prompts_left_out_on_one_side_leave_the_pair_and_are_counted():
+    made, concluded = claim(items=items(left_out=("p03", "p04")))
+    made.decide(SCORE)
+    assert concluded[0]["n"] == 38
+    assert concluded[0]["left_out"] == {"tuned: it does not fit the context of 9 tokens": 2}
+    assert concluded[0]["values"]["base"]["ids"] == concluded[0]["values"]["tuned"]["ids"]
+
+
+def test_the_user_turn_lens_moves_the_scope_of_normalisation():
+    lens = replace(view().lens, user_turn=True)
+    found = view(lens=lens).attributions("base")["p00"]
+    assert found.scope.tolist() == [False, True, True, True, True]
+    assert view().attributions("base")["p00"].scope.all()
+
+
+def test_ratings_come_before_verifiers():
+    rated = replace(PAIR, ratings="rating")
+    low, high, _ = view(pair=rated).followed_arms(instruction_score, min_tokens=5)
+    assert set(low.ids) == {p.id for p in PROMPTS if p.fields["rating"] == 1}
+    assert set(high.ids) == {p.id for p in PROMPTS if p.fields["rating"] >= 2}
+    low, high, _ = view().followed_arms(instruction_score, min_tokens=5)
+    assert set(high.ids) == {p.id for i, p in enumerate(PROMPTS) if HEEDED[i]}
+
+
+def test_short_responses_are_left_out_of_followed_against_not():
+    seen = view(items=items(own=4))
+    low, high, _ = seen.followed_arms(instruction_score, min_tokens=5)
+    assert len(low.ids) == len(high.ids) == 0
+    assert seen.left_out["response under 5 tokens"] == 40
+
+
+def test_without_labels_the_finding_is_not_applicable():
+    bare = tuple(replace(p, verify=None) for p in PROMPTS)
+    made, concluded = claim(prompts=bare)
+    made.decide(followed_or_not(instruction_score, min_tokens=5))
+    assert concluded[0]["verdict"] == "not_applicable"
+    assert "rating or a verifier" in concluded[0]["reason"]
+
+
+def test_followed_against_not_finds_a_planted_difference():
+    made, concluded = claim()
+    made.decide(followed_or_not(instruction_score, min_tokens=5))
+    assert concluded[0]["verdict"] == "reproduced"
+    assert [arm["label"] for arm in concluded[0]["arms"]] == ["not followed", "followed"]
+    assert concluded[0]["base"] is None
+
+
+def test_recorded_evidence_has_no_contrast_and_says_so():
+    full = items()
+    made, concluded = claim(items=lambda role, need: None if need.endswith(".contrast") else full(role, need))
+    made.decide(SCORE)
+    rows = {row["name"]: row for row in concluded[0]["sensitivity"]}
+    assert rows["reference, over the user turn"]["verdict"] == "not_applicable"
+    assert rows["own response, over the user turn"]["verdict"] == "reproduced"
+
+
+def test_shown_prompts_follow_the_rule_and_the_seed():
+    made, concluded = claim()
+    made.decide(SCORE, strips=instruction_score)
+    record = concluded[0]
+    gains = np.array(record["values"]["tuned"]["x"]) - np.array(record["values"]["base"]["x"])
+    by_why = {e["why"]: e["id"] for e in record["examples"]}
+    assert by_why["largest gain"] == record["values"]["base"]["ids"][int(gains.argmax())]
+    assert by_why["largest loss"] == record["values"]["base"]["ids"][int(gains.argmin())]
+    again, concluded_again = claim()
+    again.decide(SCORE, strips=instruction_score)
+    assert concluded_again[0]["examples"] == record["examples"]
+
+
+def test_an_expectation_is_recorded_with_its_reason():
+    expected = Expectation(finding=FINDING.id, verdict=Outcome.INCONCLUSIVE, reason="small")
+    made, concluded = claim(expected=expected)
+    made.decide(SCORE)
+    assert concluded[0]["expected"] == {"verdict": "inconclusive", "reason": "small"}
+
+
+@pytest.mark.parametrize("other", [{"group": "g"}, {"prompt_set": "s"}, {"pair": replace(PAIR, name="q")}])
+def test_seeds_differ_between_claims_and_not_between_runs(other):
+    assert claim()[0].seed == claim()[0].seed
+    assert claim()[0].seed != claim(**other)[0].seed
+
+
+NULL_PAIRS = 300
+
+
+def null_items(seed: int):
+    """Evidence of two models that differ by chance alone: each prompt has its own weight, shared by its cluster."""
+    rng = np.random.default_rng(seed)
+    cluster = np.repeat(rng.random(len(PROMPTS) // 2), 2)
+
+    def one(i: int, prompt: Prompt) -> EvidenceItem:
+        column = np.array([0.1, cluster[i], cluster[i], 0.6, 0.5])
+        cells = column[:, None] * rng.random((5, 6))
+        return EvidenceItem(
+            id=prompt.id,
+            arrays={"importance": cells.astype(np.float32), "offsets": OFFSETS},
+            values={"tokens": [""] * 5, "response_tokens": [""] * 6, "response": "", "ended": True},
+        )
+
+    made = {role: {p.id: one(i, p) for i, p in enumerate(PROMPTS)} for role in ("base", "tuned")}
+    return lambda role, need: made[role]
+
+
+def test_false_positives_over_null_pairs_keep_to_the_level():
+    """Through scores, pairing and clusters; the interval that excludes zero is the false alarm, sesoi or not."""
+    from scipy.stats import binom
+
+    alarms = 0
+    for seed in range(NULL_PAIRS):
+        low, high = SCORE(view(items=null_items(seed))).interval
+        alarms += low > 0 or high < 0
+    fewest, most = binom.interval(0.99, NULL_PAIRS, 0.05)
+    assert fewest <= alarms <= most

@@ -1,0 +1,277 @@
+"""Store hit, or load, measure, store and free: with a counting measure in place of a model's."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import tuneshift.checkpoints.loading
+from tuneshift.checkpoints.refs import ModelRef
+from tuneshift.engine.engine import Engine
+from tuneshift.engine.plan import Task
+from tuneshift.engine.progress import bars_on
+from tuneshift.engine.settings import Settings
+from tuneshift.errors import CheckpointError, MeasureError, StoreError
+from tuneshift.measures.catalogue import Measure
+from tuneshift.prompts.prompt import Prompt, PromptSet
+from tuneshift.store.evidence import EvidenceItem, EvidenceKey
+from tuneshift.store.files import EvidenceWarning
+from tuneshift.store.store import Store
+
+PROMPTS = PromptSet(
+    name="set",
+    source="",
+    prompts=tuple(Prompt(id=f"p{i}", prompt="Do.", instruction_spans=((0, 3),)) for i in range(7)),
+)
+
+
+class Counting:
+    """A measure that says how long a prompt's id is, and counts what it was asked."""
+
+    def __init__(self) -> None:
+        self.loads: list[str] = []
+        self.asked: list[str] = []
+        self.given: list[object] = []
+        self.loaded = 0
+        self.fail_at: str | None = None
+
+    def prepare(self, checkpoint, params, sources):
+        self.given.append(checkpoint)
+
+        def take(prompts, inputs):
+            for prompt, given in zip(prompts, inputs, strict=True):
+                if prompt.id == self.fail_at:
+                    raise MeasureError(f"cannot measure {prompt.id}")
+                self.asked.append(prompt.id)
+                base = 0 if given is None else given.arrays["x"][0]
+                yield EvidenceItem(id=prompt.id, arrays={"x": np.array([base + 1.0])})
+
+        return take
+
+
+@pytest.fixture
+def counting(monkeypatch) -> Counting:
+    made = Counting()
+
+    @contextlib.contextmanager
+    def load(ref, *, dtype, device):
+        made.loads.append(ref.name)
+        if ref.name == "broken":
+            raise CheckpointError("broken holds NaN")
+        made.loaded += 1
+        yield SimpleNamespace(device=SimpleNamespace(type="cpu"), parameters=1)
+        made.loaded -= 1
+
+    monkeypatch.setattr(tuneshift.checkpoints.loading, "load", load)
+    monkeypatch.setattr(Measure, "prepare", lambda self, *given: made.prepare(*given))
+    return made
+
+
+def task(name: str = "one", measure: str = "counting", rests_on: Task | None = None, loads: bool = True) -> Task:
+    key = EvidenceKey(measure=measure, version=1, params={}, checkpoint=name, dtype="float32", prompts=PROMPTS.sha256)
+    return Task(
+        ref=ModelRef(name=name, model=name),
+        measure=Measure(name=measure, version=1, chunk=2, preparation="", loads=loads),
+        params={},
+        units=PROMPTS.prompts,
+        on=PROMPTS.name,
+        key=key,
+        rests_on=rests_on,
+    )
+
+
+def engine(folder: Path) -> Engine:
+    return Engine(store=Store(folder), settings=Settings())
+
+
+def test_what_needs_no_weights_is_measured_without_a_checkpoint_in_memory(counting, tmp_path, monkeypatch):
+    first = task("one", "a")
+    second = task("one", "b", rests_on=first, loads=False)
+    in_memory = []
+    honest = counting.prepare
+    monkeypatch.setattr(counting, "prepare", lambda *given: in_memory.append(counting.loaded) or honest(*given))
+    engine(tmp_path).complete([second])
+    assert counting.loads == ["one"]
+    assert in_memory == [1, 0]
+    assert counting.given[1] is None
+
+
+def test_a_checkpoint_is_loaded_once_for_all_its_tasks_and_never_when_the_store_has_them(counting, tmp_path):
+    tasks = [task("one", "a"), task("two", "a"), task("one", "b")]
+    engine(tmp_path).complete(tasks)
+    assert counting.loads == ["one", "two"]
+    assert len(counting.asked) == 21
+    again = engine(tmp_path)
+    again.complete(tasks)
+    assert [i.id for i in again.evidence(tasks[0]).items] == [p.id for p in PROMPTS.prompts]
+    assert counting.loads == ["one", "two"]
+
+
+def test_what_a_task_rests_on_is_measured_first_and_handed_over(counting, tmp_path):
+    first = task("one", "first")
+    made = engine(tmp_path).evidence(task("two", "second", rests_on=first))
+    assert counting.loads == ["one", "two"]
+    assert all(item.arrays["x"][0] == 2.0 for item in made.items)
+
+
+def test_a_failure_belongs_to_its_task_and_the_rest_goes_on(counting, tmp_path):
+    made = engine(tmp_path)
+    made.complete([task("broken"), task("fine")])
+    assert len(made.evidence(task("fine")).items) == 7
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match="broken holds NaN"):
+            made.evidence(task("broken"))
+    assert counting.loads.count("broken") == 1
+
+
+def test_what_was_measured_before_a_failure_is_kept(counting, tmp_path):
+    counting.fail_at = "p4"
+    with pytest.raises(MeasureError, match="p4"):
+        engine(tmp_path).evidence(task())
+    counting.fail_at, counting.asked = None, []
+    engine(tmp_path).evidence(task())
+    assert counting.asked == ["p4", "p5", "p6"]
+
+
+def test_a_damaged_chunk_is_named_set_aside_and_measured_again(counting, tmp_path):
+    engine(tmp_path).evidence(task())
+    chunk = next(tmp_path.rglob("chunk-00001.safetensors"))
+    chunk.write_bytes(chunk.read_bytes()[:-1] + bytes([chunk.read_bytes()[-1] ^ 1]))
+    counting.asked = []
+    with pytest.warns(EvidenceWarning, match="chunk-00001"):
+        made = engine(tmp_path).evidence(task())
+    assert counting.asked == ["p2", "p3"]
+    assert len(made.items) == 7
+    assert list(tmp_path.rglob("chunk-00001*damaged*"))
+
+
+def test_a_read_only_store_serves_what_it_holds_and_refuses_the_rest(counting, tmp_path):
+    if os.geteuid() == 0:
+        # root writes through permissions; a file where the store wants a folder is refused all the same
+        (tmp_path / "file").write_text("")
+        with pytest.raises(StoreError):
+            engine(tmp_path / "file").evidence(task())
+        return
+    engine(tmp_path).evidence(task("one"))
+    tmp_path.chmod(0o500)
+    try:
+        assert len(engine(tmp_path).evidence(task("one")).items) == 7
+        with pytest.raises(StoreError):
+            engine(tmp_path).evidence(task("two"))
+    finally:
+        tmp_path.chmod(0o700)
+
+
+SLOW = """
+import sys, time
+sys.path.insert(0, {tests!r})
+import contextlib, pathlib
+from types import SimpleNamespace
+import tuneshift.checkpoints
+from test_engine import Counting, Measure, engine, task
+made = Counting()
+@contextlib.contextmanager
+def load(ref, *, dtype, device):
+    yield SimpleNamespace(device=SimpleNamespace(type="cpu"), parameters=1)
+tuneshift.checkpoints.loading.load = load
+def prepare(self, *given):
+    take = made.prepare(*given)
+    def slow(prompts, inputs):
+        for item in take(prompts, inputs):
+            time.sleep({pause})
+            yield item
+    return slow
+Measure.prepare = prepare
+engine(pathlib.Path({store!r})).evidence(task())
+print("asked", *made.asked, flush=True)
+"""
+
+
+def slow_process(store: Path, pause: float) -> subprocess.Popen[str]:
+    code = SLOW.format(tests=str(Path(__file__).parent), store=str(store), pause=pause)
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+
+
+def test_a_killed_run_resumes_where_it_was(counting, tmp_path):
+    process = slow_process(tmp_path, 0.2)
+    deadline = time.time() + 60
+    while not list(tmp_path.rglob("chunk-00001.json")) and time.time() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    engine(tmp_path).evidence(task())
+    assert 0 < len(counting.asked) <= 3
+
+
+def test_two_processes_that_want_the_same_measure_it_once(tmp_path):
+    both = [slow_process(tmp_path, 0.05) for _ in range(2)]
+    asked = [p.communicate(timeout=120)[0].split()[1:] for p in both]
+    assert all(p.returncode == 0 for p in both)
+    assert sorted(asked[0] + asked[1]) == [p.id for p in PROMPTS.prompts]
+
+
+class Tty(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_sees_rate_and_remaining_time_and_ci_nothing(counting, tmp_path, monkeypatch):
+    monkeypatch.delenv("CI", raising=False)
+    for stream, ci, shown in ((Tty(), False, True), (io.StringIO(), False, False), (Tty(), True, False)):
+        if ci:
+            monkeypatch.setenv("CI", "true")
+        made = engine(tmp_path / f"{shown}{ci}{stream.isatty()}")
+        made.bars = bars_on(stream)
+        made.evidence(task())
+        assert ("counting one" in stream.getvalue()) is shown
+        assert ("prompt/s" in stream.getvalue()) is shown
+
+
+def test_a_small_model_is_measured_on_one_thread_and_the_users_count_comes_back(counting, tmp_path, monkeypatch):
+    import torch
+
+    before, seen = torch.get_num_threads(), []
+    torch.set_num_threads(2)
+    honest = counting.prepare
+
+    def prepare(checkpoint, params, sources):
+        seen.append(torch.get_num_threads())
+        return honest(checkpoint, params, sources)
+
+    monkeypatch.setattr(counting, "prepare", prepare)
+    try:
+        engine(tmp_path).evidence(task())
+        assert seen == [1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_with_many_pairs_no_more_than_one_checkpoints_evidence_is_in_memory(counting, tmp_path, monkeypatch):
+    tasks = [task(name, "a") for name in ("one", "two", "three", "four")]
+    engine(tmp_path).complete(tasks)
+    warm, most = engine(tmp_path), [0]
+    whole = Engine._whole
+
+    def watched(self, asked):
+        found = whole(self, asked)
+        most[0] = max(most[0], len(self._read))
+        return found
+
+    monkeypatch.setattr(Engine, "_whole", watched)
+    warm.complete(tasks, keep=False)
+    assert most == [1]
+    assert not warm._read
+    assert len(counting.loads) == 4
+    warm.complete(tasks)
+    assert most == [4]

@@ -1,0 +1,252 @@
+"""The gate: outcomes by where the interval lies, items matched by content, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from gate_records import FINDING, ids, pair_of, paired, record
+
+from tuneshift.errors import UsageError
+from tuneshift.gate.compare import change_outcome, check_comparable, compare
+from tuneshift.gate.matching import match_items
+from tuneshift.statistics.change import estimate_change, two_sample_change
+from tuneshift.statistics.differences import paired_difference
+from tuneshift.statistics.statistic import Arm
+
+N = 80
+RNG = np.random.default_rng(3)
+OLD = RNG.normal(0.5, 0.3, size=N)
+NOISE = RNG.normal(0, 0.05, size=N) - 0
+
+
+def outcome(change, *, finding=FINDING, n=N, margins=None, alpha=0.05):
+    baseline = record([paired(OLD[:n], finding=finding)], [pair_of(ids(n))])
+    new = record([paired(OLD[:n] + change, finding=finding)], [pair_of(ids(n), tuned="next")])
+    found = compare(new.claims, new.pairs, baseline, name="good", margins=margins or {}, alpha=alpha)
+    return found[0]["comparison"]
+
+
+@pytest.mark.parametrize(
+    ("direction", "shift", "expected"),
+    [
+        ("greater", -0.3, "regressed"), ("greater", 0.0, "held"), ("greater", -0.05, "held"),
+        ("greater", 0.3, "improved"), ("greater", -0.1, "inconclusive"),
+        ("less", 0.3, "regressed"), ("less", 0.0, "held"), ("less", -0.3, "improved"), ("less", 0.1, "inconclusive"),
+        ("equivalent", 0.3, "regressed"), ("equivalent", -0.3, "regressed"), ("equivalent", 0.0, "held"),
+        ("equivalent", 0.1, "inconclusive"),
+    ],
+)  # fmt: skip
+def test_the_outcome_is_where_the_interval_lies(direction, shift, expected):
+    noise = NOISE - NOISE.mean()
+    held = outcome(noise + shift, finding=replace(FINDING, direction=direction))
+    assert held["outcome"] == expected
+    assert held["effect"] == pytest.approx(shift, abs=1e-6)
+    assert held["n"] == N
+
+
+def test_the_change_is_the_paired_difference_of_the_per_item_differences():
+    held = outcome(NOISE)
+    zero = Arm(label="", ids=ids(N), values=np.zeros(N))
+    naive = paired_difference(zero, replace(zero, values=NOISE), clusters=None, level=0.95)
+    assert held["interval"] == pytest.approx(naive.interval, abs=1e-6)
+    assert held["standard_error"] == pytest.approx(naive.standard_error, abs=1e-6)
+
+
+def test_identical_values_are_held_even_where_no_interval_could_be_given():
+    assert outcome(0.0, n=2)["outcome"] == "held"
+    assert outcome(NOISE[:2], n=2)["outcome"] == "inconclusive"
+
+
+def test_inconclusive_says_how_many_prompts_would_decide_and_that_many_do():
+    rng = np.random.default_rng(0)
+    spread = 0.4
+    few = spread * rng.standard_normal(20)
+    held = outcome(few - few.mean() + 0.02, n=20)
+    assert held["outcome"] == "inconclusive"
+    needed = held["n_needed"]
+    error = np.std(few, ddof=1)
+    assert needed == pytest.approx((1.96 + 0.8416) ** 2 * error**2 / 0.12**2, rel=0.1)
+    decided = 0
+    for _ in range(400):
+        moves = 0.02 + error * rng.standard_normal(needed)
+        zero = Arm(label="", ids=ids(needed), values=np.zeros(needed))
+        decided += paired_difference(zero, replace(zero, values=moves), clusters=None, level=0.95).interval[0] > -0.1
+    assert decided / 400 == pytest.approx(0.8, abs=0.06)  # three Monte-Carlo errors of 0.02
+
+
+def test_a_collapse_of_every_item_alike_is_regressed_though_t_sees_no_variance():
+    ones = paired(np.ones(20))
+    baseline = record([ones], [pair_of(ids(20))])
+    new = record([paired(np.zeros(20))], [pair_of(ids(20))])
+    held = compare(new.claims, new.pairs, baseline, name="good", margins={}, alpha=0.05)[0]["comparison"]
+    assert held["outcome"] == "regressed"
+    low, high = held["interval"]
+    assert low == -1
+    assert -1 < high < -0.5
+
+
+def test_clusters_are_kept():
+    n = 40
+    clusters = [f"c{k // 5}" for k in range(n)]
+    moves = np.repeat(np.random.default_rng(1).normal(0, 0.2, size=n // 5), 5)
+    sides = [record([paired(OLD[:n] + x)], [pair_of(ids(n), clusters=clusters)]) for x in (0, moves)]
+    held = compare(sides[1].claims, sides[1].pairs, sides[0], name="good", margins={}, alpha=0.05)[0]["comparison"]
+    zero = Arm(label="", ids=ids(n), values=np.zeros(n))
+    naive = paired_difference(zero, replace(zero, values=moves), clusters=clusters, level=0.95)
+    assert held["clusters"] == 8
+    assert held["interval"] == pytest.approx(naive.interval, abs=1e-6)
+
+
+def test_the_margin_of_a_finding_can_be_set_and_an_unknown_finding_is_refused():
+    assert outcome(NOISE - 0.3, margins={"a.first": 0.5})["outcome"] == "held"
+    with pytest.raises(UsageError, match=r"'a\.frist'.*did you mean 'a\.first'"):
+        outcome(NOISE, margins={"a.frist": 0.5})
+    with pytest.raises(UsageError, match="above 0"):
+        outcome(NOISE, margins={"a.first": -1.0})
+
+
+def test_new_gone_and_changed_items_are_counted_named_and_left_out():
+    before = list(ids(N))
+    after = [*before[:-1], "fresh"]
+    texts = ["rewritten" if i == "p003" else i for i in after]
+    baseline = record([paired(OLD)], [pair_of(before)])
+    moved = OLD + NOISE
+    moved[3], moved[-1] = -50, -50  # would regress if they counted
+    new = record([paired(moved, names=after)], [pair_of(after, texts=texts)])
+    held = compare(new.claims, new.pairs, baseline, name="good", margins={}, alpha=0.05)[0]["comparison"]
+    assert (held["new_items"], held["gone_items"], held["changed_items"], held["n"]) == (1, 1, 1, N - 2)
+    assert held["outcome"] == "held"
+    assert "1 new (fresh); 1 gone (p079); 1 changed (p003)" in held["reason"]
+
+
+def test_an_item_under_another_id_is_the_same_item():
+    found = match_items(
+        {"name": "set", "items": {"ids": ["x", "b"], "sha256": ["1", "2"], "clusters": ["x", "b"]}},
+        {"name": "set", "items": {"ids": ["a", "b"], "sha256": ["1", "2"], "clusters": ["a", "b"]}},
+        "good",
+    )
+    assert found.baseline_id == {"x": "a", "b": "b"}
+    assert found.complete
+
+
+def test_many_comparisons_share_the_level_by_holm_and_order_does_not_matter():
+    findings = [replace(FINDING, id=f"a.{k}") for k in range(4)]
+    shifts = (-0.3, -0.11, -0.12, 0.0)
+    baseline = record([paired(OLD, finding=f) for f in findings], [pair_of(ids(N))])
+    claims = [paired(OLD + 1.5 * NOISE + s, finding=f) for f, s in zip(findings, shifts, strict=True)]
+    new = record(claims, [pair_of(ids(N))])
+    found = compare(new.claims, new.pairs, baseline, name="g", margins={}, alpha=0.05)
+    back = compare(new.claims[::-1], new.pairs, baseline, name="g", margins={}, alpha=0.05)[::-1]
+    assert found == back
+    p = sorted(c["comparison"]["p_decides"] or 1.0 for c in found)
+    decided = sum(c["comparison"]["outcome"] != "inconclusive" for c in found)
+    naive = next((k for k, x in enumerate(p) if x > 0.05 / (4 - k)), 4)
+    assert decided == naive
+    assert {round(c["comparison"]["level"], 4) for c in found} != {0.95}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: p["base"].update(fingerprint="other" * 8), "the base checkpoint"),
+        (lambda p: p["tuned"].update(chat_template=None), r"the chat format of the tuned checkpoint \(plain prompts"),
+        (lambda p: p["settings"].update(max_new_tokens=7), r"the longest response \(7 tokens here, 100 there"),
+        (lambda p: p["prompts"][0]["items"].update(sha256=["0" * 16] * 4), "the prompts: no item is the same"),
+    ],
+)
+def test_a_pair_that_differs_is_refused_and_the_difference_named(change, message):
+    baseline = record([paired(OLD[:4])], [pair_of(ids(4))])
+    other = pair_of(ids(4))
+    change(other)
+    with pytest.raises(UsageError, match=message):
+        check_comparable(baseline.run, [other], baseline, "good")
+    check_comparable(baseline.run, [pair_of(ids(4))], baseline, "good")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"measures": {"generation": 2}}, r"the measure generation \(version 2 here, 1 there\)"),
+        ({"settings": {"response": "tuned"}}, r"response \(tuned here, own there; --shift-response\)"),
+        ({"measures": {}}, "an older tuneshift wrote it"),
+    ],
+)
+def test_a_run_that_measured_otherwise_is_refused(changed, message):
+    baseline = record([paired(OLD[:4])], [pair_of(ids(4))])
+    run = {**baseline.run, **{k: {**baseline.run[k], **v} if v else v for k, v in changed.items()}}
+    with pytest.raises(UsageError, match=message):
+        check_comparable(run, baseline.pairs, baseline, "good")
+
+
+def test_another_version_of_a_measure_that_no_claim_rests_on_is_no_reason():
+    baseline = record([paired(OLD[:4])], [pair_of(ids(4))])
+    check_comparable({**baseline.run, "measures": {"generation": 1, "attribution": 9}}, baseline.pairs, baseline, "g")
+
+
+def test_effects_that_were_decided_otherwise_are_not_compared():
+    old, new = paired(OLD), paired(OLD + NOISE)
+    old["details"]["decided_by"], new["details"]["decided_by"] = "sound", "meaning"
+    baseline, now = (record([c], [pair_of(ids(N))]) for c in (old, new))
+    held = compare(now.claims, now.pairs, baseline, name="good", margins={}, alpha=0.05)[0]["comparison"]
+    assert held["outcome"] == "not_compared"
+    assert "decided by is 'meaning' here and 'sound' there" in held["reason"]
+
+
+def test_a_claim_that_the_baseline_lacks_is_not_compared():
+    baseline = record([paired(OLD)], [pair_of(ids(N))])
+    new = record([paired(OLD, finding=replace(FINDING, id="a.new"))], [pair_of(ids(N))])
+    held = compare(new.claims, new.pairs, baseline, name="good", margins={}, alpha=0.05)[0]["comparison"]
+    assert (held["outcome"], held["reason"]) == ("not_compared", "The baseline does not make this claim.")
+
+
+def test_two_sample_change_on_the_same_groups_is_welch_of_the_changes():
+    from scipy import stats
+
+    rng = np.random.default_rng(5)
+    low, high = rng.normal(size=30), rng.normal(1, 2, size=50)
+    moved = rng.normal(0, 0.3, size=30), rng.normal(0.2, 0.5, size=50)
+    names = tuple(f"l{k}" for k in range(30)), tuple(f"h{k}" for k in range(50))
+
+    def arms(a, b):
+        return (Arm(label="l", ids=names[0], values=a), Arm(label="h", ids=names[1], values=b))
+
+    old, new = arms(low, high), arms(low + moved[0], high + moved[1])
+    found = two_sample_change(old, new, clusters=None, level=0.95)
+    naive = stats.ttest_ind(moved[1], moved[0], equal_var=False)
+    assert found.effect == pytest.approx(moved[1].mean() - moved[0].mean())
+    assert found.effect / found.standard_error == pytest.approx(naive.statistic)
+    assert found.interval[0] <= naive.confidence_interval(0.95).low  # fewer degrees of freedom than Welch's
+
+
+def test_the_change_of_estimates_adds_their_errors_in_quadrature():
+    found = estimate_change((0.5, 0.3), (0.1, 0.4), n=50, clusters=50, level=0.95)
+    assert found.effect == pytest.approx(-0.4)
+    assert found.standard_error == pytest.approx(0.5)
+    assert np.isnan(estimate_change((0.5, None), (0.1, 0.4), n=50, clusters=50, level=0.95).interval[0])
+
+
+@pytest.mark.parametrize(
+    ("direction", "low", "high", "outcome"),
+    [
+        ("greater", -0.20, -0.06, "regressed"),
+        ("greater", -0.20, -0.05, "inconclusive"),
+        ("greater", -0.20, -0.04, "inconclusive"),
+        ("greater", -0.05, 0.02, "inconclusive"),
+        ("greater", -0.04, 0.02, "held"),
+        ("greater", 0.00, 0.02, "held"),
+        ("greater", 0.01, 0.02, "improved"),
+        ("less", 0.06, 0.20, "regressed"),
+        ("less", 0.04, 0.20, "inconclusive"),
+        ("less", -0.02, 0.04, "held"),
+        ("less", -0.20, -0.01, "improved"),
+        ("equivalent", 0.06, 0.20, "regressed"),
+        ("equivalent", -0.20, -0.06, "regressed"),
+        ("equivalent", -0.04, 0.04, "held"),
+        ("equivalent", 0.01, 0.04, "held"),
+        ("equivalent", -0.04, 0.06, "inconclusive"),
+    ],
+)
+def test_outcomes_at_a_margin_of_a_twentieth(direction: str, low: float, high: float, outcome: str) -> None:
+    assert change_outcome(direction, low, high, 0.05) == outcome

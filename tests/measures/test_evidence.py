@@ -1,0 +1,106 @@
+"""What generation and attribution store of a prompt, and what they leave out and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tuneshift.checkpoints.loading import Checkpoint, load
+from tuneshift.checkpoints.refs import ModelRef
+from tuneshift.measures.catalogue import ATTRIBUTION, GENERATION
+from tuneshift.prompts.prompt import Prompt
+from tuneshift.store.evidence import EvidenceItem
+
+PLAIN = {"chat_template": None, "max_new_tokens": 12}
+OWN = {**PLAIN, "response": "own"}
+REFERENCE = {**PLAIN, "response": "reference"}
+PROMPT = Prompt(id="a", prompt="Say red.", instruction_spans=((0, 8),), reference="red")
+
+
+@pytest.fixture
+def checkpoint(tiny_base) -> Iterator[Checkpoint]:
+    """The tiny base, whose context has 96 tokens; one byte is one token."""
+    with load(ModelRef(name="tiny", model=str(tiny_base)), device="cpu") as loaded:
+        yield loaded
+
+
+def take(measure, checkpoint, params, prompts, inputs=None) -> list[EvidenceItem]:
+    return list(measure.prepare(checkpoint, params)(prompts, inputs or [None] * len(prompts)))
+
+
+def response(*ids: int) -> EvidenceItem:
+    return EvidenceItem(
+        id="a", arrays={"response_ids": np.array(ids, dtype=np.int64)}, values={"response": "x", "ended": True}
+    )
+
+
+def test_generation_stores_ids_text_and_end(checkpoint):
+    (item,) = take(GENERATION, checkpoint, PLAIN, [PROMPT])
+    assert item.arrays["response_ids"].dtype == np.int64
+    assert len(item.arrays["response_ids"]) <= 12
+    assert item.values["response"] == checkpoint.tokenizer.decode(item.arrays["response_ids"])
+    assert item.values["ended"] in (True, False)
+
+
+def test_responses_under_rules_obey_them_and_say_which_texts_are_no_token(checkpoint):
+    favoured = checkpoint.tokenizer("x", add_special_tokens=False)["input_ids"][0]
+    rules = {"end": None, "uniform": {"scores": {"x": 100.0, "should": -6.0}}, "diversity": None}
+    long = replace(PROMPT, id="long", prompt="a" * 96)  # left out, so that places in the batch and in the set differ
+    _, item, other = take(
+        GENERATION,
+        checkpoint,
+        {**PLAIN, "rules": rules, "present": "turn"},
+        [long, PROMPT, replace(PROMPT, id="b", prompt="Go on.")],
+    )
+    assert set(item.arrays["response_ids"].tolist()) == set(other.arrays["response_ids"].tolist()) == {favoured}
+    assert item.values["missing"] == ["should"]
+    rules = {"end": {"score": 1000.0, "steps": 4}, "uniform": None, "diversity": None}
+    (item,) = take(GENERATION, checkpoint, {**PLAIN, "rules": rules, "present": "turn"}, [PROMPT])
+    assert item.values["ended"]
+    assert len(item.arrays["response_ids"]) == 1  # nothing at t = 0, then the end
+
+
+def test_attribution_stores_importance_offsets_and_tokens(checkpoint):
+    (item,) = take(ATTRIBUTION, checkpoint, OWN, [PROMPT], [response(20, 30, 40)])
+    assert item.arrays["importance"].shape == (8, 3)
+    assert item.arrays["importance"].dtype == np.float32
+    assert item.arrays["offsets"].tolist() == [[i, i + 1] for i in range(8)]
+    assert "".join(item.values["tokens"]) == "Say red."
+    assert len(item.values["response_tokens"]) == 3
+
+
+def test_a_reference_continues_a_plain_prompt_after_a_space_and_a_chat_without(checkpoint):
+    (plain,) = take(ATTRIBUTION, checkpoint, REFERENCE, [PROMPT])
+    assert "".join(plain.values["response_tokens"]) == " red"
+    template = "{% for m in messages %}<u>{{ m['content'] }}</u>{% endfor %}<a>"
+    (chat,) = take(ATTRIBUTION, checkpoint, {**REFERENCE, "chat_template": template}, [PROMPT])
+    assert "".join(chat.values["response_tokens"]) == "red"
+    assert (chat.arrays["offsets"][:, 0] < 0).sum() == 3  # <u>, </u>, <a>
+
+
+def test_prompts_that_do_not_fit_are_left_out_with_the_reason_and_never_cut(checkpoint):
+    long = replace(PROMPT, id="long", prompt="a" * 96)
+    for item in take(GENERATION, checkpoint, PLAIN, [long, PROMPT])[:1]:
+        assert item.left_out == "it does not fit the context of 96 tokens"
+    fits_alone = replace(PROMPT, id="b", prompt="a" * 94)
+    (item,) = take(ATTRIBUTION, checkpoint, REFERENCE, [fits_alone])
+    assert item.left_out == "it does not fit the context of 96 tokens"
+    assert not item.arrays
+
+
+def test_other_reasons_to_leave_a_prompt_out(checkpoint):
+    (item,) = take(ATTRIBUTION, checkpoint, REFERENCE, [replace(PROMPT, reference=None)])
+    assert item.left_out == "it has no reference response"
+    (item,) = take(ATTRIBUTION, checkpoint, OWN, [PROMPT], [EvidenceItem(id="a", left_out="too long")])
+    assert item.left_out == "too long"
+    (item,) = take(ATTRIBUTION, checkpoint, OWN, [PROMPT], [response(10_000)])
+    assert "tokens that this model does not have" in item.left_out
+
+
+def test_an_empty_response_has_no_importance_and_is_kept(checkpoint):
+    (item,) = take(ATTRIBUTION, checkpoint, OWN, [PROMPT], [response()])
+    assert item.left_out is None
+    assert item.arrays["importance"].shape == (8, 0)

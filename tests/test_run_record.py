@@ -1,0 +1,177 @@
+"""The run record: plain types, whole files, clear refusals."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from tuneshift.claims.claim_record import claim_record, flat_properties
+from tuneshift.claims.finding import Finding, Outcome, Verdict
+from tuneshift.errors import RecordError
+from tuneshift.plain import plain
+from tuneshift.run_record import make_record, read_record, write_record
+from tuneshift.statistics.intervals import StudentT
+from tuneshift.statistics.statistic import Arm, Statistic
+
+FINDING = Finding(
+    id="who2024.what",
+    title="t",
+    claim="c",
+    source="s",
+    direction="greater",
+    unit="score",
+    sesoi=0.05,
+    sesoi_reason="r",
+    how="h",
+    needs=(("base", "attribution"),),
+)
+
+
+def statistic(effect: float = 0.2) -> Statistic:
+    arms = tuple(Arm(label=k, ids=("a", "b"), values=np.array([0.1, x])) for k, x in (("base", 0.2), ("tuned", 0.4)))
+    return Statistic(
+        effect=effect,
+        interval=(0.1, 0.3),
+        level=0.95,
+        p=0.01,
+        n=2,
+        clusters=2,
+        standard_error=0.05,
+        method="m",
+        seed=None,
+        arms=arms,
+        intervals=StudentT(effect=effect, error=0.05, freedom=10.0, units=11.0),
+    )
+
+
+def claim(**changes):
+    made = claim_record(
+        FINDING,
+        statistic(),
+        Verdict(outcome=Outcome.REPRODUCED, reason="because"),
+        pair="p",
+        prompts="set",
+        group="all",
+        level=0.95,
+        expected=None,
+        left_out={"too long": 3},
+    )
+    return {**made, **changes}
+
+
+def test_plain_unwraps_numpy_and_turns_nan_into_none():
+    made = plain({"a": np.float32(1.5), "b": np.array([1, 2]), "c": float("nan"), 4: (Outcome.REPRODUCED,)})
+    assert made == {"a": 1.5, "b": [1, 2], "c": None, "4": ["reproduced"]}
+    assert type(made["a"]) is float
+    assert type(made["c"]) is type(None)
+
+
+def test_plain_refuses_what_json_cannot_hold():
+    with pytest.raises(TypeError, match="set"):
+        plain({1, 2})
+
+
+def test_a_claim_holds_what_the_schema_names_as_plain_types():
+    made = claim()
+    json.dumps(made, allow_nan=False)
+    for name in (
+        "finding",
+        "pair",
+        "group",
+        "n",
+        "base",
+        "tuned",
+        "effect",
+        "interval",
+        "level",
+        "p",
+        "method",
+        "seed",
+        "sesoi",
+        "verdict",
+        "expected",
+        "source",
+    ):
+        assert name in made
+    assert made["base"] == {"label": "base", "mean": pytest.approx(0.15), "sd": pytest.approx(0.05), "n": 2}
+    assert made["values"]["tuned"] == {"ids": ["a", "b"], "x": [0.1, 0.4]}
+
+
+def test_a_claim_without_statistic_is_complete_and_empty():
+    made = claim_record(
+        FINDING,
+        None,
+        Verdict(outcome=Outcome.NOT_APPLICABLE, reason="no labels"),
+        pair="p",
+        prompts="s",
+        group="g",
+        level=0.99,
+        expected=None,
+        left_out={},
+    )
+    assert (made["effect"], made["interval"], made["n"], made["level"]) == (None, [None, None], 0, 0.99)
+    assert made.keys() == claim().keys()
+
+
+def test_junit_properties_are_scalars():
+    flat = dict(flat_properties(claim()))
+    assert flat["tuneshift.verdict"] == "reproduced"
+    assert flat["tuneshift.interval_low"] == 0.1
+    assert flat["tuneshift.tuned.mean"] == pytest.approx(0.25)
+    assert all(not isinstance(value, (list, dict)) for value in flat.values())
+
+
+def test_a_record_survives_the_disk_and_its_order_is_fixed(tmp_path):
+    claims = [claim(finding=f, examples=[{"id": f}]) for f in ("b", "a")]
+    record = make_record({"alpha": 0.05}, [{"name": "p"}], claims)
+    again = read_record(write_record(record, tmp_path / "deep" / "run.json"))
+    assert [c["finding"] for c in again.claims] == ["a", "b"]
+    assert [e["id"] for e in again.examples] == ["a", "b"]
+    assert again == make_record({"alpha": 0.05}, [{"name": "p"}], list(reversed(claims)))
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["run.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "is not a run record"),
+        ('{"schema": 99, "claims": []}', "has schema 99, this tuneshift reads 1"),
+        ('{"schema": 1, "claims": []}', "lacks run and pairs"),
+    ],
+)
+def test_foreign_and_damaged_records_are_refused(tmp_path, content, message):
+    path = tmp_path / "run.json"
+    path.write_text(content)
+    with pytest.raises(RecordError, match=message):
+        read_record(path)
+
+
+def test_a_missing_record_says_what_writes_one(tmp_path):
+    with pytest.raises(RecordError, match="pytest suites"):
+        read_record(tmp_path / "none.json")
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RecordError, match="cannot be written"):
+        write_record(make_record({}, [], []), tmp_path / "file" / "run.json")
+
+
+def test_junit_properties_hold_what_the_run_decided_by():
+    from test_deciding import CLAIMS
+
+    from tuneshift.claims.claim_record import flat_properties
+    from tuneshift.claims.decisions import decide
+
+    claim = decide(CLAIMS, 0.05)[0] | {
+        "noise_floor": {"floor": 0.02, "effect": 0.1, "settings": "bfloat16 instead of float32"},
+        "comparison": {"outcome": "held"},
+    }
+    flat = dict(flat_properties(claim))
+    for name in ("p_decides", "adjusted_p", "q"):
+        assert flat[f"tuneshift.{name}"] == claim[name] is not None
+    assert flat["tuneshift.claims.noise_floor"] == 0.02
+    assert flat["tuneshift.claims.claim"] == "held"
