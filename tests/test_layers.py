@@ -1,10 +1,12 @@
-"""Imports point downward only, and the plugin's start-up stays light."""
+"""Rooms import from rooms below only, no files import each other in a circle, and the plugin's start-up stays light."""
 
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,156 +16,124 @@ import tuneshift
 PACKAGE = Path(tuneshift.__file__).parent
 
 LAYERS = (
-    {"errors", "files", "records", "resources"},
-    {
-        "prompts",
-        "tokens",
-        "verifiers",
-        "checkpoint_files",
-        "architectures",
-        "clustered",
-        "intervals",
-        "memory",
-        "permutation",
-        "parts",
-        "power",
-        "rules",
-        "sequential",
-        "shares",
-        "store_files",
-        "store_format",
-    },
-    {"pairs", "weights", "inspection", "published", "store_session", "store_upkeep", "word_vectors", "word_tokens"},
-    {"vocabulary", "chat_endpoint", "subspaces", "annotators_spelling"},
-    {
-        "checkpoints",
-        "store",
-        "multiplicity",
-        "statistics",
-        "measures",
-        "adapters",
-        "annotators",
-        "annotators_embedding",
-        "annotators_prompted",
-        "judges",
-        "judges_prompted",
-        "judges_ifeval",
-        "tuning_data",
-    },
-    {"expectations", "expectations_update"},
-    {
-        "effect_change",
-        "planning",
-        "plan",
-        "judge",
-        "views",
-        "agreement",
-        "tuning",
-        "tuning_card",
-        "tuning_recipe",
-        "tuning_trainer",
-    },
-    {
-        "engine",
-        "steps",
-        "embedded",
-        "recording",
-        "verb_relations",
-        "concept_shift",
-        "concept_shares",
-        "concept_figures",
-        "ranking",
-        "following",
-        "following_style",
-        "following_figures",
-        "single_task",
-    },
-    {"noise_floor", "requests"},
-    {
-        "comparison",
-        "display",
-        "figures",
-        "figure_grid",
-        "figure_values",
-        "outputs",
-        "doctor",
-        "doctor_checkpoints",
-        "baseline_views",
-        "claim_views",
-        "prompt_views",
-        "value_columns",
-        "conclusion",
-        "pair_matrix",
-        "merging",
-    },
-    {"run", "report", "deciding", "summary_text", "matching", "gate", "baselines", "shards"},
-    {"options", "findings", "gate_text", "gating", "console", "scheduling", "commands"},
-    {"plugin", "cli"},
+    {"errors", "files", "plain"},
+    {"statistics", "resources"},
+    {"config", "checkpoints", "run_record"},
+    {"prompts", "words", "backends"},
+    {"pairs", "store", "chat", "tuning"},
+    {"judges", "annotators", "embedded"},
+    {"measures", "doctor"},
+    {"claims"},
+    {"engine", "quantities", "gate", "report"},
+    {"session"},
+    {"commands", "plugin"},
+    {"cli"},
 )
-"""From the bottom up. A module imports from lower layers and from its own."""
+"""From the bottom up. A room imports from rows below its own."""
 
 FREE_OF_TORCH = (
-    "errors", "records", "resources", "prompts", "tokens", "pairs", "published", "verifiers", "weights", "inspection",
-    "store", "statistics", "judge", "recording", "plan", "engine", "comparison", "run", "report", "options",
-    "console", "plugin", "cli", "views", "vocabulary", "word_vectors", "word_tokens", "subspaces", "verb_relations",
-    "concept_shift", "concept_shares", "concept_figures", "annotators", "agreement", "chat_endpoint", "judges",
-    "following", "following_style", "following_figures", "ranking", "rules", "outputs", "doctor",
-    "doctor_checkpoints", "clustered", "effect_change", "multiplicity", "permutation", "planning", "power",
-    "sequential", "shares", "intervals", "deciding", "merging", "summary_text",
-    "noise_floor", "expectations", "expectations_update", "matching", "gate", "baselines", "shards", "gating",
-    "gate_text", "requests", "steps",
+    "errors", "files", "plain", "resources", "config", "run_record", "pairs", "plugin", "cli",
+    "claims", "quantities", "statistics", "gate", "report", "session", "store", "prompts", "words", "judges",
+    "annotators", "chat", "engine",
 )  # fmt: skip
+HEAVY = ("torch", "transformers", "scipy.stats", "pyarrow", "jinja2", "tqdm")
 
 
 def modules() -> list[Path]:
-    return [p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py"]
+    return [p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py"]
 
 
-def room(path: Path) -> str:
-    inner = path.relative_to(PACKAGE)
-    return inner.parts[0] if len(inner.parts) > 1 else inner.stem
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+
+
+NAMES = {dotted(p) for p in modules()}
+
+
+def room(name: str) -> str:
+    return name.partition(".")[0]
 
 
 def height(name: str) -> int:
     return next(i for i, layer in enumerate(LAYERS) if name in layer)
 
 
-def imported_rooms(path: Path) -> set[str]:
-    """Rooms of tuneshift that a module imports at run time, wherever in the file."""
-    inner = path.relative_to(PACKAGE).parent.parts
+def imported(path: Path) -> set[str]:
+    """Modules of tuneshift that a module imports at run time, wherever in the file, as names below the package."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     typing_only = {
         id(node)
         for test in ast.walk(tree)
-        if isinstance(test, ast.If) and ast.unparse(test.test) == "TYPE_CHECKING"
-        for node in ast.walk(test)
+        if isinstance(test, ast.If) and "TYPE_CHECKING" in ast.unparse(test.test)
+        for statement in test.body
+        for node in ast.walk(statement)
     }
+    package = path.relative_to(PACKAGE).parent.parts
     found = set()
     for node in ast.walk(tree):
         if id(node) in typing_only:
             continue
         if isinstance(node, ast.ImportFrom):
             if node.level:
-                base = [*inner[: len(inner) - node.level + 1], *(node.module or "").split(".")]
-                base = [part for part in base if part]
-                found |= {base[0]} if base else {alias.name for alias in node.names}
-            elif (node.module or "").startswith("tuneshift."):
-                found.add(node.module.split(".")[1])
-            elif node.module == "tuneshift":
-                found |= {alias.name for alias in node.names}
+                base = ".".join([*package[: len(package) - node.level + 1], *filter(None, [node.module])])
+            elif node.module == "tuneshift" or (node.module or "").startswith("tuneshift."):
+                base = (node.module or "").removeprefix("tuneshift").removeprefix(".")
+            else:
+                continue
+            for alias in node.names:
+                inner = f"{base}.{alias.name}" if base else alias.name
+                found.add(inner if inner in NAMES else base)
         elif isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("tuneshift.")}
-    return found - {"__init__"}
+            found |= {a.name.removeprefix("tuneshift.") for a in node.names if a.name.startswith("tuneshift.")}
+    return (found & NAMES) - {dotted(path)}
 
 
-def test_every_module_has_its_layer():
-    assert {room(p) for p in modules()} == set().union(*LAYERS)
+GRAPH = {dotted(p): imported(p) for p in modules()}
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_point_downward(path):
-    upward = {name for name in imported_rooms(path) if height(name) > height(room(path))}
-    assert not upward, f"{room(path)} imports {upward}, which lie above it"
+def test_every_room_has_its_layer():
+    rooms = {room(name) for name in GRAPH}
+    assert rooms == set().union(*LAYERS)
+    assert sum(map(len, LAYERS)) == len(rooms)
+
+
+@pytest.mark.parametrize("name", sorted(GRAPH))
+def test_rooms_import_from_below(name):
+    outside = {room(other) for other in GRAPH[name]} - {room(name)}
+    upward = {other for other in outside if height(other) >= height(room(name))}
+    assert not upward, f"{name} imports {upward}, which do not lie below {room(name)}"
+
+
+def circles(graph: dict[str, set[str]]) -> Iterator[list[str]]:
+    """Every file that is reached from itself, with the way."""
+    for start in sorted(graph):
+        ways, seen = [[start]], set()
+        while ways:
+            way = ways.pop()
+            for other in graph.get(way[-1], ()):
+                if other == start:
+                    yield [*way, start]
+                    ways = []
+                    break
+                if other not in seen:
+                    seen.add(other)
+                    ways.append([*way, other])
+
+
+def test_no_files_import_each_other_in_a_circle():
+    assert list(circles(GRAPH)) == []
+
+
+def test_a_circle_would_be_seen():
+    assert list(circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})) != []
+    assert list(circles({"a": {"b", "c"}, "b": {"c"}, "c": set()})) == []
+
+
+def test_modules_are_small_and_few_lie_at_the_root():
+    sizes = sorted(len(p.read_text(encoding="utf-8").splitlines()) for p in modules() if p.name != "__init__.py")
+    assert sizes[len(sizes) // 2] <= 150
+    assert sizes[-1] <= 400, [p for p in modules() if len(p.read_text(encoding="utf-8").splitlines()) > 400]
+    assert len(list(PACKAGE.glob("*.py"))) <= 14
 
 
 def test_only_the_plugin_imports_pytest():
@@ -183,13 +153,29 @@ def test_only_the_plugin_imports_pytest():
     assert [p.stem for p in modules() if imports_pytest(p)] == ["plugin"]
 
 
-@pytest.mark.parametrize("name", FREE_OF_TORCH)
-def test_importing_it_loads_nothing_heavy(name):
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, list[str]]:
+    """What importing each module loads of the heavy libraries, each in a process of its own."""
     code = (
-        f"import sys, tuneshift.{name}; "
-        "print([m for m in ('torch', 'transformers', 'scipy.stats', 'pyarrow', 'jinja2', 'tqdm') if m in sys.modules])"
+        "import importlib, json, os, sys\n"
+        "found = {}\n"
+        "for name in sys.argv[1].split(','):\n"
+        "    r, w = os.pipe()\n"
+        "    if os.fork() == 0:\n"
+        "        importlib.import_module('tuneshift.' + name)\n"
+        f"        os.write(w, json.dumps([m for m in {HEAVY!r} if m in sys.modules]).encode())\n"
+        "        os._exit(0)\n"
+        "    os.close(w)\n"
+        "    found[name] = json.loads(os.fdopen(r).read())\n"
+        "    os.wait()\n"
+        "print(json.dumps(found))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    heavy = ast.literal_eval(done.stdout)
-    allowed = {"jinja2"} if name in ("report", "summary_text") else set()
-    assert set(heavy) <= allowed
+    names = [name for name in sorted(GRAPH) if room(name) in FREE_OF_TORCH]
+    done = subprocess.run([sys.executable, "-c", code, ",".join(names)], capture_output=True, text=True, check=True)
+    found: dict[str, list[str]] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name in sorted(GRAPH) if room(name) in FREE_OF_TORCH])
+def test_importing_it_loads_nothing_heavy(name, loaded):
+    assert set(loaded[name]) <= ({"jinja2"} if room(name) == "report" else set())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from importlib import import_module
 from pathlib import Path
@@ -50,6 +51,15 @@ def test_nothing_importable_lies_outside_the_package_but_tests_of_findings():
         assert [p.name for p in (ROOT / folder).rglob("*.py")] == ["__init__.py"]
     suites = {p.name for p in (ROOT / "suites").rglob("*.py")}
     assert all(name == "__init__.py" or name.startswith("test_") for name in suites)
+
+
+def test_every_folder_of_the_package_is_listed():
+    """A wheel without one fails only at the user's."""
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    source = ROOT / "plugins" / "tuneshift"
+    folders = {".".join(["tuneshift", *p.parent.relative_to(source).parts]) for p in source.rglob("__init__.py")}
+    assert folders | set(MAPPED) == listed
+    assert {p.parent for p in source.rglob("*.py")} == {p.parent for p in source.rglob("__init__.py")}
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,20 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from .claims.finding import Outcome
+Json = Any
+"""A value that json.dumps accepts without a default."""
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def digest(value: Json) -> str:
+    """SHA-256 of a JSON value's canonical form (sorted keys, no white space), as 64 hexadecimal digits."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def plain(value: Any) -> Json:
@@ -23,22 +33,10 @@ def plain(value: Any) -> Json:
         return [plain(v) for v in value]
     if hasattr(value, "tolist"):
         return plain(value.tolist())
-    if isinstance(value, Outcome):
+    if isinstance(value, StrEnum):
         return value.value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, (bool, int, str)):
         return value
     raise TypeError(f"{type(value).__name__} has no JSON form: {value!r}")
-
-
-Json = Any
-"""A value that json.dumps accepts without a default."""
-
-NOTHING: Mapping[str, Any] = MappingProxyType({})
-
-
-def digest(value: Json) -> str:
-    """SHA-256 of a JSON value's canonical form (sorted keys, no white space), as 64 hexadecimal digits."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()

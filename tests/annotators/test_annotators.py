@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from chat_stub import Stub, completion, failure
 from scipy.stats import binom
-from test_chat_endpoint import Stub, completion, failure
 
 from tuneshift.annotators import embedding as annotators_embedding
 from tuneshift.annotators import prompted as annotators_prompted

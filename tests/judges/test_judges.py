@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from test_chat_endpoint import Stub, completion, failure
+from chat_stub import Stub, completion, failure
 
 from tuneshift.chat.endpoint import ChatEndpoint
 from tuneshift.errors import EndpointError, PairError, PromptError, UsageError, WordError
@@ -110,7 +110,7 @@ def test_means_of_words_equal_the_naive_ones(space):
 
 def test_vectors_are_remembered(space, monkeypatch):
     first = space(["cat saw"])
-    monkeypatch.setattr("tuneshift.judges.base.load_word_space", lambda *a: pytest.fail("asked again"))
+    monkeypatch.setattr("tuneshift.words.texts.load_word_space", lambda *a: pytest.fail("asked again"))
     assert np.array_equal(space(["saw cat"])[0], first[0])
 
 
