@@ -36,22 +36,18 @@ DIRECTIONS = {
 }
 
 SECTIONS = {
-    "pairs": ("pairs.py", "options.py", "run.py", "requests.py", "commands/common.py"),
-    "checkpoints": (
-        "checkpoint_files.py", "inspection.py", "checkpoints.py", "weights.py", "doctor_checkpoints.py",
-    ),
-    "prompts": ("prompts.py", "tokens.py", "verifiers.py"),
-    "recorded": ("published.py",),
-    "expectations": ("judge.py", "plugin.py", "expectations"),
-    "gate": ("gate.py", "gating.py", "matching.py", "baselines.py", "shards.py", "sequential.py", "commands/gate.py"),
-    "store": ("store.py", "store_files.py", "store_format.py", "store_session.py", "store_upkeep.py"),
-    "measures": ("measures/", "parts.py", "engine.py", "plan.py", "steps.py", "adapters.py", "rules.py"),
-    "words": ("vocabulary.py", "word_vectors.py", "annotators_spelling.py", "annotators_embedding.py"),
-    "judges": ("annotators", "judges", "chat_endpoint.py", "agreement.py"),
-    "records": (
-        "recording.py", "intervals.py", "merging.py", "report", "outputs.py", "resources.py", "commands/outputs.py",
-    ),
-    "tune": ("tuning", "commands/tune.py"),
+    "pairs": ("pairs.py", "config.py", "session/", "commands/common.py"),
+    "checkpoints": ("checkpoints/", "doctor/"),
+    "prompts": ("prompts/",),
+    "recorded": ("store/recorded.py",),
+    "expectations": ("claims/", "plugin.py"),
+    "gate": ("gate/", "statistics/sequential.py", "commands/gate.py"),
+    "store": ("store/",),
+    "measures": ("measures/", "engine/"),
+    "words": ("words/", "annotators/spelling.py", "annotators/embedding.py"),
+    "judges": ("annotators/", "judges/", "chat/"),
+    "records": ("run_record.py", "statistics/intervals.py", "report/", "resources.py", "commands/outputs.py"),
+    "tune": ("tuning/", "commands/tune.py"),
     "commands": ("commands/", "embedded/"),
 }  # fmt: skip
 """Section of the page on messages -> beginnings of the modules whose messages it lists; NotApplicable has its own."""

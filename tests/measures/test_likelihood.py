@@ -10,11 +10,11 @@ import pytest
 import torch
 import transformers
 
+from tuneshift.checkpoints import scoring
 from tuneshift.checkpoints.loading import Checkpoint, load
 from tuneshift.checkpoints.refs import ModelRef
 from tuneshift.checkpoints.scoring import response_logprobs
 from tuneshift.errors import MeasureError, PromptError
-from tuneshift.measures import likelihood as measure
 from tuneshift.measures.likelihood import draws, likelihood
 from tuneshift.prompts.chat import bare_ids, end_token
 from tuneshift.prompts.prompt import Prompt
@@ -168,16 +168,16 @@ def test_any_chunk_can_be_measured_alone(tokenizer):
 def test_each_context_runs_once_in_a_chunk(tokenizer, monkeypatch):
     checkpoint = make(tokenizer)
     ran = []
-    prefixes = measure._prefixes
+    prefixes = scoring._prefixes
     monkeypatch.setattr(
-        measure, "_prefixes", lambda c, contexts: ran.extend(map(bytes, contexts)) or prefixes(c, contexts)
+        scoring, "_prefixes", lambda c, contexts: ran.extend(map(bytes, contexts)) or prefixes(c, contexts)
     )
     take(checkpoint, k=4)
     assert len(ran) == len(set(ran)) == len(PROMPTS) + 1
 
 
 def test_a_batch_that_does_not_fit_the_memory_is_halved(tokenizer, monkeypatch):
-    checkpoint, asked, run = make(tokenizer), requests(), measure._batch
+    checkpoint, asked, run = make(tokenizer), requests(), scoring._batch
     budgets = []
 
     def short_of_memory(checkpoint, requests, budget):
@@ -187,7 +187,7 @@ def test_a_batch_that_does_not_fit_the_memory_is_halved(tokenizer, monkeypatch):
         return run(checkpoint, requests, budget)
 
     expected = response_logprobs(checkpoint, asked)
-    monkeypatch.setattr(measure, "_batch", short_of_memory)
+    monkeypatch.setattr(scoring, "_batch", short_of_memory)
     found = response_logprobs(checkpoint, asked, batch_tokens=256)
     assert budgets[:4] == [256, 128, 64, 32]
     assert set(budgets[4:]) == {32}  # never raised again
@@ -199,10 +199,10 @@ def test_memory_for_not_even_one_response_is_an_error(tokenizer, monkeypatch):
     def none_left(*_):
         raise torch.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr(measure, "_batch", none_left)
+    monkeypatch.setattr(scoring, "_batch", none_left)
     with pytest.raises(MeasureError, match="60 tokens with a response of up to 5 does not fit the memory of cpu"):
         response_logprobs(make(tokenizer), requests())
-    monkeypatch.setattr(measure, "_batch", lambda *_: 1 / 0)
+    monkeypatch.setattr(scoring, "_batch", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):  # other errors pass
         response_logprobs(make(tokenizer), requests())
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tuneshift.report import axes
 from tuneshift.report import values as display
 
 
@@ -60,7 +61,7 @@ def test_p_values_and_shares() -> None:
 
 @pytest.mark.parametrize("reach", [(0.0, 1.0), (-0.183, 0.02), (1e-9, 3e-9), (-5e7, 2.0), (4.0, 4.0), (0.0, 0.0)])
 def test_axes_hold_their_values_and_label_round_ones(reach: tuple[float, float]) -> None:
-    scale = display.axis(reach)
+    scale = axes.axis(reach)
     assert scale.at(scale.low) == 2
     assert scale.at(scale.high) == 98
     assert all(2 <= scale.at(x) <= 98 for x in reach)
@@ -70,8 +71,8 @@ def test_axes_hold_their_values_and_label_round_ones(reach: tuple[float, float])
 
 def test_a_histogram_counts_every_value_once_and_has_an_edge_at_zero() -> None:
     values = [-0.31, -0.3, -0.05, 0.0, 0.05, 0.1, 0.1, 0.29]
-    scale = display.padded(display.axis(values), 0.1)
-    bars = display.histogram(values, scale, 0.1)
+    scale = axes.padded(axes.axis(values), 0.1)
+    bars = axes.histogram(values, scale, 0.1)
     # Heights by hand: bins from -0.4 hold 1, 1, 0, 1, 2, 2, 1 values.
     assert bars["peak"] == 2
     heights = [100 - float(y) for y in re.findall(r"V([\d.]+)H", bars["path"])]

@@ -1,4 +1,4 @@
-"""Instruction recognition (arXiv:2310.00492, section 4): scores of a prompt's importance, and quantities made of them."""
+"""Instruction recognition (arXiv:2310.00492, section 4): scores of a prompt's importance and what is made of them."""
 
 from __future__ import annotations
 
