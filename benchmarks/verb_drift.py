@@ -17,7 +17,7 @@ import torch
 
 from tuneshift.quantities.verb_relations import gain_over_heads, gain_slope, instruction_verbs_gain
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "quantities"))
 import test_verb_relations as planted
 
 QUANTITIES = {
