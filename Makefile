@@ -15,12 +15,14 @@ test: $(VENV)/installed  ## run the project's own tests
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python docs/broken_lines.py
 
 types: $(VENV)/installed
 	$(BIN)/mypy
 
 docs: $(VENV)/installed  ## the documentation, in site/; a warning is an error
 	$(BIN)/python docs/pages.py --check
+	$(BIN)/python docs/rooms.py --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: $(VENV)/installed

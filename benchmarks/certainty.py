@@ -3,8 +3,7 @@
     python benchmarks/certainty.py [--json] [--every 12]
 
 On every so many held-out prompts of the embedded tuned model, with the reference as response: relative error
-(Frobenius)
-of I, and how many levels differ from float64's.
+(Frobenius) of I, and how many levels differ from float64's.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 Requests are those of the measure: for each of ``--prompts`` instructions its own response, five others', its own after
 five other instructions, and the six unconditionally. No request stands twice. tuneshift scores them with
 `response_logprobs`; lm-eval gets the same token ids through `HFLM._loglikelihood_tokens` (what `HFLM.loglikelihood`
-calls after tokenising, so its tokenising is left out), at the fastest of several batch sizes. ``--shift-backend hf``
+calls after tokenising, so its tokenising is left out), at the fastest of several batch sizes. ``--shift-backend=hf``
 is timed beside them, at that batch size: it asks lm-eval through tuneshift's own interface to it. Models are the
 embedded base, asked with its chat template, and a random Llama (hidden 512, 8 layers, 8 heads, vocabulary 8,000; 40 to
 80 prompt and 10 to 60 response tokens). Repetitions interleave; each figure is the median of the ratios within a
@@ -112,7 +112,7 @@ def lm_eval_way(checkpoint: Checkpoint, batch_size: int) -> Way:
 
 @contextmanager
 def backend_way(checkpoint: Checkpoint, batch_size: int) -> Iterator[Way]:
-    """The same through ``--shift-backend hf``."""
+    """The same through ``--shift-backend=hf``."""
     backend = LMBackend(name="hf", args=f"batch_size={batch_size}")
     with answering(backend, checkpoint.ref, dtype=checkpoint.dtype, checkpoint=checkpoint) as asked:
         yield lambda requests: [float(x) for sums in asked.response_logprobs(requests) for x in sums]

@@ -37,13 +37,11 @@ DENSITY_RISES = Finding(
     sesoi=0.05,
     sesoi_reason=(
         "One part in twenty, the rule of this family: scores of both models in the published tables lie around 1. It "
-        "is "
-        "what one word gains that goes from no density to a fifth of the largest in an instruction of ten words."
+        "is what one word gains that goes from no density to a fifth of the largest in an instruction of ten words."
     ),
     how=(
         "Each prompt's score is the summed importance density of its instruction tokens over log2(2 + their number). "
-        "The "
-        "effect is the mean paired difference, tuned minus base, over prompts."
+        "The effect is the mean paired difference, tuned minus base, over prompts."
     ),
     needs=BOTH,
     deviations=(
@@ -63,9 +61,8 @@ DENSITY_MARKS_FOLLOWED = Finding(
     sesoi_reason="One part in twenty of a score around 1, the rule of this family.",
     how=(
         "Scores of the tuned model's prompts, followed against not followed, by the prompt set's ratings or else by "
-        "its "
-        "verifiers on the model's own responses; Welch's difference of means, with the area under the ROC curve beside "
-        "it. Responses under five tokens are left out."
+        "its verifiers on the model's own responses; Welch's difference of means, with the area under the ROC curve "
+        "beside it. Responses under five tokens are left out."
     ),
     needs=TUNED,
 )
@@ -81,10 +78,9 @@ STAY_IMPORTANT = Finding(
     sesoi_reason="One part in twenty, the rule of this family: a twentieth of all importance changes hands.",
     how=(
         "Per response token, the instruction tokens' part of the sparse importance levels, averaged in each fifth of "
-        "the "
-        "response. The verdict is on the level (mean of the fifths), paired by prompt; the slope over the fifths "
-        "stands "
-        "beside it. Prompts without context, whose share is always 1, and responses under five tokens are left out."
+        "the response. The verdict is on the level (mean of the fifths), paired by prompt; the slope over the fifths "
+        "stands beside it. Prompts without context, whose share is always 1, and responses under five tokens are left "
+        "out."
     ),
     needs=BOTH,
     deviations="The paper shows example maps and gives no test; level and slope are our reading of the claim.",
@@ -100,13 +96,11 @@ MIDDLE_RECOVERS = Finding(
     sesoi=0.0125,
     sesoi_reason=(
         "One part in twenty, the rule of this family: where middle and ends are even, a ratio of 1.05 instead of 1 "
-        "moves "
-        "the share r / (1 + r) by 0.0125."
+        "moves the share r / (1 + r) by 0.0125."
     ),
     how=(
         "Mean density of the prompt's middle three fifths (r's numerator) over its outer two, as the share r / (1 + "
-        "r), "
-        "paired by prompt. Prompts under 30 tokens are left out."
+        "r), paired by prompt. Prompts under 30 tokens are left out."
     ),
     needs=BOTH,
     deviations="The bounded share replaces the ratio r, whose mean single prompts would decide.",

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from tuneshift.cli import main, parser
-from tuneshift.session.options import add_options
+from tuneshift.session.options import add_options, valued_options
 from tuneshift.store.evidence import EvidenceItem, EvidenceKey
 from tuneshift.store.store import Store
 
@@ -35,7 +35,7 @@ SLOW = {
     "tuneshift bless": "wants a run record; tests/gate/test_baselines.py and tests/plugin run it",
     "tuneshift merge": "wants run records; tests/gate/test_shards.py runs it",
     "tuneshift open": "opens a browser; tests/test_cli.py runs it",
-    "tuneshift plan --finding wu2023.prompt_middle_recovers --from": "wants a run record; test_cli_plan.py runs it",
+    "tuneshift power --finding wu2023.prompt_middle_recovers --from": "wants a run record; test_cli_power.py runs it",
     "tuneshift annotators --annotator embedding --word-vectors minilm": "a minute of MiniLM",
     "python": "benchmarks and examples: minutes",
     "pip": "installs",
@@ -182,6 +182,24 @@ OPTIONS = [(where, code) for where, code in pages.inline(r"--shift-\S+")] + [
 def test_an_inline_option_is_one_of_the_plugins(where, code, pytest_options):
     for word in re.findall(r"(?<![\w-])--[a-z][\w-]*", code):
         assert word in pytest_options, f"{where}: pytest has no option {word}"
+
+
+RECIPES = [
+    (path.name, line)
+    for path in sorted((pages.ROOT / "docs" / "ci").glob("*.yml"))
+    for line in path.read_text(encoding="utf-8").splitlines()
+    if "pytest " in line
+]
+TYPED = (
+    [(c.where, c.line) for c in COMMANDS if Path(c.words[0]).name == "pytest"] + list(pages.inline("pytest")) + RECIPES
+)
+
+
+@pytest.mark.parametrize(("where", "line"), TYPED, ids=[where for where, _ in TYPED])
+def test_an_option_of_ours_is_joined_to_its_value(where, line):
+    """``--tuned FOLDER`` in two words gives pytest a path of tests, and the folder's repository a say in the run."""
+    alone = [word for word in shlex.split(line) if word in valued_options()]
+    assert not alone, f"{where}: write {alone[0]}=VALUE"
 
 
 RUN = [command for command in COMMANDS if cheap(command)]

@@ -58,9 +58,10 @@ def message(folder: Path, body: str) -> str:
     return text
 
 
-def resolve(rootdir: Path, **options: Any) -> tuple[ModelPair, ...]:
-    given: dict[str, Any] = {"base": None, "tuned": None, "pairs_file": None, "names": (), "prompts": ()}
-    return resolve_pairs(**{**given, **options}, rootdir=rootdir)
+def resolve(here: Path, *, tuned: str | tuple[str, ...] = (), **options: Any) -> tuple[ModelPair, ...]:
+    given: dict[str, Any] = {"base": None, "pairs_file": None, "names": (), "prompts": ()}
+    several = (tuned,) if isinstance(tuned, str) else tuned
+    return resolve_pairs(**{**given, **options}, tuned=several, here=here)
 
 
 def test_a_checkpoint_is_a_string_or_a_table(folder: Path) -> None:
@@ -214,6 +215,31 @@ def test_base_and_tuned_make_one_pair(folder: Path, monkeypatch: pytest.MonkeyPa
     assert odd.name == "base-b"
 
 
+def test_every_tuned_checkpoint_makes_a_pair_named_as_it_is_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    for name in ("ckpt-1", "ckpt-2", "one/final", "two/final", "deep/two/final"):
+        (folder / name).mkdir(parents=True)
+    assert [p.name for p in resolve(folder, base="base", tuned=("ckpt-2", "ckpt-1"))] == ["base-ckpt-2", "base-ckpt-1"]
+    assert [resolve(folder, base="base", tuned=n)[0].name for n in ("ckpt-1", "one/final")] == [
+        "base-ckpt-1",
+        "base-final",
+    ]
+    pairs = resolve(folder, base="base", tuned=("one/final", "ckpt-1", "two/final"))
+    assert [pair.name for pair in pairs] == ["base-one-final", "base-ckpt-1", "base-two-final"]
+    assert len({pair.base for pair in pairs}) == 1
+    assert [pair.tuned.model for pair in pairs] == [str(folder / n) for n in ("one/final", "ckpt-1", "two/final")]
+    named = {p.tuned.model: p.name for p in resolve(folder, base="base", tuned=("two/final", "deep/two/final"))}
+    assert named[str(folder / "deep/two/final")] == "base-deep-two-final"
+    assert resolve(folder, base="base", tuned=("deep/two/final", "two/final"))[0].name == "base-deep-two-final"
+    hub = resolve(folder, base="org/base", tuned=("a/chat", "b/chat"))
+    assert [pair.name for pair in hub] == ["base-a-chat", "base-b-chat"]
+    assert len(resolve(folder, base="base", tuned=("ckpt-1", "ckpt-1"))) == 1
+    with pytest.raises(PairError, match=r"--tuned ckpt-1 and \./ckpt-1: these make pairs that no name tells apart"):
+        resolve(folder, base="base", tuned=("ckpt-1", "./ckpt-1"))
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -263,6 +289,11 @@ def test_the_project_comes_before_the_shipped_pairs(folder: Path, shipped: Path)
     assert [pair.name for pair in resolve(folder)] == ["micro"]
     (folder / "pyproject.toml").write_text('[tool.tuneshift.pairs.mine]\nbase = "base"\ntuned = "tuned"\n')
     assert [pair.name for pair in resolve(folder)] == ["mine"]
+    (folder / "inner" / ".git").mkdir(parents=True)
+    (folder / "sub").mkdir()
+    (folder / "sub" / "pyproject.toml").write_text('[project]\nname = "y"\n')
+    assert [pair.name for pair in resolve(folder / "sub")] == ["mine"]
+    assert [pair.name for pair in resolve(folder / "inner")] == ["micro"]
     (folder / "pyproject.toml").write_text('[tool.tuneshift.pair.mine]\nbase = "base"\ntuned = "tuned"\n')
     with pytest.raises(PairError, match=r"\[tool\.tuneshift\]: unknown key 'pair'; did you mean 'pairs'"):
         resolve(folder)

@@ -1,11 +1,15 @@
-"""Writing a file whole or not at all, and the folder for what can be computed again."""
+"""Writing a file whole or not at all, and where files lie: what can be computed again, and what a project keeps."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
+
+KEPT = ".tuneshift"
+"""Folder of what a project keeps for tuneshift, made to be committed."""
 
 
 def publish(path: Path, data: bytes) -> None:
@@ -40,3 +44,22 @@ def cache_folder() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("tuneshift")
+
+
+def folders_upward(here: Path) -> Iterator[Path]:
+    """``here`` and the folders above it: up to the repository's own, which holds ``.git``, else to the last."""
+    for folder in (here.absolute(), *here.absolute().parents):
+        yield folder
+        if (folder / ".git").exists():  # a file in a worktree
+            return
+
+
+def project_folder(here: Path) -> Path:
+    """The project that ``here`` is in: the nearest folder that has `KEPT`, else a pyproject.toml, else ``here``.
+
+    Where the user stands decides and not pytest's rootdir, which follows any path on its command line.
+    """
+    upward = list(folders_upward(here))
+    kept = (folder for folder in upward if (folder / KEPT).is_dir())
+    project = (folder for folder in upward if (folder / "pyproject.toml").is_file())
+    return next(kept, None) or next(project, None) or here.absolute()

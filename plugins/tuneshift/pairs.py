@@ -12,6 +12,7 @@ from typing import Any
 from .checkpoints.refs import LMBackend, ModelRef
 from .config import EMBEDDED, ConfigPlace
 from .errors import PairError, options
+from .files import folders_upward
 from .plain import NOTHING
 from .prompts.prompt import PromptSource
 from .prompts.sets import names_a_file
@@ -59,40 +60,41 @@ def load_pairs(path: Path) -> dict[str, ModelPair]:
 def resolve_pairs(
     *,
     base: str | None,
-    tuned: str | None,
+    tuned: tuple[str, ...],
     pairs_file: Path | None,
     names: Sequence[str],
     prompts: Sequence[str],
-    rootdir: Path,
+    here: Path,
 ) -> tuple[ModelPair, ...]:
     """The pairs that the options ask for, in the order asked.
 
-    ``base`` and ``tuned`` make one pair; ``pairs_file`` gives its pairs, or those of ``names``; without any of these,
-    ``[tool.tuneshift.pairs]`` of rootdir/pyproject.toml, else the shipped pairs. ``prompts`` replace every pair's own.
-    Raises PairError for options that contradict each other and for unknown names, which are listed.
+    ``base`` makes a pair with each of ``tuned``; ``pairs_file`` gives its pairs, or those of ``names``; without any of
+    these, ``[tool.tuneshift.pairs]`` of the nearest pyproject.toml from ``here`` upward that has it, else the shipped
+    pairs. ``prompts`` replace every pair's own. Raises PairError for options that contradict each other and for unknown
+    names, which are listed.
     """
-    if base is not None or tuned is not None:
-        pairs: tuple[ModelPair, ...] = (_option_pair(base, tuned, pairs_file, names),)
+    if base is not None or tuned:
+        pairs = _option_pairs(base, tuned, pairs_file, names)
     else:
-        path, known = _declared(pairs_file, rootdir)
+        path, known = _declared(pairs_file, here)
         for name in names:
             if name not in known:
                 raise PairError(f"--pair {name}: {path} has no such pair; {options(name, known)}.")
         pairs = tuple(known[name] for name in dict.fromkeys(names or known))
     if prompts:
-        here = ConfigPlace(label="--shift-prompts", folder=Path.cwd())
-        sources = tuple(_prompt_source(value, here) for value in prompts)
+        place = ConfigPlace(label="--shift-prompts", folder=Path.cwd())
+        sources = tuple(_prompt_source(value, place) for value in prompts)
         pairs = tuple(replace(pair, prompts=sources) for pair in pairs)
     return pairs
 
 
-def _declared(pairs_file: Path | None, rootdir: Path) -> tuple[Path, dict[str, ModelPair]]:
+def _declared(pairs_file: Path | None, here: Path) -> tuple[Path, dict[str, ModelPair]]:
     if pairs_file is not None:
         return pairs_file, load_pairs(pairs_file)
-    project = rootdir / "pyproject.toml"
-    pairs = _load(project) if project.is_file() else {}
-    if pairs:
-        return project, pairs
+    for folder in folders_upward(here):
+        project = folder / "pyproject.toml"
+        if project.is_file() and (pairs := _load(project)):
+            return project, pairs
     shipped = fixture("pairs.toml")
     return shipped, load_pairs(shipped)
 
@@ -270,21 +272,53 @@ def _prompt_source(value: Any, place: ConfigPlace) -> PromptSource:
     return PromptSource(path=path, groups=groups)
 
 
-def _option_pair(base: str | None, tuned: str | None, pairs_file: Path | None, names: Sequence[str]) -> ModelPair:
-    if base is None or tuned is None:
-        given, other = ("--base", "--tuned") if tuned is None else ("--tuned", "--base")
+def _option_pairs(
+    base: str | None, tuned: tuple[str, ...], pairs_file: Path | None, names: Sequence[str]
+) -> tuple[ModelPair, ...]:
+    if base is None or not tuned:
+        given, other = ("--base", "--tuned") if base is not None else ("--tuned", "--base")
         raise PairError(f"{given} is given without {other}; a pair needs both.")
     if pairs_file is not None or names:
         other = "--pairs" if pairs_file is not None else "--pair"
         raise PairError(f"{other} and --base/--tuned exclude each other: they name pairs in two ways.")
-    table = {"base": base, "tuned": tuned}
-    refs = {role: _checkpoint(text, ConfigPlace(label=f"--{role}", folder=Path.cwd())) for role, text in table.items()}
-    short = [ref.name.rpartition("/")[2] for ref in refs.values()]
-    if short[0] == short[1]:
-        short = ["-".join(_parts(text)[-2:]) for text in table.values()]
-    name = re.sub(r"[^\w.-]+", "-", "-".join(short), flags=re.ASCII).strip("-.") or "pair"
-    first, second = _distinct(refs["base"], refs["tuned"], table)
-    return ModelPair(name=name, base=first, tuned=second, prompts=DEFAULT_PROMPTS)
+    first = checkpoint_ref(base, "--base")
+    others = {text: checkpoint_ref(text, "--tuned") for text in tuned}
+    pairs = []
+    for text, name in _pair_names(base, first, others).items():
+        refs = _distinct(first, others[text], {"base": base, "tuned": text})
+        pairs.append(ModelPair(name=name, base=refs[0], tuned=refs[1], prompts=DEFAULT_PROMPTS))
+    return tuple(pairs)
+
+
+def _pair_names(base: str, first: ModelRef, others: Mapping[str, ModelRef]) -> dict[str, str]:
+    """A name for the pair of ``base`` with each tuned checkpoint: both their names without what lies above them.
+
+    A pair keeps the name that it has alone, unless others would share it: then each takes in as many folders above its
+    tuned checkpoint as tell them apart. A baseline knows a pair by its name.
+    """
+    names = {text: _pair_name(*_short_names(base, first, text, ref)) for text, ref in others.items()}
+    shared = [text for text in names if list(names.values()).count(names[text]) > 1]
+    paths = {text: _parts(str(others[text].model)) for text in shared}
+    for depth in range(1, max(map(len, paths.values()), default=0) + 1):
+        if len(set(names.values())) == len(names):
+            break
+        names |= {text: _pair_name(first.name.rpartition("/")[2], *path[-depth:]) for text, path in paths.items()}
+    if len(set(names.values())) == len(names):
+        return names
+    raise PairError(
+        f"--tuned {' and '.join(shared)}: these make pairs that no name tells apart; leave a repeated one out, or "
+        "name the pairs in a pair file."
+    )
+
+
+def _short_names(base: str, first: ModelRef, text: str, other: ModelRef) -> list[str]:
+    """Last parts of both checkpoints' names, or the last two where these are the same."""
+    short = [ref.name.rpartition("/")[2] for ref in (first, other)]
+    return short if short[0] != short[1] else ["-".join(_parts(written)[-2:]) for written in (base, text)]
+
+
+def _pair_name(*parts: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", "-".join(parts), flags=re.ASCII).strip("-.") or "pair"
 
 
 def _parts(text: str) -> list[str]:

@@ -1,6 +1,5 @@
 """The pytest plugin: thin hooks. The only module that imports pytest, and, being loaded in every pytest run of the
-user's
-environment, one that imports nothing heavy at its top."""
+user's environment, one that imports nothing heavy at its top."""
 
 from __future__ import annotations
 
@@ -13,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from .errors import TuneshiftError
-from .session.options import add_options, asks_for_suites, read_options, templates_folder
+from .session.options import (
+    add_options,
+    asks_for_suites,
+    findings_named,
+    foreign_configuration,
+    read_options,
+    templates_folder,
+)
 
 if TYPE_CHECKING:
     import execnet
@@ -28,6 +34,8 @@ RUN: pytest.StashKey[Run] = pytest.StashKey()
 CLAIMS: pytest.StashKey[list[dict[str, Json]]] = pytest.StashKey()
 STARTED: pytest.StashKey[float] = pytest.StashKey()
 PROBLEM: pytest.StashKey[TuneshiftError] = pytest.StashKey()
+PROBLEM_FIELD = "tuneshift_problem"
+"""Of a worker's output: what was wrong with what it was asked to collect."""
 CLAIM: pytest.StashKey[dict[str, Json]] = pytest.StashKey()
 """Of an item: its claim as the test made it."""
 DECIDED: pytest.StashKey[dict[str, Json]] = pytest.StashKey()
@@ -68,12 +76,12 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    """Name pairs, device, dtype and store."""
+    """Name pairs, device, dtype, store and baselines."""
     if not asks_for_suites(config) or _is_worker(config):
         return []
     from .session.console import header_lines
 
-    return header_lines(_run(config))
+    return [*header_lines(_run(config)), *foreign_configuration(config)]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -90,10 +98,25 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("claim", targets, ids=[t.id for t in targets], indirect=True)
 
 
-def pytest_collection_modifyitems(config: pytest.Config) -> None:
-    """Stop on what was wrong with the pairs."""
-    if PROBLEM in config.stash:
-        raise pytest.UsageError(str(config.stash[PROBLEM]))
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Stop on what was wrong with the pairs, and keep the findings that ``--finding`` names."""
+    if PROBLEM not in config.stash and (not config.option.finding or session.testsfailed):
+        return
+    findings = [_finding(item).id if item.get_closest_marker("finding") else None for item in items]
+    named: set[str] = set()
+    try:
+        if PROBLEM in config.stash:
+            raise config.stash[PROBLEM]
+        named = findings_named(config.option.finding, filter(None, findings))
+    except TuneshiftError as error:
+        if not _is_worker(config):
+            raise pytest.UsageError(str(error)) from None
+        # An error here would be a crash of the worker: run nothing, and let the controller say why.
+        config.workeroutput[PROBLEM_FIELD] = str(error)  # type: ignore[attr-defined]
+    found = list(zip(items, findings, strict=True))
+    config.hook.pytest_deselected(items=[item for item, finding in found if finding not in named])
+    items[:] = [item for item, finding in found if finding in named]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -230,10 +253,24 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 class _Collector:
-    """Gathers claims from reports as they come in."""
+    """Gathers claims from reports as they come in, and what workers found wrong."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._claims = config.stash[CLAIMS]
+        self._problem: str | None = None
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Keep the problem of a worker of xdist."""
+        self._problem = getattr(node, "workeroutput", {}).get(PROBLEM_FIELD, self._problem)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self) -> Generator[None, Any, Any]:
+        """Stop on the problem of a worker."""
+        result = yield
+        if self._problem is not None:
+            raise pytest.UsageError(self._problem)
+        return result
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the claim that a report carries."""

@@ -132,14 +132,14 @@ def test_a_run_reads_each_checkpoint_once(
     monkeypatch.setattr("tuneshift.session.run.inspect", spy)
     options = Options(
         base=str(tiny_base),
-        tuned=str(tiny_tuned),
+        tuned=(str(tiny_tuned),),
         pairs_file=None,
         pair_names=(),
         prompts=(str(tiny_prompts),),
         store=tmp_path / "store",
         settings=Settings(device="cpu"),
         alpha=0.05,
-        rootdir=tmp_path,
+        here=tmp_path,
         gating=Gating(storage=tmp_path / "baselines"),
     )
     for runs in (1, 2):  # what one run has read is nothing to the next

@@ -255,7 +255,7 @@ def test_too_little_memory_says_what_helps(folder: Path, monkeypatch: pytest.Mon
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", full)
-    with pytest.raises(CheckpointError, match=r"does not fit.*--shift-dtype bfloat16"), load(ref(folder), device="cpu"):
+    with pytest.raises(CheckpointError, match=r"does not fit.*--shift-dtype=bfloat16"), load(ref(folder), device="cpu"):
         pytest.fail("loaded")
 
 

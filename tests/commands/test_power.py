@@ -1,4 +1,4 @@
-"""``tuneshift plan``."""
+"""``tuneshift power``."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def needed(distance_in_sd, alpha, power):
 
 
 def test_the_numbers_are_statsmodels(capsys):
-    assert main(["plan", "--sesoi", "0.1", "--power", "0.8", "--sd", "0.5", "--claims", "5"]) == OK
+    assert main(["power", "--sesoi", "0.1", "--power", "0.8", "--sd", "0.5", "--claims", "5"]) == OK
     assert table(capsys)[0][-1] == str(needed(0.2, 0.05 / 5, 0.8))
     words = ["--sesoi", "0.1", "--power", "0.8", "--sd", "0.5", "--claims", "1", "--alpha", "0.1", "--effect", "0.4"]
-    assert main(["plan", *words]) == OK
+    assert main(["power", *words]) == OK
     assert table(capsys)[0][-1] == str(needed(0.6, 0.1, 0.8))
 
 
 def test_without_a_spread_several_are_shown_and_all_findings_share_the_level(capsys):
-    assert main(["plan", "--sesoi", "0.1", "--power", "0.9"]) == OK
+    assert main(["power", "--sesoi", "0.1", "--power", "0.9"]) == OK
     out = capsys.readouterr().out
     assert f"shared by {len(findings())} claims" in out
     assert "--sd" in out
@@ -40,29 +40,31 @@ def test_without_a_spread_several_are_shown_and_all_findings_share_the_level(cap
 
 
 def test_clusters_cost_items(capsys):
-    assert main(["plan", "--sesoi", "0.1", "--sd", "0.5", "--claims", "1"]) == OK
+    assert main(["power", "--sesoi", "0.1", "--sd", "0.5", "--claims", "1"]) == OK
     alone = int(table(capsys)[0][-1])
-    assert main(["plan", "--sesoi", "0.1", "--sd", "0.5", "--claims", "1", "--cluster-size", "5", "--icc", "0.5"]) == OK
+    assert (
+        main(["power", "--sesoi", "0.1", "--sd", "0.5", "--claims", "1", "--cluster-size", "5", "--icc", "0.5"]) == OK
+    )
     together = int(table(capsys)[0][-1])
     assert together % 5 == 0
     assert together / alone == pytest.approx(3, rel=0.05)  # design effect 1 + 4 * 0.5
 
 
 def test_n_gives_the_effect_that_needs_n(capsys):
-    assert main(["plan", "--sesoi", "0.1", "--sd", "0.5", "--claims", "1", "--n", "100"]) == OK
+    assert main(["power", "--sesoi", "0.1", "--sd", "0.5", "--claims", "1", "--n", "100"]) == OK
     effect = float(table(capsys)[0][-1].removeprefix("an effect of "))
     power = TTestPower().power((effect - 0.1) / 0.5, 100, 0.025, alternative="larger")
     assert power == pytest.approx(0.9, abs=0.005)
-    assert main(["plan", "--sesoi", "0.1", "--sd", "0.5", "--n", "3"]) == OK
+    assert main(["power", "--sesoi", "0.1", "--sd", "0.5", "--n", "3"]) == OK
     assert "nothing: an interval takes" in capsys.readouterr().out
 
 
 def test_other_decisions_assume_no_effect(capsys):
-    assert main(["plan", "--sesoi", "0.2", "--sd", "0.5", "--claims", "1", "--decision", "noninferior"]) == OK
+    assert main(["power", "--sesoi", "0.2", "--sd", "0.5", "--claims", "1", "--decision", "noninferior"]) == OK
     assert table(capsys)[0][-1] == str(needed(0.4, 0.05, 0.9))
-    assert main(["plan", "--sesoi", "0.2", "--sd", "0.5", "--claims", "1", "--decision", "equivalent"]) == OK
+    assert main(["power", "--sesoi", "0.2", "--sd", "0.5", "--claims", "1", "--decision", "equivalent"]) == OK
     assert table(capsys)[0][-1] == str(needed(0.4, 0.05, 0.95))  # either side is missed with 5 %
-    assert main(["plan", "--finding", "wu2023.ffn_keeps_linguistic_levels", "--sd", "0.1", "--n", "50"]) == OK
+    assert main(["power", "--finding", "wu2023.ffn_keeps_linguistic_levels", "--sd", "0.1", "--n", "50"]) == OK
     assert "a margin of" in capsys.readouterr().out
 
 
@@ -86,25 +88,25 @@ def record(tmp_path):
 
 
 def test_a_run_lends_its_precision_for_the_claims_that_prompts_can_decide(record, capsys):
-    assert main(["plan", "--from", record]) == OK
+    assert main(["power", "--from", record]) == OK
     rows = table(capsys)
     assert [(row[0].split()[0], row[1]) for row in rows] == [
         ("hewitt2024.ranking_survives_tuning", "equivalent"), ("hewitt2024.tuned_follows", "beyond"),
     ]  # fmt: skip
     assert rows[1][4:6] == ["0.5", "2"]  # 0.05 * sqrt(100), two prompts a cluster
-    assert main(["plan", "--from", record, "--finding", "hewitt2024.tuned_follows", "--sesoi", "0.1"]) == OK
+    assert main(["power", "--from", record, "--finding", "hewitt2024.tuned_follows", "--sesoi", "0.1"]) == OK
     rows = table(capsys)
     assert len(rows) == 1
     assert rows[0][2] == "0.1"
-    assert main(["plan", "--from", record, "--finding", "wu2023.density_marks_followed"]) == USAGE
+    assert main(["power", "--from", record, "--finding", "wu2023.density_marks_followed"]) == USAGE
     assert "no claim on prompts" in capsys.readouterr().err
 
 
 def test_a_claimed_fall_takes_a_negative_effect(tmp_path, capsys):
     path = str(write_record(make_record({}, [], [claim("x.falls", direction="less")]), tmp_path / "run.json"))
-    assert main(["plan", "--from", path, "--effect", "-0.2"]) == OK
+    assert main(["power", "--from", path, "--effect", "-0.2"]) == OK
     assert table(capsys)[0][-1].isdigit()
-    assert main(["plan", "--from", path, "--effect", "0.2"]) == OK
+    assert main(["power", "--from", path, "--effect", "0.2"]) == OK
     assert table(capsys)[0][-1].startswith("none")
 
 
@@ -127,18 +129,18 @@ def test_a_claimed_fall_takes_a_negative_effect(tmp_path, capsys):
     ],
 )
 def test_nonsense_is_a_usage_error(words, said, capsys):
-    assert main(["plan", *words.split()]) == USAGE
+    assert main(["power", *words.split()]) == USAGE
     assert said in capsys.readouterr().err
 
 
 def test_an_effect_at_the_sesoi_is_decided_by_no_number(capsys):
-    assert main(["plan", "--sesoi", "0.1", "--sd", "0.5", "--effect", "0.1"]) == OK
+    assert main(["power", "--sesoi", "0.1", "--sd", "0.5", "--effect", "0.1"]) == OK
     assert table(capsys)[0][-1].startswith("none")
 
 
 def test_a_missing_record_is_a_problem_and_a_damaged_claim_a_usage_error(tmp_path, capsys):
-    assert main(["plan", "--from", str(tmp_path / "none.json")]) == PROBLEMS
+    assert main(["power", "--from", str(tmp_path / "none.json")]) == PROBLEMS
     assert "No run record" in capsys.readouterr().err
     damaged = str(write_record(make_record({}, [], [claim("x.y", clusters="many")]), tmp_path / "run.json"))
-    assert main(["plan", "--from", damaged]) == USAGE
+    assert main(["power", "--from", damaged]) == USAGE
     assert "damaged" in capsys.readouterr().err

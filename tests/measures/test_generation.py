@@ -248,7 +248,7 @@ def test_a_prompt_that_exceeds_the_memory_alone_is_an_error(monkeypatch: pytest.
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(checkpoint.model, "generate", full)
-    with pytest.raises(MeasureError, match=r"A prompt of 7 tokens does not fit.*--shift-dtype bfloat16"):
+    with pytest.raises(MeasureError, match=r"A prompt of 7 tokens does not fit.*--shift-dtype=bfloat16"):
         greedy_responses(checkpoint, [np.full(7, 5)], max_new_tokens=6)
 
 

@@ -81,7 +81,7 @@ def test_a_record_without_claims_says_so() -> None:
         page = Page(render_html(held))
         assert page.faults == []
         assert "No claim was tested in this run." in page.text
-        assert "pytest suites --base A --tuned B" in page.text
+        assert "pytest suites --base=A --tuned=B" in page.text
         assert render_summary(held).strip() == "**No claim was tested in this run.**"
 
 

@@ -170,7 +170,7 @@ def _halved(checkpoint: Checkpoint, size: int, length: int) -> int:
     if size == 1:
         raise MeasureError(
             f"A prompt of {length} tokens does not fit the memory of {checkpoint.device} in {checkpoint.dtype}. Try "
-            "--shift-dtype bfloat16, another device, or fewer new tokens."
+            "--shift-dtype=bfloat16, another device, or fewer new tokens."
         )
     empty_cache()
     return size // 2

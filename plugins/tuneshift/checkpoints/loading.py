@@ -147,7 +147,7 @@ def _model(ref: ModelRef, info: CheckpointInfo, dtype: torch.dtype, device: torc
     except torch.OutOfMemoryError as error:
         raise CheckpointError(
             f"Checkpoint {ref.name!r} ({info.parameters / 1e9:.1f} billion parameters) does not fit into the memory of "
-            f'{device} in {dtype}. Try --shift-dtype bfloat16, or `device_map = "auto"` for the checkpoint.'
+            f'{device} in {dtype}. Try --shift-dtype=bfloat16, or `device_map = "auto"` for the checkpoint.'
         ) from error
     except Exception as error:  # whatever files and architecture make transformers raise
         raise CheckpointError(

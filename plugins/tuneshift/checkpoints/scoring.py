@@ -92,7 +92,7 @@ def _halved(checkpoint: Checkpoint, budget: int, request: tuple[Ids, Sequence[Id
     if budget == 1:
         raise MeasureError(
             f"A prompt of {len(request[0])} tokens with a response of up to {max(map(len, request[1]), default=0)} "
-            f"does not fit the memory of {checkpoint.device} in {checkpoint.dtype}. Try --shift-dtype bfloat16 or "
+            f"does not fit the memory of {checkpoint.device} in {checkpoint.dtype}. Try --shift-dtype=bfloat16 or "
             "another device."
         )
     empty_cache()

@@ -71,14 +71,14 @@ def _checks(arguments: argparse.Namespace) -> Iterator[Check]:
     yield doctor.store_check(store)
     if arguments.hub:
         yield doctor.hub_check()
-    named = arguments.base or arguments.tuned
+    base, tuned = (arguments.base, arguments.tuned) if arguments.base or arguments.tuned else (BASE, TUNED)
     (pair,) = resolve_pairs(
-        base=arguments.base if named else BASE,
-        tuned=arguments.tuned if named else TUNED,
+        base=base,
+        tuned=() if tuned is None else (tuned,),
         pairs_file=None,
         names=[],
         prompts=[],
-        rootdir=Path.cwd(),
+        here=Path.cwd(),
     )
     sound = True
     for role, ref in (("base", pair.base), ("tuned", pair.tuned)):

@@ -1,4 +1,7 @@
-"""``tuneshift gate``, ``bless`` and ``merge``: what is done with run records and baselines, without models."""
+"""``tuneshift gate``, ``bless`` and ``merge``: what is done with run records and baselines, without models.
+
+An option that `pytest suites` has too is known by its name there as well.
+"""
 
 from __future__ import annotations
 
@@ -19,20 +22,26 @@ def add(commands: Commands) -> None:
     """Declare the commands."""
     gate = commands.add_parser("gate", help="compare a run record with a baseline; exit 1 where something regressed")
     gate.add_argument("record", type=Path, metavar="RUN.json", help="a run record that `pytest suites` wrote")
-    gate.add_argument("--baseline", required=True, metavar="NAME", help="the baseline to compare with")
-    gate.add_argument("--margin", action="append", default=[], metavar="FINDING=VALUE",
+    gate.add_argument("--baseline", "--shift-compare", dest="baseline", required=True, metavar="NAME",
+                      help="the baseline to compare with")  # fmt: skip
+    gate.add_argument("--margin", "--shift-margin", action="append", default=[], metavar="FINDING=VALUE",
                       help=f"how much worse is still held, as {EXAMPLE_MARGIN}; may be repeated (default: its "
                       "smallest effect of interest)")  # fmt: skip
-    gate.add_argument("--inconclusive", choices=("fail", "skip", "pass"), default="fail",
+    gate.add_argument("--inconclusive", "--shift-inconclusive", choices=("fail", "skip", "pass"), default="fail",
                       help="fail: exit 1 for an inconclusive comparison too (default); skip, pass: do not")  # fmt: skip
     gate.add_argument(
-        "-o", "--out", type=Path, metavar="DIR", help="write the record with its comparisons and a report"
+        "-o",
+        "--out",
+        "--shift-out",
+        type=Path,
+        metavar="DIR",
+        help="write the record with its comparisons and a report",
     )
     gate.set_defaults(command=_gate)
     bless = commands.add_parser("bless", help="promote a run record to a baseline")
     bless.add_argument("record", type=Path, metavar="RUN.json", help="a run record that `pytest suites` wrote")
-    bless.add_argument("--as", dest="name", required=True, metavar="NAME", help="the baseline's name")
-    bless.add_argument(FORCE, action="store_true", help="replace a baseline of that name")
+    bless.add_argument("--as", "--shift-save", dest="name", required=True, metavar="NAME", help="the baseline's name")
+    bless.add_argument(FORCE, "--shift-overwrite", action="store_true", help="replace a baseline of that name")
     bless.add_argument("--looks", type=int, metavar="N",
                        help="decisions that may be made against it; they share the error rate")  # fmt: skip
     bless.add_argument(
@@ -40,23 +49,24 @@ def add(commands: Commands) -> None:
     )
     bless.set_defaults(command=_bless)
     for command in (gate, bless):
-        command.add_argument("--storage", type=Path, metavar="DIR",
-                             help="where baselines lie (default: $TUNESHIFT_STORAGE, else .tuneshift/baselines here or "
-                             "above)")  # fmt: skip
+        command.add_argument("--storage", "--shift-storage", type=Path, metavar="DIR",
+                             help="where baselines lie (default: $TUNESHIFT_STORAGE, else .tuneshift/baselines of the "
+                             "project that this folder is in)")  # fmt: skip
     merge = commands.add_parser("merge", help="put shards of one run into one record and report")
     merge.add_argument("records", type=Path, nargs="+", metavar="RUN.json", help="two run records or more")
-    merge.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="where run.json and the report go")
+    merge.add_argument("-o", "--out", "--shift-out", type=Path, required=True, metavar="DIR",
+                       help="where run.json and the report go")  # fmt: skip
     merge.set_defaults(command=_merge)
 
 
 def _gate(arguments: argparse.Namespace) -> int:
-    from ..gate.baselines import Baselines
+    from ..gate.baselines import Baselines, storage_folder
     from ..gate.compare import check_comparable, check_margins, require_numbers
     from ..gate.look import against, run_baseline
     from ..gate.text import write_comparisons
 
     record = _read(arguments.record)
-    storage = Baselines(folder=_storage(arguments.storage))
+    storage = Baselines(folder=storage_folder(arguments.storage, Path.cwd()))
     baseline = storage.load(arguments.baseline)
     margins = margins_of(arguments.margin, "--margin")
     check_margins(margins, [str(claim["finding"]) for claim in record.claims])
@@ -77,7 +87,7 @@ def _gate(arguments: argparse.Namespace) -> int:
 
 
 def _bless(arguments: argparse.Namespace) -> int:
-    from ..gate.baselines import Baselines, Budget
+    from ..gate.baselines import Baselines, Budget, storage_folder
 
     record = _read(arguments.record)
     if arguments.spending is not None and arguments.looks is None:
@@ -86,7 +96,7 @@ def _bless(arguments: argparse.Namespace) -> int:
     if arguments.looks is not None:
         spending = arguments.spending or "even"
         budget = Budget(looks=arguments.looks, spending=spending, alpha=float(record.run["alpha"]))
-    storage = Baselines(folder=_storage(arguments.storage))
+    storage = Baselines(folder=storage_folder(arguments.storage, Path.cwd()))
     path = storage.save(record, arguments.name, overwrite=arguments.force, allow=FORCE, budget=budget)
     looks = f", {budget.looks} looks ({budget.spending})" if budget else ""
     print(f"baseline {arguments.name}: {path} ({len(record.claims)} claims{looks})")
@@ -125,15 +135,6 @@ def _write(record: RunRecord, folder: Path) -> None:
     print(f"record: {write_record(record, folder / 'run.json')}")
     print(f"summary: {write_summary(record, folder / 'summary.md')}")
     print(f"report: {write_report(record, folder / 'report.html')}")
-
-
-def _storage(named: Path | None) -> Path:
-    """The storage asked for, else the one of this folder or of the nearest folder above that has one."""
-    from ..gate.baselines import FOLDER, storage_folder
-
-    here = Path.cwd()
-    root = next((folder for folder in (here, *here.parents) if (folder / FOLDER).is_dir()), here)
-    return storage_folder(named, root)
 
 
 class _Printed:

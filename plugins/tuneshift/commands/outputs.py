@@ -47,11 +47,11 @@ def _write_outputs(arguments: argparse.Namespace) -> int:
 
     pairs = resolve_pairs(
         base=arguments.base,
-        tuned=arguments.tuned,
+        tuned=() if arguments.tuned is None else (arguments.tuned,),
         pairs_file=arguments.pairs,
         names=[arguments.pair] if arguments.pair else [],
         prompts=arguments.prompts,
-        rootdir=Path.cwd(),
+        here=Path.cwd(),
     )
     if len(pairs) != 1:
         raise UsageError(f"Name one pair with --pair; there are {', '.join(pair.name for pair in pairs)}.")

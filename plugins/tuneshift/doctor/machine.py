@@ -28,7 +28,7 @@ LEAST_BYTES, ENOUGH_BYTES = 100_000_000, 2_000_000_000
 relations alone are estimated at 166 MB each, docs/verb-relations.md)."""
 
 EXTRAS = {
-    "minilm": "the default word space of the findings on weights; `--shift-word-vectors FILE` does without",
+    "minilm": "the default word space of the findings on weights; `--shift-word-vectors=FILE` does without",
     "ifeval": "prompt sets in IFEval's form",
     "peft": "PEFT adapters",
     "tune": "`tuneshift tune`",

@@ -37,8 +37,7 @@ class Engine:
     """Evidence on demand: from memory, from the store, or measured.
 
     A failure belongs to one checkpoint and measure: it is kept, raised again for whoever asks for that evidence, and
-    the
-    rest goes on.
+    the rest goes on.
     """
 
     store: Store
@@ -190,8 +189,7 @@ class _Loader:
 @contextmanager
 def _fitting_threads(checkpoint: Checkpoint) -> Iterator[None]:
     """One thread for a small model on a CPU, restored afterwards: its products are too short to share out, and on a
-    busy
-    machine threads that wait for one another made a minute's run take five."""
+    busy machine threads that wait for one another made a minute's run take five."""
     import torch
 
     threads = torch.get_num_threads()

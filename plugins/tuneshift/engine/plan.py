@@ -90,8 +90,7 @@ class Planner:
         """Chat template that a checkpoint of the pair is asked with, as Jinja text; None for the plain prompt.
 
         Both checkpoints are asked in one format, the tuned one's, unless the pair file sets ``chat_template`` on them:
-        a
-        paired difference needs the same prompt on both sides.
+        a paired difference needs the same prompt on both sides.
         """
         chosen = ref if ref.chat_template is not None else pair.tuned
         if chosen.evidence is not None:

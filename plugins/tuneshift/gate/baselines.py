@@ -18,7 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..errors import RecordError, UsageError, options
-from ..files import publish
+from ..files import KEPT, project_folder, publish
 from ..plain import Json, digest, plain
 from ..run_record import RunRecord, check_schema
 from ..statistics.sequential import look_levels
@@ -26,7 +26,7 @@ from .compare import require_numbers
 
 FORMAT = 1
 """Goes up when a field of baseline.json changes its meaning or goes away."""
-FOLDER = Path(".tuneshift") / "baselines"
+FOLDER = Path(KEPT) / "baselines"
 FILE, LOOKS_FILE, LOCK_FILE = "baseline.json", "looks.json", ".lock"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 SPENDINGS = ("obrien-fleming", "pocock", "even")
@@ -97,7 +97,7 @@ class Baselines:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             raise UsageError(
-                f"There is no baseline {name!r} in {self.folder}; {options(name, self.names())}. --shift-save NAME and "
+                f"There is no baseline {name!r} in {self.folder}; {options(name, self.names())}. --shift-save=NAME and "
                 "`tuneshift bless RUN.json --as NAME` make one."
             ) from None
         except (OSError, UnicodeDecodeError) as error:
@@ -212,10 +212,11 @@ class Baselines:
             lock.release()
 
 
-def storage_folder(named: str | os.PathLike[str] | None, root: Path) -> Path:
-    """Where baselines lie: the folder named, else ``$TUNESHIFT_STORAGE``, else ``FOLDER`` below ``root``."""
+def storage_folder(named: str | os.PathLike[str] | None, here: Path) -> Path:
+    """Where baselines lie: the folder named, else ``$TUNESHIFT_STORAGE``, else ``FOLDER`` of the project that ``here``
+    is in."""
     asked = named or os.environ.get("TUNESHIFT_STORAGE")
-    return Path(asked).expanduser() if asked else root / FOLDER
+    return Path(asked).expanduser() if asked else project_folder(here) / FOLDER
 
 
 def check_name(name: str) -> None:

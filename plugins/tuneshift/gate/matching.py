@@ -205,5 +205,5 @@ def _refusal(name: str, what: str, differs: Sequence[str]) -> str:
     listed = "; ".join(differs)
     return (
         f"Baseline {name!r} cannot be compared with {what}: they differ in {listed}. Measure as the baseline was "
-        f"measured, or save a new one (--shift-save NAME)."
+        f"measured, or save a new one (--shift-save=NAME)."
     )

@@ -7,8 +7,7 @@ from .catalogue import ATTRIBUTION, GENERATION, MEASURES, Measure
 
 CONTRAST = ".contrast"
 """A need named ``attribution.contrast`` is attribution to the other kind of response: shared where the run's own
-decides,
-own where a shared one does. It feeds the sensitivity shown beside a verdict, never the verdict."""
+decides, own where a shared one does. It feeds the sensitivity shown beside a verdict, never the verdict."""
 
 RULES = ".rules"
 """A need named ``generation.rules`` is the checkpoint's responses under the run's rule adapter, ``.rules-end`` the same

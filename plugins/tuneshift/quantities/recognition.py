@@ -54,8 +54,7 @@ def instruction_share(attribution: Attribution) -> Floats | None:
     """Share of importance held by instruction tokens in each response fifth, [fifth] in 0..1.
 
     Per response token: the instruction tokens' part of the summed sparse levels within ``scope``; then the mean over
-    each
-    fifth's tokens that have any. None where nothing could move: responses under five tokens, or a prompt without
+    each fifth's tokens that have any. None where nothing could move: responses under five tokens, or a prompt without
     context, whose share is 1 by construction. Source: arXiv:2310.00492, section 4 (importance along the response).
     """
     context = attribution.scope & ~attribution.instruction

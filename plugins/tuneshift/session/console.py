@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from ..gate.text import write_comparisons
 from ..plain import Json
 from ..run_record import make_record, write_record
 from .gating import saved
+from .options import command_line
 from .requests import Target
 from .run import Run
 
@@ -47,12 +47,12 @@ class Terminal(Protocol):
 
 
 def header_lines(run: Run) -> list[str]:
-    """Pairs, settings and store, for pytest's header."""
+    """Pairs, settings, store and baselines, for pytest's header."""
     settings = run.options.settings
     lines = [f"tuneshift: pair {pair.name}: {_shown(pair.base)} -> {_shown(pair.tuned)}" for pair in run.pairs]
     if _device(run) is not None:
         lines.append(f"tuneshift: device {_device(run)}, dtype {settings.dtype}, response {settings.response}")
-    return [*lines, f"tuneshift: store {run.options.store}"]
+    return [*lines, f"tuneshift: store {run.options.store}", f"tuneshift: baselines {run.options.gating.storage}"]
 
 
 def _device(run: Run) -> str | None:
@@ -225,8 +225,7 @@ def write_results(
     from ..report.html import write_report
     from ..report.markdown import render_summary, write_summary
 
-    command = shlex.join(["pytest", *map(str, arguments)])
-    fields = {**_run_fields(run, claims, started), "command": command, "exit_code": exit_code}
+    fields = {**_run_fields(run, claims, started), "command": command_line(arguments), "exit_code": exit_code}
     record = make_record(fields, run.describe(), claims)
     lines = []
     try:

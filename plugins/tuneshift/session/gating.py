@@ -33,7 +33,7 @@ def check_gating(run: Run) -> None:
         storage.require_free(asked.save, overwrite=asked.overwrite, allow=OVERWRITE)
     if asked.compare is None:
         if asked.margins:
-            raise UsageError("--shift-margin belongs to --shift-compare NAME, which is not given.")
+            raise UsageError("--shift-margin belongs to --shift-compare=NAME, which is not given.")
         return
     baseline = storage.load(asked.compare)
     check_margins(asked.margins, [finding.id for finding in run.known_findings()])

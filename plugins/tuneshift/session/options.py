@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..files import cache_folder
 from ..resources import checked_templates, data_folder
@@ -24,19 +28,29 @@ EXAMPLE_MARGIN = "hewitt2024.tuned_follows=0.1"
 def add_options(parser: pytest.Parser) -> None:
     """Declare the options on pytest's parser."""
     group = parser.getgroup("tuneshift", "tuneshift: findings about instruction tuning on pairs of checkpoints")
-    add = group.addoption
+    _declare(group.addoption)
+
+
+def _declare(add: Callable[..., Any]) -> None:
     add("--base", metavar="CHECKPOINT", help="Base checkpoint: a folder, a hub id or embedded:FAMILY/NAME.")
     add(
         "--tuned",
+        action="append",
+        default=[],
         metavar="CHECKPOINT",
-        help="Tuned checkpoint of the same tokenizer. Without a pair: the embedded one.",
+        help="Tuned checkpoint of the same tokenizer; each one named makes a pair with the base. Without a pair: the "
+        "embedded one. Write --tuned=FOLDER: pytest takes a folder that stands alone for tests and reads its "
+        "configuration from there.",
     )
     add(
         "--pairs",
         metavar="FILE",
-        help="TOML file of pairs ([pairs.NAME]); default: [tool.tuneshift.pairs] in pyproject.toml.",
+        help="TOML file of pairs ([pairs.NAME]); default: [tool.tuneshift.pairs] of the pyproject.toml here or above.",
     )
     add("--pair", action="append", default=[], metavar="NAME", help="Only this pair of the file; may be repeated.")
+    add("--finding", action="append", default=[], metavar="ID",
+        help="Only this finding, by the id that tables show, or those of a pattern such as wu2023.*; may be "
+        "repeated.")  # fmt: skip
     add("--shift-prompts", action="append", default=[], metavar="SET",
         help="Prompt set (JSONL file or name of a shipped one) instead of the pair's; may be repeated.")  # fmt: skip
     add("--shift-plan", action="store_true", help="Print what would be measured and what is stored; load no weights.")
@@ -95,7 +109,8 @@ def add_options(parser: pytest.Parser) -> None:
         help="How much worse than the baseline is still held, in the finding's unit; may be repeated (default: the "
         "finding's smallest effect of interest).")  # fmt: skip
     add("--shift-storage", metavar="DIR",
-        help=f"Where baselines lie (default: ${STORAGE_VARIABLE}, else .tuneshift/baselines in rootdir).")  # fmt: skip
+        help=f"Where baselines lie (default: ${STORAGE_VARIABLE}, else .tuneshift/baselines of the project that "
+        "this folder is in).")  # fmt: skip
     add("--shift-inconclusive", default="fail", choices=("fail", "skip", "pass"),
         help="What an inconclusive verdict or comparison does to its test (default: %(default)s).")  # fmt: skip
 
@@ -106,7 +121,7 @@ def asks_for_suites(config: pytest.Config) -> bool:
     Any other pytest run of the environment must not notice that the plugin is there.
     """
     option = config.option
-    if option.base or option.tuned or option.pairs or option.pair or option.shift_plan:
+    if option.base or option.tuned or option.pairs or option.pair or option.finding or option.shift_plan:
         return True
     return any(_names_suites(str(arg), config.invocation_params.dir) for arg in config.args)
 
@@ -151,7 +166,7 @@ def read_options(config: pytest.Config) -> Options:
     store = Path(option.shift_store).expanduser() if option.shift_store else default_store()
     return Options(
         base=option.base,
-        tuned=option.tuned,
+        tuned=tuple(option.tuned),
         pairs_file=Path(option.pairs) if option.pairs else None,
         pair_names=tuple(option.pair),
         prompts=tuple(option.shift_prompts),
@@ -170,7 +185,7 @@ def read_options(config: pytest.Config) -> Options:
             memo=cache_folder() / "fingerprints.json",
         ),
         alpha=option.shift_alpha,
-        rootdir=Path(config.rootpath),
+        here=config.invocation_params.dir,
         update_expectations=option.shift_update_expectations,
         noise_floor=option.shift_noise_floor,
         gating=_gating(config),
@@ -183,12 +198,66 @@ def _gating(config: pytest.Config) -> Gating:
 
     option = config.option
     return Gating(
-        storage=storage_folder(option.shift_storage, Path(config.rootpath)),
+        storage=storage_folder(option.shift_storage, config.invocation_params.dir),
         save=option.shift_save,
         compare=option.shift_compare,
         overwrite=option.shift_overwrite,
         margins=margins_of(option.shift_margin, "--shift-margin"),
     )
+
+
+def findings_named(patterns: Iterable[str], known: Iterable[str]) -> set[str]:
+    """Ids of the known findings that ``--finding`` names, each an id or a shell pattern.
+
+    Raises UsageError for one that names none.
+    """
+    from ..errors import UsageError, options
+
+    ids = set(known)
+    named: set[str] = set()
+    for pattern in patterns:
+        matching = {id for id in ids if fnmatchcase(id, pattern)}
+        if not matching:
+            raise UsageError(f"--finding {pattern!r} names no finding of the tests that run; {options(pattern, ids)}.")
+        named |= matching
+    return named
+
+
+@cache
+def valued_options() -> frozenset[str]:
+    """Options of ours that take a value."""
+    found: list[str] = []
+    _declare(lambda name, **attributes: found.append(name) if attributes.get("action") != "store_true" else None)
+    return frozenset(found)
+
+
+def command_line(arguments: Iterable[object]) -> str:
+    """The run's command for a shell, each option of ours joined to its value: ``--tuned=FOLDER``.
+
+    As two words the folder would be a path of tests to pytest, and its repository's configuration the run's.
+    """
+    return shlex.join(["pytest", *_joined(map(str, arguments))])
+
+
+def _joined(words: Iterator[str]) -> Iterator[str]:
+    for word in words:
+        value = next(words, None) if word in valued_options() else None
+        yield word if value is None else f"{word}={value}"
+
+
+def foreign_configuration(config: pytest.Config) -> list[str]:
+    """A line for the header where pytest took a checkpoint's folder for tests, and its configuration from there."""
+    words = [str(word) for word in config.invocation_params.args]
+    here, file = config.invocation_params.dir, config.inipath
+    if file is None or file.parent in (here, *here.parents):
+        return []
+    for option, value in pairwise(words):
+        path = here / value
+        if option in valued_options() and path.exists() and file.parent in (path, *path.parents):
+            return [
+                f"tuneshift: pytest read {file}, because {option} and {value} are two words; write {option}={value}"
+            ]
+    return []
 
 
 def margins_of(given: Sequence[str], option: str) -> dict[str, float]:

@@ -28,14 +28,16 @@ class Options:
     """What the user asked for, as it came from the command line."""
 
     base: str | None
-    tuned: str | None
+    tuned: tuple[str, ...]
+    """Each makes a pair with ``base``."""
     pairs_file: Path | None
     pair_names: tuple[str, ...]
     prompts: tuple[str, ...]
     store: Path
     settings: Settings
     alpha: float
-    rootdir: Path
+    here: Path
+    """The folder where the user stands: files of the project are looked up from it."""
     gating: Gating
     update_expectations: bool = False
     """Whether the pairs' expectations files are rewritten from the run's outcomes."""

@@ -70,7 +70,7 @@ class Run:
             pairs_file=asked.pairs_file,
             names=asked.pair_names,
             prompts=asked.prompts,
-            rootdir=asked.rootdir,
+            here=asked.here,
         )
 
     @cached_property

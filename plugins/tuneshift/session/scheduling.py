@@ -50,8 +50,7 @@ class CheckpointScheduling(LoadScopeScheduling):  # type: ignore[misc]
         return crashed
 
     def _reschedule(self, node: WorkerController) -> None:
-        # A worker starts a test only when it knows the next one or that there is none: one test alone would wait
-        # forever.
+        # A worker starts a test only when it knows the next one or that there is none: one alone would wait forever.
         if node.shutting_down or node not in self.registered_collections:
             return
         while self.workqueue and self._pending_of(self.assigned_work[node]) < 2:

@@ -74,7 +74,7 @@ Chat template, which the tokenizer here brings along:
 
 {_indented(plan["chat_template"])}
 
-In a pair file (`pytest suites --pairs FILE`):
+In a pair file (`pytest suites --pairs=FILE`):
 
     {ROLES[plan["how"]]} = {_reference(tuned)}
 """

@@ -195,5 +195,5 @@ def _finite(found: Tensor) -> Tensor:
 def _no_memory(prompt: Tensor, response: Tensor) -> str:
     return (
         f"not enough memory for one derivative at a time at {len(prompt)} prompt and {len(response)} response tokens; "
-        "use a larger device, --shift-dtype bfloat16 or a smaller --shift-max-new-tokens"
+        "use a larger device, --shift-dtype=bfloat16 or a smaller --shift-max-new-tokens"
     )

@@ -1,8 +1,7 @@
 """Importance density and the scores made of it: numpy only, one prompt at a time.
 
 The chain of arXiv:2310.00492, section 3.1 and appendix: importance I -> levels S -> density a -> score. Where the
-paper's
-text and its release differ the release is followed, because the published numbers came from it.
+paper's text and its release differ the release is followed, because the published numbers came from it.
 """
 
 from __future__ import annotations
@@ -37,10 +36,8 @@ class Attribution:
     """What one model's response to one prompt says of the prompt's tokens.
 
     ``levels`` [prompt, response] in 0..10; ``instruction`` and ``user`` [prompt] mark instruction tokens and tokens of
-    the
-    user's text (the others belong to the chat template); ``scope`` [prompt] says over which tokens density is
-    normalised.
-    ``tokens`` are display strings, ``response`` the text (empty where only pieces were recorded).
+    the user's text (the others belong to the chat template); ``scope`` [prompt] says over which tokens density is
+    normalised. ``tokens`` are display strings, ``response`` the text (empty where only pieces were recorded).
     """
 
     id: str
@@ -92,8 +89,7 @@ def density(levels: Levels, *, scope: Mask | None = None) -> Floats:
     """Importance density a_n = ||S_n||_1 / ||S_n||_4 over its maximum within ``scope``, [prompt] in 0..1.
 
     A token that matters to many response tokens is dense. Tokens outside ``scope`` get 0; an empty response gives
-    zeros.
-    Source: arXiv:2310.00492, section 3.1, as the release computes it.
+    zeros. Source: arXiv:2310.00492, section 3.1, as the release computes it.
     """
     sparse = sparse_levels(levels)
     norm = (sparse**NORM_ORDER).sum(axis=1) ** (1 / NORM_ORDER)

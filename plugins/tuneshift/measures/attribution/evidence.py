@@ -29,10 +29,9 @@ def attribution(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Map
     """Input-output attribution as evidence, for the response that ``params["response"]`` names.
 
     Arrays: ``importance`` float32 [prompt, response]; ``offsets`` int32 [prompt, 2], characters of the user's text, -1
-    for
-    tokens of the chat template. Values: ``tokens``, ``response_tokens`` (display strings), ``response``, ``ended``; and
-    in half precision, for the first few prompts, ``precision_cost`` against float32. ``params["batch"]``, where it is
-    below 1, halves the derivatives that are taken at once.
+    for tokens of the chat template. Values: ``tokens``, ``response_tokens`` (display strings), ``response``, ``ended``;
+    and in half precision, for the first few prompts, ``precision_cost`` against float32. ``params["batch"]``, where it
+    is below 1, halves the derivatives that are taken at once.
     """
     backend = choose_backend(checkpoint.model)
     if params.get("batch", 1) < 1:

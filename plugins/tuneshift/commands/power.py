@@ -1,4 +1,4 @@
-"""``tuneshift plan``: how many prompts would decide a claim."""
+"""``tuneshift power``: how many prompts would decide a claim."""
 
 from __future__ import annotations
 
@@ -33,35 +33,37 @@ class Question:
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    plan = commands.add_parser(
-        "plan", help="how many prompts would decide a claim, or the effect that a number of prompts can detect"
+    power = commands.add_parser(
+        "power", help="how many prompts would decide a claim, or the effect that a number of prompts can detect"
     )
-    plan.add_argument("--sesoi", type=float, metavar="X", help="smallest effect of interest, or margin")
-    plan.add_argument("--finding", metavar="ID", help="a finding's sesoi and direction; with --from only its claims")
-    plan.add_argument("--power", type=float, default=0.9, help="chance to decide it (default: %(default)s)")
-    plan.add_argument(
+    power.add_argument("--sesoi", type=float, metavar="X", help="smallest effect of interest, or margin")
+    power.add_argument("--finding", metavar="ID", help="a finding's sesoi and direction; with --from only its claims")
+    power.add_argument("--power", type=float, default=0.9, help="chance to decide it (default: %(default)s)")
+    power.add_argument(
         "--alpha", type=float, default=0.05, help="error rate that all claims share (default: %(default)s)"
     )
-    plan.add_argument("--claims", type=int, metavar="M", help="how many share it (default: all findings of the suites)")
-    plan.add_argument(
+    power.add_argument(
+        "--claims", type=int, metavar="M", help="how many share it (default: all findings of the suites)"
+    )
+    power.add_argument(
         "--sd", type=float, help="standard deviation of the per-item differences (default: a few are shown)"
     )
-    plan.add_argument(
+    power.add_argument(
         "--from", dest="record", type=Path, metavar="RUN.json", help="take the precision of each claim of a run record"
     )
-    plan.add_argument("--cluster-size", type=int, metavar="K", help="items that share a cluster (default: 1)")
-    plan.add_argument("--icc", type=float, help="correlation of items within a cluster, 0 to 1 (default: 0)")
-    plan.add_argument("--effect", type=float, metavar="X", help="assumed true effect (default: see --decision)")
-    plan.add_argument(
+    power.add_argument("--cluster-size", type=int, metavar="K", help="items that share a cluster (default: 1)")
+    power.add_argument("--icc", type=float, help="correlation of items within a cluster, 0 to 1 (default: 0)")
+    power.add_argument("--effect", type=float, metavar="X", help="assumed true effect (default: see --decision)")
+    power.add_argument(
         "--decision", choices=("beyond", "noninferior", "equivalent"),
         help="beyond the sesoi (default; effect assumed: twice the sesoi), no loss past it or equivalent within it "
         "(effect assumed: 0)",
     )  # fmt: skip
-    plan.add_argument("--n", type=int, help="print what so many prompts can detect instead")
-    plan.set_defaults(command=_plan)
+    power.add_argument("--n", type=int, help="print what so many prompts can detect instead")
+    power.set_defaults(command=_power)
 
 
-def _plan(arguments: argparse.Namespace) -> int:
+def _power(arguments: argparse.Namespace) -> int:
     from ..claims.catalogue import findings
 
     _check(arguments)
