@@ -73,7 +73,7 @@ LAYERS = (
         "concept_shares",
         "concept_figures",
         "ranking",
-        "following",
+        "following_scores",
         "following_style",
         "following_figures",
         "single_task",
@@ -96,22 +96,22 @@ LAYERS = (
         "pair_matrix",
         "merging",
     },
-    {"run", "report", "deciding", "summary_text", "matching", "gate", "baselines", "shards"},
+    {"run_session", "report", "results", "deciding", "summary_text", "matching", "gate", "baselines", "shards"},
     {"options", "findings", "gate_text", "gating", "console", "scheduling", "commands"},
-    {"plugin", "cli"},
+    {"plugin", "cli", "scripting"},
 )
 """From the bottom up. A module imports from lower layers and from its own."""
 
 FREE_OF_TORCH = (
     "errors", "records", "resources", "prompts", "tokens", "pairs", "published", "verifiers", "weights", "inspection",
-    "store", "statistics", "judge", "recording", "plan", "engine", "comparison", "run", "report", "options",
+    "store", "statistics", "judge", "recording", "plan", "engine", "comparison", "run_session", "report", "options",
     "console", "plugin", "cli", "views", "vocabulary", "word_vectors", "word_tokens", "subspaces", "verb_relations",
     "concept_shift", "concept_shares", "concept_figures", "annotators", "agreement", "chat_endpoint", "judges",
-    "following", "following_style", "following_figures", "ranking", "rules", "outputs", "doctor",
+    "following_scores", "following_style", "following_figures", "ranking", "rules", "outputs", "doctor",
     "doctor_checkpoints", "clustered", "effect_change", "multiplicity", "permutation", "planning", "power",
     "sequential", "shares", "intervals", "deciding", "merging", "summary_text",
     "noise_floor", "expectations", "expectations_update", "matching", "gate", "baselines", "shards", "gating",
-    "gate_text", "requests", "steps",
+    "gate_text", "requests", "steps", "results", "scripting",
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -43,12 +44,13 @@ WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".js
 """Suffixes that mark a file. Not every suffix does: Qwen/Qwen2.5-0.5B is a hub id."""
 
 
-def load_pairs(path: Path) -> dict[str, ModelPair]:
+def load_pairs(path: str | os.PathLike[str]) -> dict[str, ModelPair]:
     """The pairs of a TOML file, by name: ``[pairs.NAME]``, or ``[tool.tuneshift.pairs.NAME]`` in a pyproject.toml.
 
     Relative paths start from the file's folder; ``~`` and environment variables are expanded. Raises PairError for an
     unreadable file, unknown keys, wrong types, missing paths and a file without pairs.
     """
+    path = Path(path)
     pairs = _load(path)
     if not pairs:
         table = "tool.tuneshift.pairs" if path.name == "pyproject.toml" else "pairs"
@@ -79,11 +81,14 @@ def resolve_pairs(
             if name not in known:
                 raise PairError(f"--pair {name}: {path} has no such pair; {options(name, known)}.")
         pairs = tuple(known[name] for name in dict.fromkeys(names or known))
-    if prompts:
-        here = ConfigPlace(label="--shift-prompts", folder=Path.cwd())
-        sources = tuple(_prompt_source(value, here) for value in prompts)
-        pairs = tuple(replace(pair, prompts=sources) for pair in pairs)
-    return pairs
+    return asked(pairs, prompts, "--shift-prompts") if prompts else pairs
+
+
+def asked(pairs: Sequence[ModelPair], prompts: Sequence[str], label: str) -> tuple[ModelPair, ...]:
+    """The pairs with these prompt sets in place of their own; messages start with ``label``. Raises PairError."""
+    here = ConfigPlace(label=label, folder=Path.cwd())
+    sources = tuple(_prompt_source(value, here) for value in prompts)
+    return tuple(replace(pair, prompts=sources) for pair in pairs)
 
 
 def _declared(pairs_file: Path | None, rootdir: Path) -> tuple[Path, dict[str, ModelPair]]:
@@ -277,13 +282,25 @@ def _option_pair(base: str | None, tuned: str | None, pairs_file: Path | None, n
     if pairs_file is not None or names:
         other = "--pairs" if pairs_file is not None else "--pair"
         raise PairError(f"{other} and --base/--tuned exclude each other: they name pairs in two ways.")
-    table = {"base": base, "tuned": tuned}
-    refs = {role: _checkpoint(text, ConfigPlace(label=f"--{role}", folder=Path.cwd())) for role, text in table.items()}
-    short = [ref.name.rpartition("/")[2] for ref in refs.values()]
+    return pair_of(base, tuned, labels=("--base", "--tuned"))
+
+
+def pair_of(base: str | ModelRef, tuned: str | ModelRef, *, labels: tuple[str, str] = ("base", "tuned")) -> ModelPair:
+    """The pair of two checkpoints, named after both, on the shipped prompts; ``labels`` begin messages.
+
+    Raises PairError for a text that names no checkpoint.
+    """
+    given = (base, tuned)
+    refs = [
+        one if isinstance(one, ModelRef) else checkpoint_ref(one, label)
+        for one, label in zip(given, labels, strict=True)
+    ]
+    texts = [one if isinstance(one, str) else str(one.model or one.evidence) for one in given]
+    short = [ref.name.rpartition("/")[2] for ref in refs]
     if short[0] == short[1]:
-        short = ["-".join(_parts(text)[-2:]) for text in table.values()]
+        short = ["-".join(_parts(text)[-2:]) for text in texts]
     name = re.sub(r"[^\w.-]+", "-", "-".join(short), flags=re.ASCII).strip("-.") or "pair"
-    first, second = _distinct(refs["base"], refs["tuned"], table)
+    first, second = _distinct(refs[0], refs[1], {"base": texts[0], "tuned": texts[1]})
     return ModelPair(name=name, base=first, tuned=second, prompts=DEFAULT_PROMPTS)
 
 
