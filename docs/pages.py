@@ -1,4 +1,4 @@
-"""Rewrite the parts of these pages that come from the code: facts of findings, and every message of ours.
+"""Rewrite the parts of these pages that come from the code: facts of findings, the public API, every message of ours.
 
     python docs/pages.py            write them
     python docs/pages.py --check    exit 1 where a page is out of date
@@ -10,19 +10,28 @@ from __future__ import annotations
 
 import argparse
 import ast
+import dataclasses
+import inspect
 import sys
+import textwrap
+import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tuneshift
-from tuneshift import errors
+from tuneshift import Finding, errors
 from tuneshift.claims.catalogue import findings
-from tuneshift.claims.finding import Finding
+from tuneshift.session.scripting import RunSettings
 
 DOCS = Path(__file__).parent
 PACKAGE = Path(tuneshift.__file__).parent
 BEGIN, END = "<!-- from the code -->\n", "<!-- end -->\n"
+API = [DOCS / "api" / f"{name}.md" for name in ("findings", "shipped", "scripting")]
+"""Pages that describe the public names."""
+SIGNATURE = 100
+"""Characters that a signature may have on one line."""
 GAP = "…"
 """Stands for what a message fills in."""
 
@@ -193,9 +202,72 @@ def message_list(found: list[Message], section: str, hints: dict[str, str]) -> s
     return "".join(f"- {text}{hints.get(text, '')}\n" for text in texts)
 
 
+def documented(page: Path) -> list[str]:
+    """The public names that a page of docs/api describes, in its order."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    return [line.removeprefix("::: tuneshift.") for line in lines if line.startswith("::: tuneshift.")]
+
+
+def signatures() -> str:
+    """The public names with their types, as a stub file would have them."""
+    parts = []
+    for page in API:
+        title = page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+        stubs = [stub(getattr(tuneshift, name)) for name in documented(page)]
+        if "run" in documented(page):
+            stubs.insert(0, stub(RunSettings))
+        parts.append(f"## {title}\n\n``` {{ .python }}\n{chr(10).join(stubs)}\n```\n")
+    return "\n".join(parts)
+
+
+def stub(value: Any) -> str:
+    """A function's signature, or a class with its fields and public methods."""
+    (node,) = ast.parse(textwrap.dedent(inspect.getsource(value))).body
+    if isinstance(node, ast.FunctionDef):
+        return _signature(node)
+    assert isinstance(node, ast.ClassDef)
+    bases = ", ".join(map(ast.unparse, node.bases))
+    body = []
+    if dataclasses.is_dataclass(value):
+        made = ((f, f.default is f.default_factory is dataclasses.MISSING) for f in dataclasses.fields(value))
+        body = [f"{f.name}: {f.type}{'' if bare else ' = ...'}" for f, bare in made if not f.name.startswith("_")]
+    for member in node.body:
+        if isinstance(member, ast.Assign) or (isinstance(member, ast.AnnAssign) and typing.is_typeddict(value)):
+            body.append(ast.unparse(member))
+        elif isinstance(member, ast.FunctionDef) and (not member.name.startswith("_") or member.name == "__init__"):
+            body += [*(f"@{ast.unparse(decorator)}" for decorator in member.decorator_list), _signature(member)]
+    head = f"class {node.name}({bases}):" if bases else f"class {node.name}:"
+    return "\n".join([head, textwrap.indent("\n".join(body), "    ")]) if body else f"{head} ..."
+
+
+def _signature(node: ast.FunctionDef) -> str:
+    """``def name(parameters) -> type: ...``, a parameter a line where it is long."""
+    given = node.args
+    plain = [*given.posonlyargs, *given.args]
+    defaults = [None] * (len(plain) - len(given.defaults)) + list(given.defaults)
+    parts = [_parameter(a, d) for a, d in zip(plain, defaults, strict=True)]
+    if given.kwonlyargs:
+        parts.append("*")
+        parts += [_parameter(a, d) for a, d in zip(given.kwonlyargs, given.kw_defaults, strict=True)]
+    if given.kwarg:
+        parts.append("**" + _parameter(given.kwarg, None))
+    end = f") -> {ast.unparse(node.returns) if node.returns else 'None'}: ..."
+    whole = f"def {node.name}({', '.join(parts)}{end}"
+    if len(whole) <= SIGNATURE:
+        return whole
+    return "\n".join([f"def {node.name}(", *(f"    {part}," for part in parts), end])
+
+
+def _parameter(argument: ast.arg, default: ast.expr | None) -> str:
+    typed = f"{argument.arg}: {ast.unparse(argument.annotation)}" if argument.annotation else argument.arg
+    return typed if default is None else f"{typed} = {ast.unparse(default)}"
+
+
 def rewritten(path: Path) -> str:
     """A page with its made parts made anew."""
     text = path.read_text(encoding="utf-8")
+    if path.parent.name == "api":
+        return _replaced(text, [signatures()])
     if path.parent.name == "findings":
         if path.stem == "index":
             return _replaced(text, [overview()])
@@ -224,7 +296,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a page is out of date")
     arguments = parser.parse_args()
     stale = 0
-    for path in [*sorted((DOCS / "findings").glob("*.md")), DOCS / "troubleshooting.md"]:
+    for path in [*sorted((DOCS / "findings").glob("*.md")), DOCS / "api" / "index.md", DOCS / "troubleshooting.md"]:
         made = rewritten(path)
         if made != path.read_text(encoding="utf-8"):
             stale += 1

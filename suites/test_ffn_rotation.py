@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from tuneshift.claims.claim import Claim
-from tuneshift.claims.finding import Finding
-from tuneshift.quantities.concept_figures import (
+from tuneshift import (
+    Claim,
+    Finding,
     angle_curves_figure,
+    category_shift,
     level_shares_figure,
+    levels_shift,
     moved_concepts_figure,
+    rotates_knowledge,
     task_shares_figure,
 )
-from tuneshift.quantities.concept_rotation import rotates_knowledge
-from tuneshift.quantities.concept_shares import category_shift, levels_shift
 
 ANNOTATED = (("base", "annotation"), ("tuned", "annotation"))
 CONCEPTS = (("base", "concepts"), ("tuned", "concepts"))

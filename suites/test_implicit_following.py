@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from tuneshift.claims.claim import Claim
-from tuneshift.claims.finding import Finding
-from tuneshift.quantities.following import following, win_rate
-from tuneshift.quantities.following_figures import (
+from tuneshift import (
+    Claim,
+    Finding,
     ended_figure,
+    following,
     following_figure,
     length_figure,
+    margin_figure,
+    outside_single_task,
+    ranked,
+    ranking_figure,
+    ranking_survives,
     repetition_figure,
     responses_figure,
+    single_task_style_fades,
     win_matrix_figure,
+    win_rate,
 )
-from tuneshift.quantities.ranking import ranked, ranking_survives
-from tuneshift.quantities.ranking_figures import margin_figure, ranking_figure
-from tuneshift.quantities.style import outside_single_task, single_task_style_fades
 
 RANKS = Finding(
     id="hewitt2024.base_ranks_responses",

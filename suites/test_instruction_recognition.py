@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from tuneshift.claims.claim import Claim
-from tuneshift.claims.finding import Finding
-from tuneshift.quantities.recognition import (
+from tuneshift import (
+    Claim,
+    Finding,
     followed_or_not,
     instruction_score,
     instruction_share_slope,

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from tuneshift.claims.claim import Claim
-from tuneshift.claims.finding import Finding
-from tuneshift.quantities.verb_figures import head_map_figure, verb_dots_figure
-from tuneshift.quantities.verb_relations import gain_over_heads, gain_slope, instruction_verbs_gain
+from tuneshift import (
+    Claim,
+    Finding,
+    gain_over_heads,
+    gain_slope,
+    head_map_figure,
+    instruction_verbs_gain,
+    verb_dots_figure,
+)
 
 NEEDS = (("base", "relations"), ("tuned", "relations"))
 

@@ -26,6 +26,7 @@ def load(name: str):
 
 pages = load("pages")
 FINDINGS = ROOT / "docs" / "findings"
+API = ROOT / "docs" / "api" / "index.md"
 TROUBLE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 ENTRIES = [line[2:] for line in TROUBLE.split("\n") if line.startswith("- ``")]
 
@@ -51,8 +52,8 @@ def test_a_findings_page_says_how_to_read_it_and_what_moves_it(finding):
         assert len(section.split()) > 20, f"{heading.strip()} says nothing"
 
 
-@pytest.mark.parametrize("path", [*sorted(FINDINGS.glob("*.md")), ROOT / "docs" / "troubleshooting.md"],
-                         ids=lambda path: path.stem)  # fmt: skip
+@pytest.mark.parametrize("path", [*sorted(FINDINGS.glob("*.md")), API, ROOT / "docs" / "troubleshooting.md"],
+                         ids=lambda path: f"{path.parent.name}-{path.stem}")  # fmt: skip
 def test_what_comes_from_the_code_is_up_to_date(path):
     assert pages.rewritten(path) == path.read_text(encoding="utf-8"), "run python docs/pages.py"
 
@@ -103,6 +104,8 @@ def test_a_stale_page_fails_the_check(tmp_path, monkeypatch, capsys):
     page = tmp_path / "findings" / f"{findings()[0].id}.md"
     page.write_text(f"{pages.BEGIN}{pages.END}\nby hand\n")
     (tmp_path / "troubleshooting.md").write_text("nothing\n")
+    (tmp_path / "api").mkdir()
+    (tmp_path / "api" / "index.md").write_text(f"{pages.BEGIN}{pages.END}")
     monkeypatch.setattr(pages, "DOCS", tmp_path)
     monkeypatch.setattr(sys, "argv", ["pages.py", "--check"])
     assert pages.main() == 1
@@ -167,16 +170,41 @@ def test_the_worked_example_says_what_its_page_shows(own_pair, capsys):
     assert shown in page
 
 
-def test_the_worked_example_tells_an_unknown_finding_half_a_pair_and_a_run_that_decided_nothing(own_pair, tmp_path):
-    with pytest.raises(SystemExit, match=r"no finding is called 'mine'; there are .*wu2023"):
-        own_pair("--finding", "mine")
-    with pytest.raises(SystemExit):
-        own_pair("--base", "A")
-    (tmp_path / "tuneshift-results").mkdir()
-    (tmp_path / "tuneshift-results" / "run.json").write_text("{}")  # of an earlier run
-    assert own_pair("--base", "nowhere/a", "--tuned", tmp_path / "b") == pytest.ExitCode.USAGE_ERROR
+def test_the_worked_example_tells_what_was_wrong_and_exits_with_2(own_pair, tmp_path, capsys):
+    assert own_pair("--finding", "mine") == 2
+    assert "no shipped finding is called so; known: hewitt2024.base" in capsys.readouterr().err
+    assert own_pair("--base", "A") == 2
+    assert "base is given without tuned" in capsys.readouterr().err
+    assert own_pair("--base", "nowhere/a", "--tuned", tmp_path / "b") == 2
+    assert "tuned: " in capsys.readouterr().err
 
 
-def test_the_worked_example_knows_the_test_of_every_finding():
-    example = load("examples/own_pair")
-    assert len({example.test_of(finding.id) for finding in findings()}) == len(findings())
+def test_the_list_of_signatures_has_what_a_reader_needs():
+    """Types of functions, fields with their defaults left open, methods, and nothing private."""
+    text = API.read_text(encoding="utf-8")
+    for line in (
+        "def paired(score: Score, *, undefined: str) -> Quantity: ...",
+        "    findings: Asked | Sequence[Asked] | None = None,",
+        "    dtype: Literal['float32', 'bfloat16', 'float16', 'float64']",
+        "    deviations: str = ...",
+        "    @property\n    def values(self) -> Rows: ...",
+        "    def to_pandas(self) -> Any: ...",
+        "class UsageError(TuneshiftError, ValueError): ...",
+    ):
+        assert f"\n{line}\n" in text
+    made = text.partition(pages.BEGIN)[2]
+    assert not [
+        line for line in made.splitlines() if line.strip().startswith(("def _", "_")) and "__init__" not in line
+    ]
+
+
+def test_a_stub_has_keyword_only_defaults_and_wraps(monkeypatch):
+    monkeypatch.setattr(pages, "SIGNATURE", 40)
+
+    def measured(a: int, /, b=1, *, c: str | None = None, **rest: float) -> list[int]:
+        """Not shown."""
+
+    assert pages.stub(measured) == (
+        "def measured(\n    a: int,\n    b = 1,\n    *,\n    c: str | None = None,\n    **rest: float,\n"
+        ") -> list[int]: ..."
+    )

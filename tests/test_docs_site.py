@@ -85,16 +85,19 @@ def test_tools_of_the_docs_are_not_published(site):
     assert {path.name for path in site.rglob("*.py")} == {"own_pair.py"}
 
 
-def test_the_api_reference_has_the_docstrings(site):
-    text = (site / "api" / "statistics.html").read_text(encoding="utf-8")
-    assert 'id="tuneshift.statistics.differences.paired_difference"' in text
-    assert "Kish" in (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
+def test_the_api_reference_has_docstrings_and_type_hints(site):
+    text = (site / "api" / "findings.html").read_text(encoding="utf-8")
+    for name in ("paired_difference", "Finding", "View.paired"):
+        assert f'id="tuneshift.{name}"' in text
+    hinted = re.sub(r"<[^>]+>", "", text)
+    assert "Arm, *, clusters: Sequence[str] | None, level: float" in " ".join(hinted.split())
+    assert "MacKinnon" in text
     assert "_t_interval" not in text
 
 
 def test_the_worked_example_is_shown_whole(site):
     text = (site / "own-pair.html").read_text(encoding="utf-8")
-    assert "subprocess" in text
+    assert "write_report" in text
     assert "--8&lt;--" not in text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -44,12 +45,13 @@ WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".js
 """Suffixes that mark a file. Not every suffix does: Qwen/Qwen2.5-0.5B is a hub id."""
 
 
-def load_pairs(path: Path) -> dict[str, ModelPair]:
+def load_pairs(path: str | os.PathLike[str]) -> dict[str, ModelPair]:
     """The pairs of a TOML file, by name: ``[pairs.NAME]``, or ``[tool.tuneshift.pairs.NAME]`` in a pyproject.toml.
 
     Relative paths start from the file's folder; ``~`` and environment variables are expanded. Raises PairError for an
     unreadable file, unknown keys, wrong types, missing paths and a file without pairs.
     """
+    path = Path(path)
     pairs = _load(path)
     if not pairs:
         table = "tool.tuneshift.pairs" if path.name == "pyproject.toml" else "pairs"
@@ -81,11 +83,14 @@ def resolve_pairs(
             if name not in known:
                 raise PairError(f"--pair {name}: {path} has no such pair; {options(name, known)}.")
         pairs = tuple(known[name] for name in dict.fromkeys(names or known))
-    if prompts:
-        place = ConfigPlace(label="--shift-prompts", folder=Path.cwd())
-        sources = tuple(_prompt_source(value, place) for value in prompts)
-        pairs = tuple(replace(pair, prompts=sources) for pair in pairs)
-    return pairs
+    return asked(pairs, prompts, "--shift-prompts") if prompts else pairs
+
+
+def asked(pairs: Sequence[ModelPair], prompts: Sequence[str], label: str) -> tuple[ModelPair, ...]:
+    """The pairs with these prompt sets in place of their own; messages start with ``label``. Raises PairError."""
+    here = ConfigPlace(label=label, folder=Path.cwd())
+    sources = tuple(_prompt_source(value, here) for value in prompts)
+    return tuple(replace(pair, prompts=sources) for pair in pairs)
 
 
 def _declared(pairs_file: Path | None, here: Path) -> tuple[Path, dict[str, ModelPair]]:
@@ -319,6 +324,22 @@ def _short_names(base: str, first: ModelRef, text: str, other: ModelRef) -> list
 
 def _pair_name(*parts: str) -> str:
     return re.sub(r"[^\w.-]+", "-", "-".join(parts), flags=re.ASCII).strip("-.") or "pair"
+
+
+def pair_of(base: str | ModelRef, tuned: str | ModelRef, *, labels: tuple[str, str] = ("base", "tuned")) -> ModelPair:
+    """The pair of two checkpoints, named after both, on the shipped prompts; ``labels`` begin messages.
+
+    Raises PairError for a text that names no checkpoint.
+    """
+    given = (base, tuned)
+    refs = [
+        one if isinstance(one, ModelRef) else checkpoint_ref(one, label)
+        for one, label in zip(given, labels, strict=True)
+    ]
+    texts = [one if isinstance(one, str) else str(one.model or one.evidence) for one in given]
+    name = _pair_name(*_short_names(texts[0], refs[0], texts[1], refs[1]))
+    first, second = _distinct(refs[0], refs[1], {"base": texts[0], "tuned": texts[1]})
+    return ModelPair(name=name, base=first, tuned=second, prompts=DEFAULT_PROMPTS)
 
 
 def _parts(text: str) -> list[str]:

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from .claims.finding import Finding
     from .plain import Json
     from .session.requests import Target
-    from .session.run import Run
+    from .session.run import RunSession
 
-RUN: pytest.StashKey[Run] = pytest.StashKey()
+RUN: pytest.StashKey[RunSession] = pytest.StashKey()
 CLAIMS: pytest.StashKey[list[dict[str, Json]]] = pytest.StashKey()
 STARTED: pytest.StashKey[float] = pytest.StashKey()
 PROBLEM: pytest.StashKey[TuneshiftError] = pytest.StashKey()
@@ -189,7 +189,7 @@ def _survey(session: pytest.Session) -> None:
         item.stash[DECIDED] = decided
 
 
-def _measure_in_turn(config: pytest.Config, run: Run, items: Sequence[pytest.Item]) -> None:
+def _measure_in_turn(config: pytest.Config, run: RunSession, items: Sequence[pytest.Item]) -> None:
     """In a worker of xdist: measure every n-th pair first, then what the other workers have not measured by then."""
     info: dict[str, Any] = config.workerinput  # type: ignore[attr-defined]
     own, count = int(info["workerid"].removeprefix("gw")), int(info["workercount"])
@@ -333,12 +333,12 @@ def pytest_xdist_setupnodes(config: pytest.Config, specs: Sequence[execnet.XSpec
         pin_devices(specs, visible_devices())
 
 
-def _run(config: pytest.Config) -> Run:
+def _run(config: pytest.Config) -> RunSession:
     if RUN not in config.stash:
         from .claims.catalogue import findings
-        from .session.run import Run
+        from .session.run import RunSession
 
-        config.stash[RUN] = Run(options=read_options(config), known_findings=findings)
+        config.stash[RUN] = RunSession(options=read_options(config), known_findings=findings)
     return config.stash[RUN]
 
 

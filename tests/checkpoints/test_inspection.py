@@ -19,7 +19,7 @@ from tuneshift.checkpoints.refs import ModelRef
 from tuneshift.engine.settings import Settings
 from tuneshift.errors import CheckpointError, PairError
 from tuneshift.session.requests import Gating, Options
-from tuneshift.session.run import Run
+from tuneshift.session.run import RunSession
 
 PARAMETERS = 2 * 260 * 16 + 2 * (2 * 16 * 16 + 2 * 16 * 8 + 3 * 16 * 32 + 2 * 16) + 16
 """Embedding and head, two layers of q/o, k/v, gated MLP and norms, and the last norm of the tiny Llama."""
@@ -66,7 +66,7 @@ def test_context_length_is_found_under_other_names_or_unlimited():
         (transformers.MptConfig(max_seq_len=55), 55),
         (transformers.MambaConfig(), UNLIMITED),
     ]:
-        assert inspection._context_length(config) == length
+        assert inspection.context_length(config) == length
 
 
 def remove(name: str) -> Callable[[Path], object]:
@@ -143,7 +143,7 @@ def test_a_run_reads_each_checkpoint_once(
         gating=Gating(storage=tmp_path / "baselines"),
     )
     for runs in (1, 2):  # what one run has read is nothing to the next
-        run = Run(options=options, known_findings=lambda: ())
+        run = RunSession(options=options, known_findings=lambda: ())
         run.check()
         described = run.describe()
         assert [described[0][role]["parameters"] for role in ("base", "tuned")] == [PARAMETERS] * 2

@@ -22,12 +22,12 @@ def test_one_where_a_claim_fails(suites):
 def test_two_where_the_user_interrupts(suites, pytester, monkeypatch):
     pytester.makepyfile(
         interrupter="""
-        from tuneshift.session.run import Run
+        from tuneshift.session.run import RunSession
 
         def interrupt(*given):
             raise KeyboardInterrupt
 
-        Run.measure = interrupt
+        RunSession.measure = interrupt
         """
     )
     monkeypatch.setenv("PYTHONPATH", str(pytester.path), prepend=os.pathsep)

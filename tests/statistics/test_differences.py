@@ -539,3 +539,8 @@ def test_published_groups_differ_as_their_table_says(shared: Path) -> None:
     low, high = with_moments("no", 44, 0.8916, 0.4792), with_moments("yes", 194, 1.2288, 0.5263)
     found = two_sample_difference(low, high, clusters=None, level=0.95, seed=1, resamples=99)
     assert found.details["p_one_sided"] == pytest.approx(5.7e-5, rel=0.1)
+
+
+def test_a_statistic_shows_as_one_line():
+    shown = repr(of_differences([1, 2, 1, 2, 1, 2]))
+    assert shown == "Statistic(effect=+1.5, interval=[+0.9252, +2.075], level=0.95, n=6, p=0.00111)"

@@ -77,7 +77,7 @@ def inspect(ref: ModelRef) -> CheckpointInfo:
         architecture=architecture,
         parameters=sum(numbers.values()),
         dtype={"F32": "float32", "BF16": "bfloat16", "F16": "float16", "F64": "float64"}.get(stored, stored.lower()),
-        context_length=_context_length(config),
+        context_length=context_length(config),
         vocabulary=int(text.vocab_size),
         layers=int(text.num_hidden_layers),
         width=int(text.hidden_size),
@@ -168,7 +168,8 @@ def _require_causal(ref: ModelRef, folder: Path, config: Any) -> str:
     return str(causal[0] if causal else own)
 
 
-def _context_length(config: Any) -> int:
+def context_length(config: Any) -> int:
+    """Longest input in tokens that a configuration names, under whichever name; ``UNLIMITED`` where it names none."""
     text = config.get_text_config()
     found = (getattr(text, field, None) for field in _CONTEXT_FIELDS)
     return next((int(length) for length in found if isinstance(length, int) and length > 0), UNLIMITED)

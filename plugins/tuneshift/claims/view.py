@@ -108,6 +108,7 @@ class View:
             response_tokens=tuple(item.values["response_tokens"]),
             response=item.values.get("response") or "",
             ended=item.values.get("ended"),
+            importance=item.arrays.get("importance"),
         )
 
     def levels_moved(self, other: View) -> float:

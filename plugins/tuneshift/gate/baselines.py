@@ -114,8 +114,18 @@ class Baselines:
                 "Nothing was saved."
             )
 
-    def save(self, record: RunRecord, name: str, *, overwrite: bool, allow: str, budget: Budget | None = None) -> Path:
+    def save(
+        self,
+        record: RunRecord,
+        name: str,
+        *,
+        overwrite: bool = False,
+        allow: str = "overwrite=True",
+        budget: Budget | None = None,
+    ) -> Path:
         """Store a run as a baseline; its path. The one of that name stays whole until the new one is.
+
+        ``overwrite``: whether a baseline of that name is replaced; ``allow`` is how a message says so.
 
         Raises UsageError as `require_free`, for a budget that is none and for a record whose values are not all
         numbers; RecordError where it cannot be written.

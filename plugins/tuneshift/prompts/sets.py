@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -29,7 +30,7 @@ def shipped_sets() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in fixture("prompts").glob(f"*{SUFFIX}")))
 
 
-def load_prompts(source: PromptSource, *, pair: str | None) -> PromptSet:
+def load_prompts(source: PromptSource | str | os.PathLike[str], *, pair: str | None = None) -> PromptSet:
     """The prompts of a JSONL file or shipped set, in file order, with spans sorted and groups assigned.
 
     A line is an object with ``id``, ``prompt`` and ``instruction_spans`` ([start, end) in characters), optionally
@@ -39,6 +40,8 @@ def load_prompts(source: PromptSource, *, pair: str | None) -> PromptSet:
     Raises PromptError with file and line where the file departs from this, and where ``source.groups`` does not put
     every prompt into exactly one group.
     """
+    if not isinstance(source, PromptSource):
+        source = PromptSource(path=os.path.expanduser(os.fspath(source)))
     path = _path(source.path, pair)
     prompts: list[Prompt] = []
     seen: dict[str, int] = {}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -122,12 +123,12 @@ def page_view(record: RunRecord, jinja: Environment) -> View:
     }
 
 
-def write_report(record: RunRecord, out: Path, templates: Path | None = None) -> Path:
-    """Write the HTML report to ``out`` in one step, so that a reader never meets half a file; returns ``out``.
+def write_report(record: RunRecord, out: str | os.PathLike[str], templates: Path | None = None) -> Path:
+    """Write the HTML report to ``out`` in one step, so that a reader never meets half a file; returns its path.
 
     Raises UsageError where the place cannot be written, and what ``render_html`` raises.
     """
-    return write_text(out, render_html(record, templates), "report")
+    return write_text(Path(out), render_html(record, templates), "report")
 
 
 def write_text(out: Path, text: str, what: str) -> Path:

@@ -23,7 +23,7 @@ from ..run_record import make_record, write_record
 from .gating import saved
 from .options import command_line
 from .requests import Target
-from .run import Run
+from .run import RunSession
 
 if TYPE_CHECKING:
     from ..engine.steps import Line
@@ -46,7 +46,7 @@ class Terminal(Protocol):
         """A titled rule."""
 
 
-def header_lines(run: Run) -> list[str]:
+def header_lines(run: RunSession) -> list[str]:
     """Pairs, settings, store and baselines, for pytest's header."""
     settings = run.options.settings
     lines = [f"tuneshift: pair {pair.name}: {_shown(pair.base)} -> {_shown(pair.tuned)}" for pair in run.pairs]
@@ -55,7 +55,7 @@ def header_lines(run: Run) -> list[str]:
     return [*lines, f"tuneshift: store {run.options.store}", f"tuneshift: baselines {run.options.gating.storage}"]
 
 
-def _device(run: Run) -> str | None:
+def _device(run: RunSession) -> str | None:
     """Where checkpoints are loaded; None where all evidence is recorded and torch is not needed."""
     if all(ref.evidence is not None for pair in run.pairs for ref in (pair.base, pair.tuned)):
         return None
@@ -68,7 +68,7 @@ def _shown(ref: ModelRef) -> str:
     return f"{ref.name} (recorded evidence)" if ref.evidence is not None else ref.name
 
 
-def write_plan(terminal: Terminal, run: Run, wanted: Sequence[tuple[Finding, Target]]) -> None:
+def write_plan(terminal: Terminal, run: RunSession, wanted: Sequence[tuple[Finding, Target]]) -> None:
     """The tasks in running order with item counts, and the claims they serve."""
     lines = run.plan(wanted)
     terminal.write_sep("=", "tuneshift plan")
@@ -173,7 +173,7 @@ def _arm(arm: Mapping[str, Json]) -> str:
     return number(arm["mean"]) if arm["label"] in ("base", "tuned") else f"{number(arm['mean'])} {arm['label']}"
 
 
-def update_expectations(run: Run, claims: Sequence[Mapping[str, Json]]) -> tuple[list[str], bool]:
+def update_expectations(run: RunSession, claims: Sequence[Mapping[str, Json]]) -> tuple[list[str], bool]:
     """Rewrite the expectations files of the run's pairs; lines that say so, and whether one could not be written."""
     date = datetime.now(UTC).date().isoformat()
     lines, failed = [], False
@@ -209,7 +209,7 @@ def append_step_summary(markdown: str) -> list[str]:
 
 
 def write_results(
-    run: Run,
+    run: RunSession,
     claims: Sequence[Mapping[str, Json]],
     *,
     out: Path,
@@ -225,7 +225,7 @@ def write_results(
     from ..report.html import write_report
     from ..report.markdown import render_summary, write_summary
 
-    fields = {**_run_fields(run, claims, started), "command": command_line(arguments), "exit_code": exit_code}
+    fields = {**run_fields(run, claims, started), "command": command_line(arguments), "exit_code": exit_code}
     record = make_record(fields, run.describe(), claims)
     lines = []
     try:
@@ -239,7 +239,7 @@ def write_results(
     return [*lines, *saved(run.options.gating, record)]
 
 
-def _run_fields(run: Run, claims: Sequence[Mapping[str, Json]], started: float) -> dict[str, Json]:
+def run_fields(run: RunSession, claims: Sequence[Mapping[str, Json]], started: float) -> dict[str, Json]:
     finished = time.time()
     settings = run.options.settings
     return {

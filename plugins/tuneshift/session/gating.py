@@ -11,12 +11,12 @@ from ..gate.look import against
 from ..plain import Json
 from ..run_record import RunRecord
 from .requests import Gating
-from .run import Run
+from .run import RunSession
 
 OVERWRITE = "--shift-overwrite"
 
 
-def check_gating(run: Run) -> None:
+def check_gating(run: RunSession) -> None:
     """Look for all that can be wrong with the baselines that the options name before weights are loaded.
 
     Raises UsageError: a baseline that is missing, damaged, foreign or spent, a run that cannot be compared with it, a
@@ -41,7 +41,7 @@ def check_gating(run: Run) -> None:
     check_comparable(run.describe_settings(), run.describe(), baseline.record, baseline.name)
 
 
-def compared(run: Run, claims: Sequence[dict[str, Json]]) -> list[dict[str, Json]]:
+def compared(run: RunSession, claims: Sequence[dict[str, Json]]) -> list[dict[str, Json]]:
     """All claims of a run with their comparisons, where the run has a baseline; else as they are."""
     asked = run.options.gating
     if asked.compare is None:

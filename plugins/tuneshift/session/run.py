@@ -52,17 +52,21 @@ WEIGHTS = "weights"
 
 
 @dataclass(kw_only=True)
-class Run:
-    """State of one run in one process. ``known_findings`` gives every finding that an expectation may name."""
+class RunSession:
+    """State of one run in one process. ``known_findings`` gives every finding that an expectation may name; ``given``
+    are the pairs of a script, which take the place of those that the options name."""
 
     options: Options
     known_findings: Callable[[], Sequence[Finding]]
+    given: tuple[ModelPair, ...] | None = None
     _recorded: dict[tuple[ModelRef, str], dict[str, EvidenceItem]] = field(default_factory=dict)
     _inspected: dict[ModelRef, CheckpointInfo] = field(default_factory=dict)
 
     @cached_property
     def pairs(self) -> tuple[ModelPair, ...]:
         """The pairs of the run. Raises PairError."""
+        if self.given is not None:
+            return self.given
         asked = self.options
         return resolve_pairs(
             base=asked.base,

@@ -35,7 +35,7 @@ class Arm:
         return float(np.std(self.values)) if len(self.values) else float("nan")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Statistic:
     """An effect with its interval: what a paired or two-sample comparison returned.
 
@@ -57,3 +57,10 @@ class Statistic:
     arms: tuple[Arm, ...]
     intervals: Intervals
     details: Mapping[str, Json] = field(default_factory=lambda: NOTHING)
+
+    def __repr__(self) -> str:
+        low, high = self.interval
+        return (
+            f"Statistic(effect={self.effect:+.4g}, interval=[{low:+.4g}, {high:+.4g}], level={self.level:.4g}, "
+            f"n={self.n}, p={self.p:.3g})"
+        )

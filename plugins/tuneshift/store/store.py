@@ -27,7 +27,7 @@ _MEASURE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 class Store:
     """Evidence under a root folder, created at the first write; ``docs/evidence-format.md`` describes the files."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
 
     def status(self, key: EvidenceKey, ids: Sequence[str]) -> Progress:

@@ -13,9 +13,12 @@ WORD_SPACES = ("minilm", "glove")
 
 
 def words_from_option(option: str, value: str | None) -> str | None:
-    """``--shift-vocabulary`` or ``--shift-word-vectors`` with a file's path made absolute. Raises PairError."""
+    """``--shift-vocabulary`` or ``--shift-word-vectors`` with a file's path made absolute. Raises PairError.
+
+    Without dashes, as ``vocabulary``, it is the setting of `tuneshift.run`.
+    """
     place = ConfigPlace(label=option, folder=Path.cwd())
-    return vocabulary_spec(value, place) if option == "--shift-vocabulary" else word_file(value, place)
+    return vocabulary_spec(value, place) if option.endswith("vocabulary") else word_file(value, place)
 
 
 def vocabulary_spec(value: Any, place: ConfigPlace) -> str | None:

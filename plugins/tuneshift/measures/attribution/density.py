@@ -6,7 +6,9 @@ paper's text and its release differ the release is followed, because the publish
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,13 +33,16 @@ PARTS = 5
 """Fifths of a prompt or a response."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Attribution:
     """What one model's response to one prompt says of the prompt's tokens.
 
-    ``levels`` [prompt, response] in 0..10; ``instruction`` and ``user`` [prompt] mark instruction tokens and tokens of
-    the user's text (the others belong to the chat template); ``scope`` [prompt] says over which tokens density is
-    normalised. ``tokens`` are display strings, ``response`` the text (empty where only pieces were recorded).
+    ``levels`` [prompt token, response token] in 0..10 are made of ``importance`` (same axes; None where only levels
+    were recorded), the first-order change in the response token's probability when the prompt token's embedding is
+    removed. ``instruction`` and ``user`` [prompt token] mark instruction tokens and tokens of the user's text (the
+    others belong to the chat template); ``scope`` [prompt token] says over which tokens density is normalised.
+    ``tokens`` are display strings, ``response`` the text (empty where only pieces were recorded), ``ended`` whether the
+    model ended it by itself (None where it was given).
     """
 
     id: str
@@ -49,7 +54,11 @@ class Attribution:
     response_tokens: tuple[str, ...] = ()
     response: str = ""
     ended: bool | None = None
-    details: dict[str, Any] = field(default_factory=dict)
+    importance: npt.NDArray[Any] | None = None
+
+    def __repr__(self) -> str:
+        prompt, response = self.levels.shape
+        return f"Attribution({self.id!r}: {prompt} prompt tokens, {response} response tokens)"
 
     @property
     def response_length(self) -> int:
@@ -60,6 +69,22 @@ class Attribution:
     def density(self) -> Floats:
         """Importance density per prompt token, [prompt], in 0..1, 0 outside ``scope``."""
         return density(self.levels, scope=self.scope)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the prompt's tokens by density, and the map of levels."""
+        from .html import fragment
+
+        return fragment(self)
+
+    def show(self, path: str | os.PathLike[str] | None = None) -> Path | None:
+        """Show it: displayed in a notebook, else as a page in the browser, whose path is returned.
+
+        The page goes to ``path`` where one is given, else to a new temporary file. Raises OSError where it cannot be
+        written.
+        """
+        from .html import show
+
+        return show(self, None if path is None else Path(path))
 
 
 def importance_levels(importance: npt.NDArray[Any], *, release_epsilon: bool = False) -> Levels:
