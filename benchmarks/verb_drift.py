@@ -2,7 +2,7 @@
 
     python benchmarks/verb_drift.py [--pairs 200]
 
-Pairs of tiny checkpoints whose heads relate verbs drawn anew in base and tuned (tests/test_verb_relations.py).
+Pairs of tiny checkpoints whose heads relate verbs drawn anew in base and tuned (tests/quantities/test_verb_relations.py).
 """
 
 from __future__ import annotations

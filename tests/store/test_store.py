@@ -495,7 +495,7 @@ FILL_A_DISK = """
 import sys
 from pathlib import Path
 import numpy as np
-from tuneshift.store import store as store_module
+from tuneshift import store as store_module
 from tuneshift.store import files as store_files
 from tuneshift.errors import StoreError
 from tuneshift.store.evidence import EvidenceItem

@@ -52,8 +52,8 @@ class Measure:
         return prepare(checkpoint, params, sources)
 
 
-GENERATION = Measure(name="generation", version=1, chunk=32, preparation=".items:generation")
-ATTRIBUTION = Measure(name="attribution", version=1, chunk=8, preparation=".items:attribution")
+GENERATION = Measure(name="generation", version=1, chunk=32, preparation=".generation:generation")
+ATTRIBUTION = Measure(name="attribution", version=1, chunk=8, preparation=".attribution.evidence:attribution")
 RELATIONS = Measure(name="relations", version=1, chunk=1, preparation=".relations:relations", of="layers")
 CONCEPTS = Measure(name="concepts", version=1, chunk=1, preparation=".concepts:concepts", of="layers")
 ANNOTATION = Measure(
