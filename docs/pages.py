@@ -38,7 +38,7 @@ DIRECTIONS = {
 SECTIONS = {
     "pairs": ("pairs.py", "options.py", "run.py", "requests.py", "commands/common.py"),
     "checkpoints": (
-        "checkpoint_files.py", "inspection.py", "checkpoints.py", "weights.py", "doctor_checkpoints.py",
+        "checkpoint_files.py", "inspection.py", "checkpoints.py", "weights.py", "devices.py", "doctor_checkpoints.py",
     ),
     "prompts": ("prompts.py", "tokens.py", "verifiers.py"),
     "recorded": ("published.py",),
@@ -46,8 +46,11 @@ SECTIONS = {
     "gate": ("gate.py", "gating.py", "matching.py", "baselines.py", "shards.py", "sequential.py", "commands/gate.py"),
     "store": ("store.py", "store_files.py", "store_format.py", "store_session.py", "store_upkeep.py"),
     "measures": ("measures/", "parts.py", "engine.py", "plan.py", "steps.py", "adapters.py", "rules.py"),
-    "words": ("vocabulary.py", "word_vectors.py", "annotators_spelling.py", "annotators_embedding.py"),
-    "judges": ("annotators", "judges", "chat_endpoint.py", "agreement.py"),
+    "words": (
+        "vocabulary.py", "word_vectors.py", "texts.py", "readings.py", "annotators_spelling.py",
+        "annotators_embedding.py",
+    ),
+    "judges": ("annotators", "judges", "chat_", "agreement.py"),
     "records": (
         "recording.py", "intervals.py", "merging.py", "report", "outputs.py", "resources.py", "commands/outputs.py",
     ),

@@ -14,7 +14,7 @@ import tuneshift
 PACKAGE = Path(tuneshift.__file__).parent
 
 LAYERS = (
-    {"errors", "files", "records", "resources"},
+    {"errors", "files", "records", "readings", "resources"},
     {
         "prompts",
         "tokens",
@@ -34,7 +34,7 @@ LAYERS = (
         "store_format",
     },
     {"pairs", "weights", "inspection", "published", "store_session", "store_upkeep", "word_vectors", "word_tokens"},
-    {"vocabulary", "chat_endpoint", "subspaces", "annotators_spelling"},
+    {"vocabulary", "chat_answers", "chat_endpoint", "subspaces", "annotators_spelling", "texts"},
     {
         "checkpoints",
         "store",
@@ -45,9 +45,15 @@ LAYERS = (
         "annotators",
         "annotators_embedding",
         "annotators_prompted",
+        "annotators_registry",
+        "chat_checkpoint",
+        "devices",
         "judges",
         "judges_prompted",
         "judges_ifeval",
+        "judges_registry",
+        "judges_similarity",
+        "judges_verifier",
         "tuning_data",
     },
     {"expectations", "expectations_update"},
@@ -107,6 +113,8 @@ FREE_OF_TORCH = (
     "store", "statistics", "judge", "recording", "plan", "engine", "comparison", "run", "report", "options",
     "console", "plugin", "cli", "views", "vocabulary", "word_vectors", "word_tokens", "subspaces", "verb_relations",
     "concept_shift", "concept_shares", "concept_figures", "annotators", "agreement", "chat_endpoint", "judges",
+    "annotators_prompted", "annotators_registry", "chat_answers", "chat_checkpoint", "devices", "judges_prompted",
+    "readings", "judges_registry", "judges_similarity", "judges_verifier", "texts",
     "following", "following_style", "following_figures", "ranking", "rules", "outputs", "doctor",
     "doctor_checkpoints", "clustered", "effect_change", "multiplicity", "permutation", "planning", "power",
     "sequential", "shares", "intervals", "deciding", "merging", "summary_text",
@@ -193,3 +201,31 @@ def test_importing_it_loads_nothing_heavy(name):
     heavy = ast.literal_eval(done.stdout)
     allowed = {"jinja2"} if name in ("report", "summary_text") else set()
     assert set(heavy) <= allowed
+
+
+def imported_files(path: Path) -> set[Path]:
+    """Files of tuneshift that a file imports at run time, wherever in it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing_only = {
+        id(node)
+        for test in ast.walk(tree)
+        if isinstance(test, ast.If) and ast.unparse(test.test) == "TYPE_CHECKING"
+        for node in ast.walk(test)
+    }
+    found = set()
+    for node in (n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and id(n) not in typing_only):
+        if node.level:
+            named = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+        elif (node.module or "").split(".")[0] == "tuneshift":
+            named = PACKAGE.joinpath(*node.module.split(".")[1:])
+        else:
+            continue
+        found |= {named.with_suffix(".py"), *((named / alias.name).with_suffix(".py") for alias in node.names)}
+    return {file for file in found if file.is_file()} - {path}
+
+
+def test_no_files_import_each_other_in_a_circle():
+    below = {path: imported_files(path) for path in modules()}
+    while free := {path for path, files in below.items() if not files & below.keys()}:
+        below = {path: files for path, files in below.items() if path not in free}
+    assert not below, f"these import each other, or what does: {sorted(str(p.relative_to(PACKAGE)) for p in below)}"
