@@ -53,7 +53,7 @@ SECTIONS = {
     "gate": ("gate/", "statistics/sequential.py", "commands/gate.py"),
     "store": ("store/",),
     "measures": ("measures/", "engine/"),
-    "words": ("words/", "annotators/spelling.py", "annotators/embedding.py"),
+    "words": ("words/", "readings.py", "annotators/spelling.py", "annotators/embedding.py"),
     "judges": ("annotators/", "judges/", "chat/"),
     "records": ("run_record.py", "statistics/intervals.py", "report/", "resources.py", "commands/outputs.py"),
     "tune": ("tuning/", "commands/tune.py"),

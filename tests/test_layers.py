@@ -17,7 +17,7 @@ PACKAGE = Path(tuneshift.__file__).parent
 
 LAYERS = (
     {"errors", "files", "plain"},
-    {"statistics", "resources"},
+    {"statistics", "resources", "readings"},
     {"config", "checkpoints", "run_record"},
     {"prompts", "words", "backends"},
     {"pairs", "store", "chat", "tuning"},
@@ -32,7 +32,7 @@ LAYERS = (
 """From the bottom up. A room imports from rows below its own."""
 
 FREE_OF_TORCH = (
-    "errors", "files", "plain", "resources", "config", "run_record", "pairs", "plugin", "cli",
+    "errors", "files", "plain", "resources", "readings", "config", "run_record", "pairs", "plugin", "cli",
     "claims", "quantities", "statistics", "gate", "report", "session", "store", "prompts", "words", "judges",
     "annotators", "chat", "engine",
 )  # fmt: skip

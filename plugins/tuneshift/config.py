@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .errors import PairError, options
+from .errors import PairError, did_you_mean
 
 EMBEDDED = "embedded:"
 
@@ -53,7 +53,7 @@ class ConfigPlace:
         self.typed(value, dict)
         for key in value:
             if key not in known:
-                self.fail(f"unknown key {key!r}; {options(key, known)}")
+                self.fail(f"unknown key {key!r}; {did_you_mean(key, known)}")
         return dict(value)
 
 

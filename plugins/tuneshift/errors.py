@@ -50,7 +50,7 @@ class WordError(UsageError):
     """A word list or word vectors cannot be had: a malformed file, an unknown name, a missing package or download."""
 
 
-def options(got: str, known: Iterable[str]) -> str:
+def did_you_mean(got: str, known: Iterable[str]) -> str:
     """The known names in one clause, led by the closest to ``got`` where one is close."""
     names = sorted(known)
     close = get_close_matches(got, names, n=1)

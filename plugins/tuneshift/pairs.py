@@ -12,7 +12,7 @@ from typing import Any
 
 from .checkpoints.refs import LMBackend, ModelRef
 from .config import EMBEDDED, ConfigPlace
-from .errors import PairError, options
+from .errors import PairError, did_you_mean
 from .files import folders_upward
 from .plain import NOTHING
 from .prompts.prompt import PromptSource
@@ -81,7 +81,7 @@ def resolve_pairs(
         path, known = _declared(pairs_file, here)
         for name in names:
             if name not in known:
-                raise PairError(f"--pair {name}: {path} has no such pair; {options(name, known)}.")
+                raise PairError(f"--pair {name}: {path} has no such pair; {did_you_mean(name, known)}.")
         pairs = tuple(known[name] for name in dict.fromkeys(names or known))
     return asked(pairs, prompts, "--shift-prompts") if prompts else pairs
 
@@ -209,7 +209,7 @@ def _checkpoint(value: Any, place: ConfigPlace) -> ModelRef:
     if "revision" in table and Path(model).is_dir():
         place.fail(f"'revision' picks a version of a hub id, but {table['model']!r} is a folder")
     if table.get("dtype", "float32") not in DTYPES:
-        place.at("dtype").fail(f"{table['dtype']!r} is not a dtype; {options(table['dtype'], DTYPES)}")
+        place.at("dtype").fail(f"{table['dtype']!r} is not a dtype; {did_you_mean(table['dtype'], DTYPES)}")
     if "backend_args" in table and "backend" not in table:
         place.fail("'backend_args' are arguments of a 'backend', which is missing")
     backend = table.get("backend")
@@ -234,7 +234,7 @@ def _weights(text: str, place: ConfigPlace) -> str:
         known = {folder.parent.relative_to(models).as_posix(): folder.parent for folder in models.rglob("config.json")}
         name = text.removeprefix(EMBEDDED)
         if name not in known:
-            place.fail(f"no embedded model {name!r}; {options(name, known)}")
+            place.fail(f"no embedded model {name!r}; {did_you_mean(name, known)}")
         return str(known[name])
     path = place.path(text)
     if path.is_dir():

@@ -15,7 +15,7 @@ from tuneshift.annotators import embedding as annotators_embedding
 from tuneshift.annotators import prompted as annotators_prompted
 from tuneshift.annotators.base import LEVELS, TASKS, Label
 from tuneshift.annotators.embedding import EmbeddingAnnotator
-from tuneshift.annotators.prompted import AGAIN, INSTRUCTION, SEEDS, CheckpointAnnotator, EndpointAnnotator, parse_label
+from tuneshift.annotators.prompted import AGAIN, INSTRUCTION, SEEDS, EndpointAnnotator, parse_label
 from tuneshift.annotators.registry import make_annotator
 from tuneshift.annotators.spelling import categories, morphological, phonological, syntactic
 from tuneshift.chat.endpoint import ChatEndpoint
@@ -330,45 +330,28 @@ def test_an_endpoints_identity_has_no_key_and_knows_the_prompts(asking, monkeypa
 # local checkpoint
 
 
-USER_TAG = "{% for m in messages %}<u>{{ m['content'] }}</u>{% endfor %}<a>"
-
-
-def test_a_checkpoint_is_asked_in_its_chat_template(make_checkpoint, monkeypatch):
-    from tuneshift.checkpoints.decoding import greedy_responses
-    from tuneshift.checkpoints.loading import load
-    from tuneshift.prompts.tokens import encode
-
-    monkeypatch.setattr(annotators_prompted, "MAX_TOKENS", 5)
-    annotator = CheckpointAnnotator(str(make_checkpoint("judge", seed=3, template=USER_TAG)), device="cpu")
-    with load(annotator.ref, device="cpu") as loaded:
-        ids = [encode(text, loaded.tokenizer, USER_TAG).ids for text in ("one", "two")]
-        wanted = [r.text for r in greedy_responses(loaded, ids, max_new_tokens=5)]
-        # the third does not fit the context of 96
-        assert annotators_prompted._answers(loaded, ["one", "two", "long " * 30]) == [*wanted, ""]
-
-
-def test_a_checkpoint_that_answers_rubbish_fails_on_every_list(tiny_base):
-    annotator = make_annotator(f"hf:{tiny_base}")
+def test_a_checkpoint_that_answers_rubbish_fails_on_every_list(tiny_base, tmp_path):
+    annotator = make_annotator(f"hf:{tiny_base}", cache=tmp_path)
     assert annotator.annotate([["cat", "dog"], []], 0) == [None, None]
 
 
-def test_a_checkpoints_readable_answers_are_labels_and_others_asked_again(tiny_base, monkeypatch):
+def test_a_checkpoints_readable_answers_are_labels_and_others_asked_again(tiny_base, monkeypatch, tmp_path):
     asked = []
 
-    def answers(loaded, questions):
+    def answers(checkpoint, questions, *, max_new_tokens):
         asked.append(questions)
         return [GOOD if q.endswith("loop") or q.startswith(AGAIN) else "?" for q in questions]
 
-    monkeypatch.setattr(annotators_prompted, "_answers", answers)
-    labels = CheckpointAnnotator(str(tiny_base)).annotate([["loop"], ["cat"]], 0)
+    monkeypatch.setattr("tuneshift.chat.checkpoint.greedy_answers", answers)
+    labels = make_annotator(f"hf:{tiny_base}", cache=tmp_path).annotate([["loop"], ["cat"]], 0)
     assert labels == [Label(tasks=frozenset({"coding"}), level="semantics")] * 2
     assert asked == [[INSTRUCTION + "loop", INSTRUCTION + "cat"], [AGAIN + "cat"]]
 
 
-def test_a_checkpoints_identity_is_its_weights(tiny_base, tiny_tuned, make_checkpoint):
-    same = make_checkpoint("again", seed=1)
-    assert CheckpointAnnotator(str(tiny_base)).identity == CheckpointAnnotator(str(same)).identity
-    assert CheckpointAnnotator(str(tiny_base)).identity != CheckpointAnnotator(str(tiny_tuned)).identity
+def test_a_checkpoint_annotators_identity_is_the_checkpoints_and_knows_the_prompts(tiny_base, tiny_tuned):
+    identity = make_annotator(f"hf:{tiny_base}").identity
+    assert {"annotator": "hf", "prompts": annotators_prompted.PROMPTS}.items() <= identity.items()
+    assert identity["checkpoint"] != make_annotator(f"hf:{tiny_tuned}").identity["checkpoint"]
 
 
 def test_what_is_no_checkpoint_is_named():

@@ -125,7 +125,7 @@ def test_a_run_reads_each_checkpoint_once(
 ):
     asked = []
 
-    def spy(ref: ModelRef) -> inspection.CheckpointInfo:
+    def spy(ref: ModelRef, readings: Any) -> inspection.CheckpointInfo:
         asked.append(ref.model)
         return inspect(ref)
 

@@ -159,7 +159,7 @@ def test_short_responses_are_left_out_of_followed_against_not():
     seen = view(items=items(own=4))
     low, high, _ = seen.followed_arms(instruction_score, min_tokens=5)
     assert len(low.ids) == len(high.ids) == 0
-    assert seen.left_out["response under 5 tokens"] == 40
+    assert seen.excluded["response under 5 tokens"] == 40
 
 
 def test_without_labels_the_finding_is_not_applicable():

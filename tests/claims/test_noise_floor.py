@@ -115,9 +115,9 @@ def test_the_second_measurement_has_keys_of_its_own_and_rests_on_its_own(need):
     assert b is not None
     assert (a.key.dtype, b.key.dtype) == ("float32", "bfloat16")
     assert b.params == {**a.params, "batch": 0.5}
-    if b.rests_on is not None:
-        assert b.rests_on.key.dtype == "bfloat16"
-        assert b.rests_on.params["batch"] == 0.5
+    if b.depends_on is not None:
+        assert b.depends_on.key.dtype == "bfloat16"
+        assert b.depends_on.params["batch"] == 0.5
 
 
 @pytest.mark.parametrize(

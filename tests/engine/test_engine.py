@@ -77,7 +77,7 @@ def counting(monkeypatch) -> Counting:
     return made
 
 
-def task(name: str = "one", measure: str = "counting", rests_on: Task | None = None, loads: bool = True) -> Task:
+def task(name: str = "one", measure: str = "counting", depends_on: Task | None = None, loads: bool = True) -> Task:
     key = EvidenceKey(measure=measure, version=1, params={}, checkpoint=name, dtype="float32", prompts=PROMPTS.sha256)
     return Task(
         ref=ModelRef(name=name, model=name),
@@ -86,7 +86,7 @@ def task(name: str = "one", measure: str = "counting", rests_on: Task | None = N
         units=PROMPTS.prompts,
         on=PROMPTS.name,
         key=key,
-        rests_on=rests_on,
+        depends_on=depends_on,
     )
 
 
@@ -96,7 +96,7 @@ def engine(folder: Path) -> Engine:
 
 def test_what_needs_no_weights_is_measured_without_a_checkpoint_in_memory(counting, tmp_path, monkeypatch):
     first = task("one", "a")
-    second = task("one", "b", rests_on=first, loads=False)
+    second = task("one", "b", depends_on=first, loads=False)
     in_memory = []
     honest = counting.prepare
     monkeypatch.setattr(counting, "prepare", lambda *given: in_memory.append(counting.loaded) or honest(*given))
@@ -104,6 +104,18 @@ def test_what_needs_no_weights_is_measured_without_a_checkpoint_in_memory(counti
     assert counting.loads == ["one"]
     assert in_memory == [1, 0]
     assert counting.given[1] is None
+
+
+def test_what_needs_no_weights_comes_after_every_checkpoint(counting, tmp_path, monkeypatch):
+    # an annotator may be a checkpoint itself: in one stretch it is loaded once
+    order = []
+    honest = Engine._fill
+    monkeypatch.setattr(
+        Engine, "_fill", lambda self, task, loaded: order.append(task.measure.name) or honest(self, task, loaded)
+    )
+    labelled = [task(name, "b", depends_on=task(name, "a"), loads=False) for name in ("one", "two")]
+    engine(tmp_path).complete(labelled)
+    assert order == ["a", "a", "b", "b"]
 
 
 def test_a_checkpoint_is_loaded_once_for_all_its_tasks_and_never_when_the_store_has_them(counting, tmp_path):
@@ -119,7 +131,7 @@ def test_a_checkpoint_is_loaded_once_for_all_its_tasks_and_never_when_the_store_
 
 def test_what_a_task_rests_on_is_measured_first_and_handed_over(counting, tmp_path):
     first = task("one", "first")
-    made = engine(tmp_path).evidence(task("two", "second", rests_on=first))
+    made = engine(tmp_path).evidence(task("two", "second", depends_on=first))
     assert counting.loads == ["one", "two"]
     assert all(item.arrays["x"][0] == 2.0 for item in made.items)
 

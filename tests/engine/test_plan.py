@@ -169,7 +169,7 @@ def test_a_need_of_weights_has_a_layer_for_each_item_and_no_prompts_in_its_key(w
 def test_annotations_rest_on_concepts_and_run_after_them(words):
     annotated = planner().task(words, "tuned", "annotation", None)
     assert [t.measure.name for step in steps([annotated]) for t in step.tasks] == ["concepts", "annotation"]
-    assert annotated.rests_on.params["rotation_k"] == 32  # a quarter of the width
+    assert annotated.depends_on.params["rotation_k"] == 32  # a quarter of the width
 
 
 def test_the_words_file_counts_by_content_and_not_by_place(words, tmp_path):
@@ -221,7 +221,7 @@ def test_likelihoods_depend_on_clusters_since_others_are_drawn_outside_them():
 def test_plan_lines_say_what_the_store_holds(tmp_path):
     store = Store(tmp_path)
     made = tasks(planner(), pair())
-    generation = made[0].rests_on
+    generation = made[0].depends_on
     with store.session(generation.key, generation.ids, {}, chunk_size=2) as session:
         number, ids = session.missing[0]
         session.write(number, [EvidenceItem(id=i) for i in ids])
@@ -263,5 +263,5 @@ def test_what_no_backend_gives_is_measured_as_without_one():
     for need in ("generation.local", "generation.rules", "generation.rules-end", "attribution", "attribution.contrast"):
         assert behavioural(pair(), need, backend=SERVER).key == behavioural(pair(), need).key
         assert behavioural(pair(), need, backend=SERVER).loads
-    assert behavioural(pair(), "attribution", backend=SERVER).rests_on.backend is None
+    assert behavioural(pair(), "attribution", backend=SERVER).depends_on.backend is None
     assert behavioural(pair(), "generation.local").key == behavioural(pair(), "generation").key

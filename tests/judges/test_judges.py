@@ -10,9 +10,9 @@ from chat_stub import Stub, completion, failure
 
 from tuneshift.chat.endpoint import ChatEndpoint
 from tuneshift.errors import EndpointError, PairError, PromptError, UsageError, WordError
-from tuneshift.judges import prompted as judges_prompted
+from tuneshift.judges import verifier as judges_verifier
 from tuneshift.judges.base import Comparison
-from tuneshift.judges.prompted import AGAIN, INSTRUCTION, PROMPTS, CheckpointJudge, EndpointJudge, parse_choice
+from tuneshift.judges.prompted import AGAIN, INSTRUCTION, PROMPTS, EndpointJudge, parse_choice
 from tuneshift.judges.registry import make_judge
 from tuneshift.judges.similarity import SimilarityJudge
 from tuneshift.judges.verifier import VerifierJudge
@@ -63,6 +63,19 @@ def test_a_prompt_without_a_rule_is_not_judged_and_a_broken_rule_is_an_error():
     assert VerifierJudge().scores([compare("red", "blue"), compare("red", "blue", verify=RED)]) == [None, (1, 0)]
     with pytest.raises(PromptError, match="kind 'colour' is unknown"):
         VerifierJudge().scores([compare("red", "blue", verify={"kind": "colour"})])
+
+
+def test_a_response_is_verified_once_however_often_it_is_set_beside_others(monkeypatch):
+    verified = []
+    honest = judges_verifier.verify
+    monkeypatch.setattr(
+        judges_verifier, "verify", lambda rule, text, ended: verified.append(text) or honest(rule, text, ended=ended)
+    )
+    judge = make_judge("verifier")
+    judge.scores([compare(a, b, verify=RED) for a, b in [("red", "blue"), ("blue", "red"), ("red", "grey")]])
+    assert verified == ["red", "blue", "grey"]
+    # a rule is known as itself: another of the same words is another prompt's
+    assert judge.scores([compare("red", "blue", verify={"kind": "contains_any", "answers": ["blue"]})]) == [(0, 1)]
 
 
 # similarity
@@ -319,46 +332,30 @@ def test_an_endpoints_identity_has_no_key_and_knows_the_prompts(asking, monkeypa
 # local checkpoint
 
 
-def test_a_checkpoint_is_asked_in_both_orders_and_once(tiny_base, monkeypatch):
+def test_a_checkpoint_is_asked_in_both_orders_and_once(tiny_base, monkeypatch, tmp_path):
     asked = []
 
-    def answers(loaded, questions):
+    def answers(checkpoint, questions, *, max_new_tokens):
         asked.extend(questions)
         return [prefer("red")(question) if question.startswith(AGAIN) else "?" for question in questions]
 
-    monkeypatch.setattr(judges_prompted, "_greedy_answers", answers)
-    judge = make_judge(f"hf:{tiny_base}")
+    monkeypatch.setattr("tuneshift.chat.checkpoint.greedy_answers", answers)
+    judge = make_judge(f"hf:{tiny_base}", cache=tmp_path)
     assert judge.scores([compare("red", "blue"), compare("blue", "green")]) == [(1, 0), (0.5, 0.5)]
     assert len(asked) == len(set(asked)) == 8
     assert judge.scores([compare("blue", "red")]) == [(0, 1)]
     assert len(asked) == 8
 
 
-USER_TAG = "{% for m in messages %}<u>{{ m['content'] }}</u>{% endfor %}<a>"
+def test_questions_beyond_the_context_are_not_judged(tiny_base, tmp_path):
+    judge = make_judge(f"hf:{tiny_base}", cache=tmp_path)
+    assert judge.scores([compare("red", "blue"), compare("red", "red")]) == [None, (0.5, 0.5)]
 
 
-def test_a_checkpoint_answers_greedily_in_its_chat_template(make_checkpoint, monkeypatch):
-    from tuneshift.checkpoints.decoding import greedy_responses
-    from tuneshift.checkpoints.loading import load
-    from tuneshift.prompts.tokens import encode
-
-    monkeypatch.setattr(judges_prompted, "MAX_TOKENS", 5)
-    judge = CheckpointJudge(str(make_checkpoint("hf-judge", seed=3, template=USER_TAG)), device="cpu")
-    with load(judge.ref, device="cpu") as loaded:
-        ids = [encode(text, loaded.tokenizer, USER_TAG).ids for text in ("one", "two")]
-        wanted = [r.text for r in greedy_responses(loaded, ids, max_new_tokens=5)]
-        # the third does not fit the context of 96
-        assert judges_prompted._greedy_answers(loaded, ["one", "long " * 30, "two"]) == [wanted[0], "", wanted[1]]
-
-
-def test_questions_beyond_the_context_are_not_judged(tiny_base):
-    assert make_judge(f"hf:{tiny_base}").scores([compare("red", "blue"), compare("red", "red")]) == [None, (0.5, 0.5)]
-
-
-def test_a_checkpoints_identity_is_its_weights(tiny_base, tiny_tuned, make_checkpoint):
-    same = make_checkpoint("judge-again", seed=1)
-    assert CheckpointJudge(str(tiny_base)).identity == CheckpointJudge(str(same)).identity
-    assert CheckpointJudge(str(tiny_base)).identity != CheckpointJudge(str(tiny_tuned)).identity
+def test_a_checkpoint_judges_identity_is_the_checkpoints_and_knows_the_prompts(tiny_base, tiny_tuned):
+    identity = make_judge(f"hf:{tiny_base}").identity
+    assert {"judge": "hf", "prompts": PROMPTS}.items() <= identity.items()
+    assert identity["checkpoint"] != make_judge(f"hf:{tiny_tuned}").identity["checkpoint"]
 
 
 def test_what_is_no_checkpoint_is_named():

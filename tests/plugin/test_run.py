@@ -67,6 +67,15 @@ def test_a_second_run_with_a_warm_store_loads_no_weights(suites, monkeypatch):
     suites().stdout.fnmatch_lines(["*= tuneshift verdicts =*"])
 
 
+def test_a_run_that_finds_all_in_the_store_loads_no_torch(suites, pytester):
+    pytester.makepyfile(
+        loaded="import sys\ndef pytest_unconfigure(): print('loaded', *{'torch', 'transformers'} & set(sys.modules))"
+    )
+    suites("-s", "-p", "loaded", suite="", new_process=True)
+    warm = suites("-s", "-p", "loaded", suite="", new_process=True)
+    assert [line for line in warm.outlines if line.startswith("loaded")] == ["loaded"]
+
+
 def test_collect_only_names_the_pair_and_loads_no_model(suites, monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("weights were loaded")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from tuneshift.errors import PromptError
-from tuneshift.prompts.verifiers import KINDS, check_spec, items, sentences, verify
+from tuneshift.prompts.verifiers import KINDS, check_spec, fold, items, sentences, verify
 
 CASES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
     "exact": (
@@ -138,3 +139,10 @@ def test_items_leave_out_bullets_numbers_and_articles() -> None:
 
 def test_sentences_need_an_end_mark() -> None:
     assert sentences("One. Two? Three! four") == ["One.", "Two?", "Three!"]
+
+
+@pytest.mark.parametrize("text", ["red", "Infrared red.", "a b", "xa b", "c++ and C++11", "É!", "don't", "", "i̇"])
+def test_phrases_are_found_where_the_pattern_finds_them(text):
+    for phrase in ("red", "a  b", "C++", "é", "don't", "", " ", ".", "İ"):
+        found = bool(re.search(rf"(?<!\w){re.escape(fold(phrase))}(?!\w)", fold(text)))
+        assert verify({"kind": "contains_any", "answers": [phrase]}, text, ended=True).correct == found

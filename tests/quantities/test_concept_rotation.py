@@ -236,12 +236,12 @@ def test_a_layer_that_was_left_out_is_counted(measure, base):
     found = rotates_knowledge(beyond_noise=False)(seen)
     assert found.n == LAYERS - 1
     assert "layer.3" not in found.arms[0].ids
-    assert seen.left_out == Counter({"base: its down-projection has NaN or infinite weights": 1})
+    assert seen.excluded == Counter({"base: its down-projection has NaN or infinite weights": 1})
     figure = angle_curves_figure(seen)
     assert figure["series"][0]["values"][3] is None
     assert figure["x"] == list(range(LAYERS))
     # Figures are not counted again.
-    assert seen.left_out.total() == 1
+    assert seen.excluded.total() == 1
 
 
 def test_checkpoints_that_cannot_be_paired_are_not_applicable(measure, base):

@@ -91,7 +91,7 @@ def test_a_concept_that_the_annotator_failed_on_is_missing_and_not_none():
     item["layer.4"] = EvidenceItem(id="layer.4", arrays={"tasks": np.zeros_like(marks)})
     seen = view(item, item)
     assert category_shift("writing")(seen).n == LAYERS - 1
-    assert seen.left_out == Counter({"layer without annotated concepts": 1})
+    assert seen.excluded == Counter({"layer without annotated concepts": 1})
 
 
 def test_an_unknown_category_is_an_error_that_names_the_known():
@@ -134,7 +134,7 @@ def test_a_layer_on_which_the_annotator_always_abstained_is_left_out_once():
     base["layer.2"] = annotated(abstained=CONCEPTS)["layer.2"]
     seen = view(base, annotated())
     assert levels_shift()(seen).n == LAYERS - 1
-    assert seen.left_out == Counter({"layer without concepts on any level": 1})
+    assert seen.excluded == Counter({"layer without concepts on any level": 1})
 
 
 @pytest.mark.parametrize("quantity", [category_shift("any"), levels_shift()])

@@ -160,10 +160,10 @@ def test_prompts_of_the_task_do_not_count():
     learned = answers(asked, ["yes" if p.fields["task"] == "recipe" else "no" for p in asked])
     seen = view(asked, base=followers(asked, 0, 0), single_task_tuned=learned)
     assert following(BASE, SINGLE, judge=JUDGE)(seen).effect == 0.25
-    assert not seen.left_out
+    assert not seen.excluded
     outside = following(BASE, SINGLE, judge=JUDGE, leave_out=within("rec*"))(seen)
     assert (outside.effect, outside.n) == (0, 30)
-    assert seen.left_out == Counter({"of the task that is left out": 10})
+    assert seen.excluded == Counter({"of the task that is left out": 10})
     # without a field, the id decides
     assert [within("p00*")(replace(p, fields={})) for p in (asked[0], asked[11])] == [True, False]
 
@@ -174,7 +174,7 @@ def test_what_is_not_judged_is_counted_and_why():
     base["p029"] = EvidenceItem(id="p029", left_out="does not fit the context")
     seen = view(asked, base=base, tuned=followers(asked, 0.8, 2))
     assert following(BASE, TUNED, judge=JUDGE)(seen).n == 28
-    assert seen.left_out == Counter({"base: does not fit the context": 1, "without a verifier": 1})
+    assert seen.excluded == Counter({"base: does not fit the context": 1, "without a verifier": 1})
 
 
 def test_nothing_to_judge_is_not_applicable():
@@ -344,7 +344,7 @@ def test_fading_says_what_it_lacks():
     )
     with pytest.raises(NotApplicable, match="three prompts or more with a response and a vector; 0"):
         blind(seen)
-    assert seen.left_out["no vector of the instruction"] == 80
+    assert seen.excluded["no vector of the instruction"] == 80
 
 
 # figures
@@ -380,7 +380,7 @@ def test_figures_are_drawn_by_the_report_and_count_nothing():
     for kind, figure in drawn_kinds().items():
         assert shown(figure, seen)["kind"] == kind
     assert shown(ended_figure(MODELS), seen)["kind"] == "curves"
-    assert not seen.left_out
+    assert not seen.excluded
 
 
 def test_figures_without_siblings_show_the_others():

@@ -180,7 +180,7 @@ def test_survival_is_the_paired_difference_over_comparisons_that_both_have():
     found = ranking_survives()(seen)
     assert found.effect == 0
     assert found.n == 29
-    assert seen.left_out == {"no comparison that fits the context": 1}
+    assert seen.excluded == {"no comparison that fits the context": 1}
 
 
 def test_prompts_left_out_are_counted_by_their_reason():
@@ -193,10 +193,10 @@ def test_prompts_left_out_are_counted_by_their_reason():
     }
     seen = view(asked, base=items)
     assert ranked("base", "raw")(seen).n == 19
-    assert seen.left_out == {"base: it has no reference response": 1}
+    assert seen.excluded == {"base: it has no reference response": 1}
     seen = view(asked, base=no_prior)
     assert ranked("base", "pmi")(seen).n == 0
-    assert seen.left_out["no unconditional likelihood, or no comparison that fits the context"] == 19
+    assert seen.excluded["no unconditional likelihood, or no comparison that fits the context"] == 19
     assert math.isnan(ranked("base", "raw")(view(asked, base=no_prior)).details["agrees_with_prior"])
 
 
@@ -215,9 +215,9 @@ def test_figures_hold_what_the_quantities_say_and_the_report_can_draw_them():
     for role in items:
         items[role]["p003"] = EvidenceItem(id="p003", left_out="too long")
     seen = view(asked, **items)
-    seen.left_out["other"] = 1
+    seen.excluded["other"] = 1
     dots, curves = ranking_figure("base", "tuned")(seen), margin_figure("base", "tuned")(seen)
-    assert seen.left_out == {"other": 1}  # figures count nothing twice
+    assert seen.excluded == {"other": 1}  # figures count nothing twice
     assert (dots["kind"], curves["kind"]) == ("dots", "curves")
     assert figures.dots(dots)["table"]
     assert figures.curves(curves)["table"]

@@ -257,7 +257,7 @@ def test_identical_weights_reproduce_nothing(name, base, words):
     assert np.isnan(found.interval).all()
     for direction in ("greater", "less"):
         assert outcome(found, direction) is Outcome.INCONCLUSIVE
-    assert sum(view.left_out.values()) >= 32
+    assert sum(view.excluded.values()) >= 32
     assert verb_dots_figure(view) is None
     assert not np.any(head_map_figure(view)["values"])
 
@@ -279,7 +279,7 @@ def test_items_are_verbs_with_their_win_rates(base, instructed):
     for arm, kind in zip(found.arms, (GENERAL, INSTRUCTION), strict=True):
         assert list(arm.ids) == [v for v in kind if np.isfinite(expected[v])]
         np.testing.assert_array_equal(arm.values, [expected[i] for i in arm.ids])
-    still = {k: v for k, v in view.left_out.items() if "no head gained or lost it" in k}
+    still = {k: v for k, v in view.excluded.items() if "no head gained or lost it" in k}
     assert sum(still.values()) + sum(len(a.ids) for a in found.arms) == len(verbs)
 
 
@@ -330,7 +330,7 @@ def test_head_gain_is_the_mean_sign_over_changed_verbs():
     found = gain_over_heads()(view)
     assert found.arms[0].ids == ("layer.0.head.0",)
     assert (found.arms[0].values.tolist(), found.arms[1].values.tolist()) == ([-1.0], [0.0])
-    assert view.left_out == Counter({"heads in which no verb changed": 1})
+    assert view.excluded == Counter({"heads in which no verb changed": 1})
 
 
 def test_evidence_that_cannot_be_compared_is_not_applicable(base):
@@ -350,7 +350,7 @@ def test_a_layer_that_was_left_out_is_passed_over_on_both_sides(base, instructed
     gone = [EvidenceItem(id="layer.0", left_out="activations are NaN"), *instructed[1:]]
     view = view_of(base, gone)
     found = instruction_verbs_gain()(view)
-    assert view.left_out["layers with activations that are not finite"] == 1
+    assert view.excluded["layers with activations that are not finite"] == 1
     without = instruction_verbs_gain((1 / LAYERS, 1.0))(view_of(base, instructed))
     assert found.effect == without.effect
     figure = head_map_figure(view_of(base, gone))

@@ -39,7 +39,7 @@ def test_words_without_tokens_of_their_own_are_left_out_and_counted():
     table = {" a": [7], " b": [], " c": [7], " d": [3, 0], " e": [8, 7]}
     found = word_rows(Spelling(table, unknown=0), ["a", "b", "c", "d", "e"])
     assert found.words == ("a", "e")
-    assert found.left_out == {NO_TOKEN: 1, SAME_TOKENS: 1, UNKNOWN: 1}
+    assert found.excluded == {NO_TOKEN: 1, SAME_TOKENS: 1, UNKNOWN: 1}
 
 
 def test_ids_are_padded_sorted_and_masked():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,8 +15,6 @@ LEVELS = ("phonology", "morphology", "syntax", "semantics")
 EMBEDDING, OPENAI, HF = "embedding", "openai:", "hf:"
 
 Lists = Sequence[Sequence[str]]
-Tell = Callable[[int, int], None]
-"""Called with the number of lists done and of all."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from ..chat.answers import Progress, answers_folder
+from ..chat.checkpoint import LocalChat
 from ..chat.endpoint import ChatEndpoint, ChatRequest, parse_endpoint
-from ..checkpoints.refs import ModelRef
-from ..files import cache_folder
 from ..plain import Json, digest
-from .base import LEVELS, TASKS, Label, Lists, Tell
+from .base import HF, LEVELS, TASKS, Label, Lists
 
 SEEDS = (0, 1, 2, 3, 4)
 """Five, as the issue asks, so that an endpoint's own variation is seen and counts as a random effect."""
@@ -91,10 +90,6 @@ def _name(value: Json) -> str | None:
     return _ALIASES.get(name, name)
 
 
-def _listed(words: Sequence[str]) -> str:
-    return ", ".join(words)
-
-
 @dataclass(frozen=True, kw_only=True)
 class EndpointAnnotator:
     """Labels lists by a model at an OpenAI-compatible endpoint, with five seeds.
@@ -104,7 +99,7 @@ class EndpointAnnotator:
     """
 
     endpoint: ChatEndpoint
-    tell: Tell = lambda done, total: None
+    progress: Progress | None = None
 
     @property
     def identity(self) -> Mapping[str, Json]:
@@ -124,57 +119,36 @@ class EndpointAnnotator:
 
     def annotate(self, lists: Lists, seed: int) -> list[Label | None]:
         """A label per list; None where two answers could not be read, and for an empty list."""
-        labels: list[Label | None] = [None] * len(lists)
-        wanted = [i for i, words in enumerate(lists) if words]
-        for wording in (INSTRUCTION, AGAIN):
-            answers = self.endpoint.ask_all([self._request(wording, lists[i], seed) for i in wanted], self.tell)
-            for i, answer in zip(wanted, answers, strict=True):
-                labels[i] = parse_label(answer)
-            wanted = [i for i in wanted if labels[i] is None]
-        return labels
+        return _labels(lists, lambda questions: self._answers(questions, seed))
 
-    def _request(self, wording: str, words: Sequence[str], seed: int) -> ChatRequest:
-        messages = [{"role": "user", "content": wording + _listed(words)}]
-        return ChatRequest(messages=messages, seed=seed, max_tokens=MAX_TOKENS)
+    def _answers(self, questions: Sequence[str], seed: int) -> list[str]:
+        requests = [
+            ChatRequest(messages=[{"role": "user", "content": question}], seed=seed, max_tokens=MAX_TOKENS)
+            for question in questions
+        ]
+        return self.endpoint.ask_all(requests, self.progress)
 
 
-def endpoint_annotator(spec: str, *, cache: Path | None, tell: Tell) -> EndpointAnnotator:
+def endpoint_annotator(spec: str, *, cache: Path | None, progress: Progress | None) -> EndpointAnnotator:
     """The annotator of ``openai:MODEL@URL``; ``cache`` None keeps answers in the user's cache folder."""
     model, url = parse_endpoint(spec)
-    folder = cache_folder() / "answers" if cache is None else cache
-    endpoint = ChatEndpoint(model=model, url=url, cache=folder, temperature=TEMPERATURE)
-    return EndpointAnnotator(endpoint=endpoint, tell=tell)
+    endpoint = ChatEndpoint(model=model, url=url, cache=answers_folder(cache), temperature=TEMPERATURE)
+    return EndpointAnnotator(endpoint=endpoint, progress=progress)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CheckpointAnnotator:
     """Labels lists by a local instruction-tuned checkpoint, greedily: one seed.
 
-    The checkpoint is loaded for each call of `annotate` and freed after it, so that no other is in memory meanwhile. It
-    is asked in its tokenizer's chat template, or with the plain prompt where there is none. Raises PairError for what
-    is no checkpoint and CheckpointError where it does not load.
+    Raises as `LocalChat.ask_all`; what was answered is not asked again.
     """
 
-    checkpoint: str
-    dtype: str | None = None
-    device: str = "auto"
-
-    @property
-    def ref(self) -> ModelRef:
-        """The checkpoint as pairs name theirs."""
-        from ..pairs import checkpoint_ref
-
-        return checkpoint_ref(self.checkpoint, "annotator hf")
+    chat: LocalChat
 
     @property
     def identity(self) -> Mapping[str, Json]:
-        """The weights' fingerprint, the type they are computed in and the prompts' hash."""
-        from ..checkpoints.fingerprint import fingerprint
-        from ..checkpoints.loading import resolve_dtype
-
-        dtype = resolve_dtype(self.ref, self.dtype)
-        return {"annotator": "hf", "checkpoint": fingerprint(self.ref), "dtype": dtype, "prompts": PROMPTS,
-                "max_tokens": MAX_TOKENS}  # fmt: skip
+        """The checkpoint's identity and the prompts' hash."""
+        return {"annotator": "hf", **self.chat.identity, "prompts": PROMPTS}
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -186,20 +160,28 @@ class CheckpointAnnotator:
 
     def annotate(self, lists: Lists, seed: int) -> list[Label | None]:
         """A label per list; None where two answers could not be read, the prompt is too long, or the list is empty."""
-        from ..checkpoints.loading import load
-
-        labels: list[Label | None] = [None] * len(lists)
-        wanted = [i for i, words in enumerate(lists) if words]
-        with load(self.ref, dtype=self.dtype, device=self.device) as loaded:
-            for wording in (INSTRUCTION, AGAIN):
-                answers = _answers(loaded, [wording + _listed(lists[i]) for i in wanted])
-                for i, answer in zip(wanted, answers, strict=True):
-                    labels[i] = parse_label(answer)
-                wanted = [i for i in wanted if labels[i] is None]
-        return labels
+        return _labels(lists, self.chat.ask_all)
 
 
-def _answers(loaded: Any, questions: Sequence[str]) -> list[str]:
-    from ..chat.checkpoint import greedy_answers
+def checkpoint_annotator(spec: str, *, cache: Path | None, device: str = "auto") -> CheckpointAnnotator:
+    """The annotator of ``hf:CHECKPOINT``; ``cache`` None keeps answers in the user's cache folder."""
+    chat = LocalChat(
+        spec=spec.removeprefix(HF),
+        asked_as="annotator hf",
+        cache=answers_folder(cache),
+        max_tokens=MAX_TOKENS,
+        device=device,
+    )
+    return CheckpointAnnotator(chat=chat)
 
-    return greedy_answers(loaded, questions, max_new_tokens=MAX_TOKENS)
+
+def _labels(lists: Lists, ask: Callable[[Sequence[str]], Sequence[str]]) -> list[Label | None]:
+    """A label per list from the answers to its question, in the second wording where the first cannot be read."""
+    labels: list[Label | None] = [None] * len(lists)
+    wanted = [i for i, words in enumerate(lists) if words]
+    for wording in (INSTRUCTION, AGAIN):
+        answers = ask([wording + ", ".join(lists[i]) for i in wanted])
+        for i, answer in zip(wanted, answers, strict=True):
+            labels[i] = parse_label(answer)
+        wanted = [i for i in wanted if labels[i] is None]
+    return labels

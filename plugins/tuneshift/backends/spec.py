@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from ..checkpoints.refs import LMBackend, ModelRef
-from ..errors import EndpointError, UsageError, options
+from ..errors import EndpointError, UsageError, did_you_mean
 from ..plain import Json
 
 NONE = "none"
@@ -123,7 +123,7 @@ def check_backend(backend: LMBackend) -> None:
     """
     known = _registry().model_registry
     if backend.name not in known:
-        raise UsageError(f"lm-eval has no model {backend.name!r} for a backend; {options(backend.name, known)}.")
+        raise UsageError(f"lm-eval has no model {backend.name!r} for a backend; {did_you_mean(backend.name, known)}.")
     if "chat" in backend.name or backend.name == "litellm":
         raise UsageError(
             f"backend {backend.name!r} asks in the server's own chat format and gives no log-probabilities of a given "

@@ -6,7 +6,7 @@ import importlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,15 +15,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import EndpointError, UsageError
-from ..files import publish
-from ..plain import Json, digest
+from ..plain import Json
+from .answers import Answers, Progress
 
 Messages = Sequence[Mapping[str, str]]
 """A conversation: ``{"role": "system" | "user" | "assistant", "content": text}``, in order."""
-Progress = Callable[[int, int], None]
-"""(answered so far, all)"""
 
-CACHE_FORMAT = 1
 RENAMED = {"max_tokens": "max_completion_tokens", "temperature": None, "seed": None}
 """Parameters that some servers refuse by name, and what they are sent as instead (None: not at all)."""
 _SHOWN = 300
@@ -101,11 +98,19 @@ class ChatEndpoint:
         and UsageError where the package ``openai`` is missing.
         """
         request = ChatRequest(messages=messages, seed=seed, max_tokens=max_tokens)
-        path = self._entry(request)
-        answer = _cached(path)
+        answers = Answers(self.cache)
+        question = [dict(message) for message in messages]
+        path = answers.path(self.identity, question, seed, max_tokens)
+        answer = answers.read(path)
         if answer is None:
             answer = self._redacted(self._fetch(request))
-            _keep(path, {"format": CACHE_FORMAT, "key": path.stem, **self.identity, "seed": seed, "answer": answer})
+            try:
+                answers.keep(path, answer, **self.identity, seed=seed)
+            except OSError as error:
+                raise EndpointError(
+                    f"The answer of model {self.model!r} cannot be kept in {path.parent} ({error.strerror}); answers "
+                    "that are paid for are not thrown away, so free some space or choose another cache folder."
+                ) from error
         return answer
 
     def ask_all(self, requests: Sequence[ChatRequest], progress: Progress | None = None) -> list[str]:
@@ -128,11 +133,6 @@ class ChatEndpoint:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
         return [future.result() for future in waiting]
-
-    def _entry(self, request: ChatRequest) -> Path:
-        question = [dict(message) for message in request.messages]
-        key = digest([CACHE_FORMAT, self.identity, question, request.seed, request.max_tokens])
-        return self.cache / key[:2] / f"{key}.json"
 
     @property
     def _key(self) -> str:
@@ -206,26 +206,4 @@ def _openai() -> Any:
         raise UsageError(
             "A model at an endpoint is asked through the package 'openai', which is not installed; run: pip install "
             "'tuneshift[openai]'."
-        ) from error
-
-
-def _cached(path: Path) -> str | None:
-    """The kept answer; None where there is none or the entry is damaged, and it is then made anew."""
-    try:
-        entry = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    whole = isinstance(entry, dict) and entry.get("key") == path.stem and isinstance(entry.get("answer"), str)
-    return str(entry["answer"]) if whole else None
-
-
-def _keep(path: Path, entry: Mapping[str, Json]) -> None:
-    data = json.dumps(entry, ensure_ascii=False, indent=1).encode(errors="backslashreplace")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        publish(path, data)
-    except OSError as error:
-        raise EndpointError(
-            f"The answer of model {entry['model']!r} cannot be kept in {path.parent} ({error.strerror}); answers that "
-            "are paid for are not thrown away, so free some space or choose another cache folder."
         ) from error

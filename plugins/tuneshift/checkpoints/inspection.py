@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
+from ..plain import Json
+from ..readings import Readings
 from .files import headers, locate, locate_adapter, read_json, tokenizer_folder, weight_files
 from .quiet import first_line, quiet
 from .refs import ModelRef
@@ -50,8 +52,10 @@ class CheckpointInfo:
     width: int
 
 
-def inspect(ref: ModelRef) -> CheckpointInfo:
+def inspect(ref: ModelRef, readings: Readings | None = None) -> CheckpointInfo:
     """What the checkpoint's files say, from configuration and safetensors headers; weights stay on disk.
+
+    ``readings`` remembers what transformers made of a configuration, unless the checkpoint brings code of its own.
 
     Raises PairError for a path that does not exist; CheckpointError for missing, pickled or damaged weights, a missing
     configuration or tokenizer, an architecture that is unknown or not a causal language model, and an adapter that is
@@ -59,11 +63,11 @@ def inspect(ref: ModelRef) -> CheckpointInfo:
     """
     folder = locate(ref)
     adapter = _checked_adapter(ref)
-    config = _config(ref, folder)
-    architecture = _require_causal(ref, folder, config)
+    raw = _raw_config(ref, folder)
+    remembered = Readings() if readings is None or ref.trust_remote_code else readings
+    said = remembered.read(raw, lambda: _said(ref, folder))
     tensors = [tensor for file in weight_files(folder) for tensor in headers(file)]
     tokenizer_folder(ref)
-    text = config.get_text_config()
     numbers: dict[str, int] = {}
     for tensor in tensors:
         numbers[tensor.dtype] = numbers.get(tensor.dtype, 0) + _numel(tensor.shape)
@@ -73,15 +77,29 @@ def inspect(ref: ModelRef) -> CheckpointInfo:
     return CheckpointInfo(
         folder=folder,
         adapter=adapter,
-        model_type=config.model_type,
-        architecture=architecture,
+        model_type=said["model_type"],
+        architecture=said["architecture"],
         parameters=sum(numbers.values()),
         dtype={"F32": "float32", "BF16": "bfloat16", "F16": "float16", "F64": "float64"}.get(stored, stored.lower()),
-        context_length=context_length(config),
-        vocabulary=int(text.vocab_size),
-        layers=int(text.num_hidden_layers),
-        width=int(text.hidden_size),
+        context_length=said["context_length"],
+        vocabulary=said["vocabulary"],
+        layers=said["layers"],
+        width=said["width"],
     )
+
+
+def _said(ref: ModelRef, folder: Path) -> dict[str, Json]:
+    """What transformers makes of the configuration."""
+    config = _config(ref, folder)
+    text = config.get_text_config()
+    return {
+        "model_type": config.model_type,
+        "architecture": _require_causal(ref, folder, config),
+        "context_length": context_length(config),
+        "vocabulary": int(text.vocab_size),
+        "layers": int(text.num_hidden_layers),
+        "width": int(text.hidden_size),
+    }
 
 
 def _numel(shape: Sequence[int]) -> int:
@@ -103,10 +121,8 @@ def _checked_adapter(ref: ModelRef) -> Path | None:
     return adapter
 
 
-def _config(ref: ModelRef, folder: Path) -> Any:
-    """The transformers configuration. An adapter beside or instead of it is refused: transformers would follow it."""
-    from transformers import AutoConfig
-
+def _raw_config(ref: ModelRef, folder: Path) -> Json:
+    """The configuration as written. An adapter beside or instead of it is refused: transformers would follow it."""
     if (folder / "adapter_config.json").is_file():
         base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
         raise CheckpointError(
@@ -120,6 +136,13 @@ def _config(ref: ModelRef, folder: Path) -> Any:
             f"{folder} brings its own code for the architecture {raw.get('model_type')!r}. Read it, and if you trust "
             f"it set `trust_remote_code = true` for {ref.name!r}."
         )
+    return raw
+
+
+def _config(ref: ModelRef, folder: Path) -> Any:
+    """The transformers configuration."""
+    from transformers import AutoConfig
+
     try:
         with quiet():
             return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=ref.trust_remote_code)
@@ -128,7 +151,8 @@ def _config(ref: ModelRef, folder: Path) -> Any:
 
         raise CheckpointError(
             f"{folder / 'config.json'} is not understood by transformers {transformers.__version__} "
-            f"({first_line(error)}). A newer transformers may know the architecture {raw.get('model_type')!r}."
+            f"({first_line(error)}). A newer transformers may know the architecture "
+            f"{read_json(folder / 'config.json').get('model_type')!r}."
         ) from error
 
 

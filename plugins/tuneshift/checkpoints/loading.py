@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,15 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 _SHOWN = 5
 # Two models at once is what the engine must never do (DESIGN.md); the lock makes a slip an error, not a full memory.
 _in_memory = threading.Lock()
+_kept: dict[tuple[ModelRef, str, str], tuple[Checkpoint, ExitStack]] = {}
+"""What `loaded` left in memory, at most one, by what it was asked for as."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Checkpoint:
     """A causal language model in memory, in evaluation mode and without gradients, with its tokenizer.
 
-    Valid inside `load`'s block only: on leaving it the weights are released even where references remain.
+    Valid inside `load`'s block only, or until `give_way`: then the weights are released even where references remain.
     """
 
     ref: ModelRef
@@ -89,6 +92,7 @@ def load(
     """
     name, target = resolve_dtype(ref, dtype), resolve_device(device)
     info = inspect(ref)
+    give_way()
     if not _in_memory.acquire(blocking=False):
         raise CheckpointError(
             f"Checkpoint {ref.name!r} was asked for while another is loaded in this process; leave its `load` block "
@@ -116,6 +120,27 @@ def load(
         gc.collect()
         empty_cache()
         _in_memory.release()
+
+
+def loaded(ref: ModelRef, *, dtype: str | None = None, device: str = "auto") -> Checkpoint:
+    """The checkpoint in memory, left there for who asks again: it gives way to the next that is loaded.
+
+    Arguments and errors as `load`'s.
+    """
+    asked = ref, resolve_dtype(ref, dtype), str(resolve_device(device))
+    if asked not in _kept:
+        with ExitStack() as stack:
+            checkpoint = stack.enter_context(load(ref, dtype=dtype, device=device))
+            _kept[asked] = checkpoint, stack.pop_all()
+    return _kept[asked][0]
+
+
+@atexit.register
+def give_way() -> None:
+    """Release what `loaded` left in memory."""
+    while _kept:
+        _, (_, stack) = _kept.popitem()
+        stack.close()
 
 
 def _model(ref: ModelRef, info: CheckpointInfo, dtype: torch.dtype, device: torch.device, attention: str | None) -> Any:

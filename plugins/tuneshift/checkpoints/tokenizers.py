@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import CheckpointError, PairError
+from ..readings import Readings, tokenizer_content
 from .files import tokenizer_folder
 from .quiet import first_line, quiet
 from .refs import ModelRef
@@ -47,13 +48,18 @@ def tokenizer_differences(a: Any, b: Any) -> list[str]:
     return [*_conflicts(a, b), *_only("extra", _tokens(b), _tokens(a))]
 
 
-def require_same_tokenizer(base: ModelRef, tuned: ModelRef) -> None:
+def require_same_tokenizer(base: ModelRef, tuned: ModelRef, readings: Readings | None = None) -> None:
     """Raises PairError naming the tokens where base and tuned split text into different ids.
+
+    ``readings`` remembers tokenizers that were found the same, unless a checkpoint brings code of its own.
 
     Tokens that the tuned checkpoint adds beyond the base's vocabulary, as chat formats do, are allowed as long as every
     id of the base means the same to both and plain text is split alike.
     """
-    found = _conflicts(load_tokenizer(base), load_tokenizer(tuned))
+    own_code = base.trust_remote_code or tuned.trust_remote_code
+    content = [tokenizer_content(tokenizer_folder(ref)) for ref in (base, tuned)]
+    remembered = Readings() if readings is None or own_code else readings
+    found = remembered.read(content, lambda: _conflicts(load_tokenizer(base), load_tokenizer(tuned)))
     if found:
         raise PairError(
             f"Tokenizers of {base.name} and {tuned.name} differ: {'; '.join(found)}. Per-token measures of a pair need "

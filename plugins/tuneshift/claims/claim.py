@@ -86,7 +86,7 @@ class Claim:
         else:
             assert statistic is not None
             verdict = judge(self.finding, statistic)
-        left_out = Counter(self.view.left_out)
+        excluded = Counter(self.view.excluded)
         if statistic is not None and (cost := self._precision_cost()):
             statistic = replace(statistic, details={**statistic.details, "precision_cost": cost})
         if statistic is not None and self.context:
@@ -106,7 +106,7 @@ class Claim:
                 group=self.group,
                 level=self.level,
                 expected=self.expected,
-                left_out=left_out,
+                left_out=excluded,
                 noise_floor=self._noise_floor(quantity, statistic),
                 sensitivity=self._sensitivity(quantity, readings) if applicable else [],
                 secondary=[brief(name, q(self.view)) for name, q in secondary.items()] if applicable else [],
@@ -139,7 +139,7 @@ class Claim:
         return result
 
     def _sensitivity(self, quantity: Quantity, readings: Mapping[str, Quantity]) -> list[dict[str, Json]]:
-        fresh = replace(self.view, left_out=Counter(), _attributions={})
+        fresh = replace(self.view, excluded=Counter(), _attributions={})
         rows = [self._reading(name, reading, fresh) for name, reading in readings.items()]
         for lens in LENSES if self._attributes else ():
             name = lens.name.format(own=self.responses[0], contrast=self.responses[1])

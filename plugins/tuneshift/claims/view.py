@@ -66,7 +66,7 @@ class View:
     level: float
     seed: int
     lens: Lens = field(default_factory=Lens)
-    left_out: Counter[str] = field(default_factory=Counter)
+    excluded: Counter[str] = field(default_factory=Counter)
     """Why prompts were left out, counted over the scores that were asked for."""
     _attributions: dict[str, dict[str, Attribution]] = field(default_factory=dict)
 
@@ -84,7 +84,7 @@ class View:
         for prompt in self.prompts:
             item = found[prompt.id]
             if item.left_out:
-                self.left_out[f"{role}: {item.left_out}"] += 1
+                self.excluded[f"{role}: {item.left_out}"] += 1
             else:
                 result[prompt.id] = self._attribution(prompt, item)
         return result
@@ -131,7 +131,7 @@ class View:
         for i in (p.id for p in self.prompts if p.id in base and p.id in tuned):
             low, high = score(base[i]), score(tuned[i])
             if low is None or high is None:
-                self.left_out[undefined] += 1
+                self.excluded[undefined] += 1
             else:
                 rows.append((i, low, high))
         ids = tuple(row[0] for row in rows)
@@ -145,14 +145,14 @@ class View:
         Labels come from the pair's ratings, else from the prompts' verifiers. Raises NotApplicable without labels.
         """
         tuned = self.attributions("tuned")
-        followed_by_id = self._followed()
+        followed_by_id, own = self._followed(), self.items("tuned", OWN_RESPONSE)
         sides: dict[bool, list[tuple[str, float]]] = {False: [], True: []}
         for prompt in (p for p in self.prompts if p.id in tuned):
             label, value = followed_by_id[prompt.id], score(tuned[prompt.id])
             if label is None:
-                self.left_out["without a rating or a verifier"] += 1
-            elif self._own_length(tuned[prompt.id]) < min_tokens:
-                self.left_out[f"response under {min_tokens} tokens"] += 1
+                self.excluded["without a rating or a verifier"] += 1
+            elif _own_length(tuned[prompt.id], own) < min_tokens:
+                self.excluded[f"response under {min_tokens} tokens"] += 1
             elif value is not None:
                 sides[label].append((prompt.id, value))
         low, high = (
@@ -174,9 +174,9 @@ class View:
             )
         return labels
 
-    def _own_length(self, attribution: Attribution) -> int:
-        own = self.items("tuned", OWN_RESPONSE)
-        return len(own[attribution.id].arrays["response_ids"]) if own else attribution.response_length
+
+def _own_length(attribution: Attribution, own: Mapping[str, EvidenceItem] | None) -> int:
+    return len(own[attribution.id].arrays["response_ids"]) if own else attribution.response_length
 
 
 def _verified(prompt: Prompt, own: EvidenceItem) -> bool | None:

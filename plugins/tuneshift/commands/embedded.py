@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from ..errors import UsageError
+from ..errors import UsageError, did_you_mean
 from .common import OK, PROBLEMS, Commands
 
 
@@ -79,7 +79,6 @@ def _write_exercises(arguments: argparse.Namespace) -> int:
     from ..embedded.recipe import load_recipe, load_workbook
     from ..embedded.siblings import exercise_lines, tuning_exercises
     from ..embedded.tasks import TASKS
-    from ..errors import options
     from ..files import publish
 
     recipe = load_recipe()
@@ -89,7 +88,7 @@ def _write_exercises(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--count is {count}; a number of at least 1 is wanted.")
     for name in arguments.task:
         if name not in TASKS:
-            raise UsageError(f"--task {name}: no such task type; {options(name, TASKS)}.")
+            raise UsageError(f"--task {name}: no such task type; {did_you_mean(name, TASKS)}.")
     exercises = tuning_exercises(load_workbook(seed), count, seed=seed, tasks=arguments.task)
     try:
         publish(arguments.out, ("\n".join(exercise_lines(exercises)) + "\n").encode())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..claims.finding import Finding
-from ..errors import UsageError
+from ..errors import UsageError, did_you_mean
 from .common import OK, Commands
 
 if TYPE_CHECKING:
@@ -112,14 +112,12 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _finding(wanted: str | None, known: tuple[Finding, ...]) -> Finding | None:
-    from ..errors import options
-
     if wanted is None:
         return None
     for finding in known:
         if finding.id == wanted:
             return finding
-    raise UsageError(f"--finding {wanted}: no such finding; {options(wanted, [f.id for f in known])}.")
+    raise UsageError(f"--finding {wanted}: no such finding; {did_you_mean(wanted, [f.id for f in known])}.")
 
 
 def _questions(arguments: argparse.Namespace, finding: Finding | None) -> Iterator[Question]:

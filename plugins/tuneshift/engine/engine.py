@@ -66,12 +66,15 @@ class Engine:
         ``keep``: whether evidence that is read on the way stays in memory; else never more than one checkpoint's does.
         """
         wanted = [t for t in tasks if t.key.digest not in self._failures]
-        for step in steps(wanted):
-            missing = [t for t in step.tasks if not self._whole(t)]
-            if missing:
-                self._measure(Step(ref=step.ref, tasks=tuple(missing)))
-            if not keep:
-                self.forget()
+        # What needs no weights comes after every checkpoint was freed: an annotator may be a model itself, which is
+        # then loaded once, and a backend has its own.
+        for loads in (True, False):
+            for step in steps(wanted):
+                missing = tuple(t for t in step.tasks if t.loads is loads and not self._whole(t))
+                if missing:
+                    self._measure(Step(ref=step.ref, tasks=missing))
+                if not keep:
+                    self.forget()
 
     def _whole(self, task: Task) -> bool:
         """Whether the store holds it, every checksum right. A damaged chunk is set aside here and measured again."""
@@ -89,16 +92,13 @@ class Engine:
         return True
 
     def _measure(self, step: Step) -> None:
-        # What needs no weights comes after the checkpoint was freed: an annotator may be a model itself, and a backend
-        # has its own.
-        for loads in (True, False):
-            with ExitStack() as stack:
-                loaded = _Loader(ref=step.ref, settings=self.settings, stack=stack)
-                for task in (t for t in step.tasks if t.loads is loads):
-                    try:
-                        self._fill(task, loaded)
-                    except TuneshiftError as error:
-                        self._failures[task.key.digest] = error
+        with ExitStack() as stack:
+            loaded = _Loader(ref=step.ref, settings=self.settings, stack=stack)
+            for task in step.tasks:
+                try:
+                    self._fill(task, loaded)
+                except TuneshiftError as error:
+                    self._failures[task.key.digest] = error
 
     def _fill(self, task: Task, loaded: _Loader) -> None:
         inputs = self._inputs(task)
@@ -110,7 +110,7 @@ class Engine:
             take = loaded.prepare(task)
             left = sum(len(ids) for _, ids in missing)
             label = f"{task.measure.name} {task.ref.name}"
-            unit = task.measure.of.removesuffix("s")
+            unit = task.measure.axis.removesuffix("s")
             with self.bars(label, len(task.ids), len(task.ids) - left, unit) as bar:
                 for number, ids in missing:
                     items = []
@@ -120,9 +120,9 @@ class Engine:
                     session.write(number, items)
 
     def _inputs(self, task: Task) -> dict[str, EvidenceItem]:
-        if task.rests_on is None:
+        if task.depends_on is None:
             return {}
-        return {item.id: item for item in self.evidence(task.rests_on).items}
+        return {item.id: item for item in self.evidence(task.depends_on).items}
 
 
 @dataclass(kw_only=True)

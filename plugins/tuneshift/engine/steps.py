@@ -50,8 +50,8 @@ def _closure(tasks: Iterable[Task]) -> dict[str, Task]:
     found: dict[str, Task] = {}
 
     def add(task: Task) -> None:
-        if task.rests_on is not None:
-            add(task.rests_on)
+        if task.depends_on is not None:
+            add(task.depends_on)
         found.setdefault(task.key.digest, task)
 
     for task in tasks:
@@ -64,7 +64,7 @@ def _runnable(group: Sequence[Task], done: set[str]) -> list[Task]:
     ready: list[Task] = []
     finished = set(done)
     for task in group:
-        if task.rests_on is None or task.rests_on.key.digest in finished:
+        if task.depends_on is None or task.depends_on.key.digest in finished:
             ready.append(task)
             finished.add(task.key.digest)
     return ready

@@ -17,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ..errors import RecordError, UsageError, options
+from ..errors import RecordError, UsageError, did_you_mean
 from ..files import KEPT, project_folder, publish
 from ..plain import Json, digest, plain
 from ..run_record import RunRecord, check_schema
@@ -97,8 +97,8 @@ class Baselines:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             raise UsageError(
-                f"There is no baseline {name!r} in {self.folder}; {options(name, self.names())}. --shift-save=NAME and "
-                "`tuneshift bless RUN.json --as NAME` make one."
+                f"There is no baseline {name!r} in {self.folder}; {did_you_mean(name, self.names())}. "
+                "--shift-save=NAME and `tuneshift bless RUN.json --as NAME` make one."
             ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"Baseline {path} cannot be read: {error}. {_restore(name)}") from error
@@ -274,7 +274,7 @@ def _check_budget(budget: Budget) -> None:
     if not 1 <= budget.looks <= 10_000:
         raise UsageError(f"--looks is {budget.looks}; a budget is of 1 to 10000 looks.")
     if budget.spending not in SPENDINGS:
-        raise UsageError(f"--spending {budget.spending!r}: {options(budget.spending, SPENDINGS)}.")
+        raise UsageError(f"--spending {budget.spending!r}: {did_you_mean(budget.spending, SPENDINGS)}.")
     if not 0 < budget.alpha < 1:
         raise UsageError(f"The budget's error rate is {budget.alpha}; it lies between 0 and 1, as 0.05.")
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..claims.verdict import smallest_error
-from ..errors import UsageError, options
+from ..errors import UsageError, did_you_mean
 from ..plain import Json, plain
 from ..run_record import RunRecord
 from ..statistics.change import estimate_change, paired_change, two_sample_change
@@ -26,8 +26,6 @@ from .matching import MatchedItems, check_pair, check_settings, match_pair, matc
 
 Claim = Mapping[str, Json]
 
-COMPARED = ("regressed", "inconclusive", "improved", "held")
-"""Outcomes of a comparison that was made."""
 ROUNDED = 2e-6
 """Twice what the record's six decimals can move a difference of means by."""
 SAME_DETAILS = ("decided_by", "judge", "annotator", "vocabulary", "word_vectors")
@@ -96,7 +94,7 @@ def check_margins(margins: Mapping[str, float], findings: Sequence[str]) -> None
     for finding, margin in margins.items():
         if finding not in findings:
             raise UsageError(
-                f"A margin is given for {finding!r}, which this run does not claim; {options(finding, findings)}."
+                f"A margin is given for {finding!r}, which this run does not claim; {did_you_mean(finding, findings)}."
             )
         if not 0 < margin < math.inf:
             raise UsageError(f"The margin of {finding} is {margin}; it is a size of an effect, above 0, as 0.05.")

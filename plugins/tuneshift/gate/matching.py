@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import UsageError, options
+from ..errors import UsageError, did_you_mean
 from ..plain import NOTHING, Json
 from ..run_record import RunRecord
 
@@ -81,7 +81,7 @@ def match_pair(pair: Part, baseline: RunRecord, name: str) -> Part:
         return baseline.pairs[0]
     raise UsageError(
         f"Baseline {name!r} has no pair {pair['name']!r} and none on its base checkpoint; "
-        f"{options(pair['name'], known)}."
+        f"{did_you_mean(pair['name'], known)}."
     )
 
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,8 +16,6 @@ VERIFIER, SIMILARITY, IFEVAL, OPENAI, HF = "verifier", "similarity", "ifeval", "
 
 Scores = tuple[float, float]
 """Of the first and the second response, each 0, 0.5 or 1."""
-Tell = Callable[[int, int], None]
-"""Called with the number of questions answered and of all."""
 FIRST, TIED, SECOND = (1.0, 0.0), (0.5, 0.5), (0.0, 1.0)
 
 

@@ -14,7 +14,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from ..errors import UsageError, options
+from ..errors import UsageError, did_you_mean
 from ..plain import Json
 from ..prompts.prompt import Prompt
 from ..words.texts import encodable
@@ -71,7 +71,9 @@ def check_ifeval(prompts: Iterable[Prompt]) -> None:
     for prompt in asked:
         for name in prompt.fields["instruction_id_list"]:
             if name not in known:
-                raise UsageError(f"prompt {prompt.id!r}: lm-eval has no instruction {name!r}; {options(name, known)}.")
+                raise UsageError(
+                    f"prompt {prompt.id!r}: lm-eval has no instruction {name!r}; {did_you_mean(name, known)}."
+                )
     needing = [p for p in asked if NEED_PUNKT.intersection(p.fields["instruction_id_list"])]
     if needing and not has_punkt_data():
         raise UsageError(

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from ..chat.answers import Progress, answers_folder
+from ..chat.checkpoint import LocalChat
 from ..chat.endpoint import ChatEndpoint, ChatRequest, parse_endpoint
-from ..checkpoints.refs import ModelRef
-from ..files import cache_folder
 from ..plain import Json, digest
 from ..words.texts import encodable
-from .base import FIRST, SECOND, TIED, Comparison, Scores, Tell
+from .base import FIRST, HF, SECOND, TIED, Comparison, Scores
 
 Choice = Literal["A", "B", "tie"]
 Ask = Callable[[Sequence[str]], Sequence[str]]
@@ -117,7 +117,7 @@ class EndpointJudge:
     """
 
     endpoint: ChatEndpoint
-    tell: Tell = lambda done, total: None
+    progress: Progress | None = None
 
     @property
     def identity(self) -> Mapping[str, Json]:
@@ -140,46 +140,28 @@ class EndpointJudge:
             ChatRequest(messages=[{"role": "user", "content": question}], seed=0, max_tokens=MAX_TOKENS)
             for question in questions
         ]
-        return self.endpoint.ask_all(requests, self.tell)
+        return self.endpoint.ask_all(requests, self.progress)
 
 
-def endpoint_judge(spec: str, *, cache: Path | None, tell: Tell) -> EndpointJudge:
+def endpoint_judge(spec: str, *, cache: Path | None, progress: Progress | None) -> EndpointJudge:
     """The judge of ``openai:MODEL@URL``, greedy; ``cache`` None keeps answers in the user's cache folder."""
     model, url = parse_endpoint(spec)
-    folder = cache_folder() / "answers" if cache is None else cache
-    return EndpointJudge(endpoint=ChatEndpoint(model=model, url=url, cache=folder), tell=tell)
+    return EndpointJudge(endpoint=ChatEndpoint(model=model, url=url, cache=answers_folder(cache)), progress=progress)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CheckpointJudge:
-    """Compares responses by a local instruction-tuned checkpoint, greedily.
+    """Compares responses by a local instruction-tuned checkpoint, greedily: two questions per comparison.
 
-    The checkpoint is loaded for each call of `scores` that has something new to ask, and freed after it, so that no
-    other is in memory meanwhile. It is asked in its tokenizer's chat template, or with the plain prompt where there is
-    none. Raises PairError for what is no checkpoint and CheckpointError where it does not load.
+    Raises as `LocalChat.ask_all`; what was answered is not asked again.
     """
 
-    checkpoint: str
-    dtype: str | None = None
-    device: str = "auto"
-    _known: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
-    """Answers so far: figures ask again what the verdict asked."""
-
-    @property
-    def ref(self) -> ModelRef:
-        """The checkpoint as pairs name theirs."""
-        from ..pairs import checkpoint_ref
-
-        return checkpoint_ref(self.checkpoint, "judge hf")
+    chat: LocalChat
 
     @property
     def identity(self) -> Mapping[str, Json]:
-        """The weights' fingerprint, the type they are computed in and the prompts' hash."""
-        from ..checkpoints.fingerprint import fingerprint
-        from ..checkpoints.loading import resolve_dtype
-
-        return {"judge": "hf", "checkpoint": fingerprint(self.ref), "dtype": resolve_dtype(self.ref, self.dtype),
-                "prompts": PROMPTS, "max_tokens": MAX_TOKENS}  # fmt: skip
+        """The checkpoint's identity and the prompts' hash."""
+        return {"judge": "hf", **self.chat.identity, "prompts": PROMPTS}
 
     @property
     def pairwise(self) -> bool:
@@ -190,19 +172,16 @@ class CheckpointJudge:
         return UNJUDGED
 
     def scores(self, items: Sequence[Comparison]) -> list[Scores | None]:
-        return judged(items, self._answers)
-
-    def _answers(self, questions: Sequence[str]) -> list[str]:
-        from ..checkpoints.loading import load
-
-        new = [question for question in dict.fromkeys(questions) if question not in self._known]
-        if new:
-            with load(self.ref, dtype=self.dtype, device=self.device) as loaded:
-                self._known.update(zip(new, _greedy_answers(loaded, new), strict=True))
-        return [self._known[question] for question in questions]
+        return judged(items, self.chat.ask_all)
 
 
-def _greedy_answers(loaded: Any, questions: Sequence[str]) -> list[str]:
-    from ..chat.checkpoint import greedy_answers
-
-    return greedy_answers(loaded, questions, max_new_tokens=MAX_TOKENS)
+def checkpoint_judge(spec: str, *, cache: Path | None, device: str = "auto") -> CheckpointJudge:
+    """The judge of ``hf:CHECKPOINT``; ``cache`` None keeps answers in the user's cache folder."""
+    chat = LocalChat(
+        spec=spec.removeprefix(HF),
+        asked_as="judge hf",
+        cache=answers_folder(cache),
+        max_tokens=MAX_TOKENS,
+        device=device,
+    )
+    return CheckpointJudge(chat=chat)

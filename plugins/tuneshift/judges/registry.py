@@ -1,35 +1,33 @@
-"""Judges by the name that a user gives."""
+"""Judges by the name that ``--shift-judge`` takes."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ..errors import UsageError, options
-from ..words.texts import TextSpace
-from .base import HF, IFEVAL, OPENAI, SIMILARITY, VERIFIER
-from .similarity import SimilarityJudge
-from .verifier import VerifierJudge
-
-if TYPE_CHECKING:
-    from .base import Judge, Tell
-DEFAULT = VERIFIER
+from ..chat.answers import Progress
+from ..errors import UsageError, did_you_mean
+from .base import HF, IFEVAL, OPENAI, SIMILARITY, VERIFIER, Judge
 
 
 def make_judge(
-    spec: str, word_vectors: str = "minilm", *, cache: Path | None = None, tell: Tell = lambda done, total: None
+    spec: str, word_vectors: str = "minilm", *, cache: Path | None = None, progress: Progress | None = None
 ) -> Judge:
     """The judge that ``spec`` names.
 
     ``verifier`` (each prompt's own rule), ``ifeval`` (lm-eval's rules for prompts in IFEval's form), ``similarity``
     (offline: nearer to the reference; ``word_vectors`` is the space that it measures in), ``openai:MODEL@URL`` (any
     OpenAI-compatible endpoint; answers are kept below ``cache``, by default the user's cache folder) or
-    ``hf:CHECKPOINT`` (a local folder, ``embedded:NAME`` or hub id of an instruction-tuned checkpoint). ``tell`` follows
-    the endpoint. Raises UsageError for anything else.
+    ``hf:CHECKPOINT`` (a local folder, ``embedded:NAME`` or hub id of an instruction-tuned checkpoint). ``progress``
+    follows the endpoint. Raises UsageError for anything else.
     """
     if spec == VERIFIER:
+        from .verifier import VerifierJudge
+
         return VerifierJudge()
     if spec == SIMILARITY:
+        from ..words.texts import TextSpace
+        from .similarity import SimilarityJudge
+
         return SimilarityJudge(TextSpace(word_vectors))
     if spec == IFEVAL:
         from .ifeval import IfevalJudge
@@ -38,10 +36,10 @@ def make_judge(
     if spec.startswith(OPENAI):
         from .prompted import endpoint_judge
 
-        return endpoint_judge(spec, cache=cache, tell=tell)
+        return endpoint_judge(spec, cache=cache, progress=progress)
     if spec.startswith(HF) and spec != HF:
-        from .prompted import CheckpointJudge
+        from .prompted import checkpoint_judge
 
-        return CheckpointJudge(spec.removeprefix(HF))
+        return checkpoint_judge(spec, cache=cache)
     known = (VERIFIER, IFEVAL, SIMILARITY, "openai:MODEL@URL", "hf:CHECKPOINT")
-    raise UsageError(f"no judge is called {spec!r}; {options(spec, known)}.")
+    raise UsageError(f"no judge is called {spec!r}; {did_you_mean(spec, known)}.")

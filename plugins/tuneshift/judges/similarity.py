@@ -1,20 +1,16 @@
-"""The judge that asks how near a response lies to the reference, in a word space."""
+"""The judge that needs no model to ask: which response is nearer to the prompt's reference."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..plain import Json
-from ..words.texts import TextSpace
-from .base import FIRST, SECOND, SIMILARITY, TIED
+from ..words.texts import TextSpace, Vector
+from .base import FIRST, SECOND, SIMILARITY, TIED, Comparison, Scores
 
-if TYPE_CHECKING:
-    from ..words.texts import Vector
-    from .base import Comparison, Scores
 TIE = 1e-6
 """Cosines of float32 vectors are exact to about this; closer ones do not say which is nearer."""
 

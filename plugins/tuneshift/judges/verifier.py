@@ -1,25 +1,25 @@
-"""The judge that applies the rules a prompt brings with it."""
+"""The judge that scores each response by its prompt's own rule."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 from ..plain import Json
 from ..prompts.verifiers import verify
-from .base import VERIFIER
-
-if TYPE_CHECKING:
-    from .base import Comparison, Scores
+from .base import VERIFIER, Comparison, Scores
 
 
 @dataclass(frozen=True)
 class VerifierJudge:
     """Scores each response by its prompt's own rule, 1 where it is correct and 0 where not, whatever the other is.
 
-    Raises PromptError for a malformed rule.
+    What it scored it remembers, since each response is set beside several others. Raises PromptError for a malformed
+    rule.
     """
+
+    _known: dict[tuple[int, str, bool], tuple[object, float]] = field(default_factory=dict, repr=False, compare=False)
+    """(id of the rule, response, ended) -> the rule, which keeps the id its own, and the score."""
 
     @property
     def identity(self) -> Mapping[str, Json]:
@@ -34,13 +34,19 @@ class VerifierJudge:
         return "without a verifier"
 
     def scores(self, items: Sequence[Comparison]) -> list[Scores | None]:
-        return [_verified(item) for item in items]
+        return [self._scores(item) for item in items]
 
+    def _scores(self, item: Comparison) -> Scores | None:
+        rule = item.prompt.verify
+        if rule is None:
+            return None
+        return (
+            self._score(rule, item.first, bool(item.first_ended)),
+            self._score(rule, item.second, bool(item.second_ended)),
+        )
 
-def _verified(item: Comparison) -> Scores | None:
-    rule = item.prompt.verify
-    if rule is None:
-        return None
-    sides = (item.first, item.first_ended), (item.second, item.second_ended)
-    first, second = (float(verify(rule, text, ended=bool(ended)).correct) for text, ended in sides)
-    return first, second
+    def _score(self, rule: Mapping[str, Json], response: str, ended: bool) -> float:
+        asked = id(rule), response, ended
+        if asked not in self._known:
+            self._known[asked] = rule, float(verify(rule, response, ended=ended).correct)
+        return self._known[asked][1]

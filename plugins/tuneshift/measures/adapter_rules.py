@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..errors import UsageError, options
+from ..errors import UsageError, did_you_mean
 from ..plain import Json
 from ..resources import fixture
 
@@ -61,7 +61,7 @@ class RuleSettings:
         """The same with these rules off: an ablation. Raises ValueError for a name that is no rule."""
         for name in names:
             if name not in RULES:
-                raise ValueError(f"there is no rule {name!r} to leave out; {options(name, RULES)}.")
+                raise ValueError(f"there is no rule {name!r} to leave out; {did_you_mean(name, RULES)}.")
         off: dict[str, Any] = dict.fromkeys(names)
         return replace(self, **off)
 
@@ -81,7 +81,7 @@ def load_rules(spec: str = "hewitt2024") -> RuleSettings:
         raise UsageError(f"{path} is not valid TOML: {error}.") from error
     for name in document:
         if name not in RULES:
-            raise UsageError(f"{path}: unknown table {name!r}; {options(name, RULES)}.")
+            raise UsageError(f"{path}: unknown table {name!r}; {did_you_mean(name, RULES)}.")
     if not document:
         raise UsageError(f"{path}: no rules in this file; write at least one of [{'], ['.join(RULES)}].")
     tables = {name: _Table(path, name, document[name]) for name in document}
@@ -110,7 +110,9 @@ def _rules_file(spec: str) -> Path:
         return path
     known = {path.stem: path for path in fixture(SHIPPED).glob(f"*{SUFFIX}")}
     if spec not in known:
-        raise UsageError(f"rules {spec!r} are neither shipped nor a path to a {SUFFIX} file; {options(spec, known)}.")
+        raise UsageError(
+            f"rules {spec!r} are neither shipped nor a path to a {SUFFIX} file; {did_you_mean(spec, known)}."
+        )
     return known[spec]
 
 
@@ -130,7 +132,7 @@ class _Table:
         """These keys and no other."""
         for key in self.values:
             if key not in keys:
-                self.fail(f"unknown key {key!r}; {options(key, keys)}")
+                self.fail(f"unknown key {key!r}; {did_you_mean(key, keys)}")
         for key in keys:
             if key not in self.values:
                 self.fail(f"key {key!r} is missing; it needs {', '.join(keys)}")

@@ -25,7 +25,7 @@ class Measure:
     """One quantity taken from one checkpoint.
 
     ``version`` goes up when the numbers change: evidence of another version is never read. ``chunk`` is the number of
-    items that are published together; a killed run loses at most that many. ``of``: whether there is an item for each
+    items that are published together; a killed run loses at most that many. ``axis``: whether there is an item for each
     prompt or for each layer. ``loads``: whether it needs the weights, or only the evidence that it rests on.
     """
 
@@ -33,7 +33,7 @@ class Measure:
     version: int
     chunk: int
     preparation: str
-    of: Literal["prompts", "layers"] = "prompts"
+    axis: Literal["prompts", "layers"] = "prompts"
     loads: bool = True
 
     def prepare(
@@ -54,10 +54,10 @@ class Measure:
 
 GENERATION = Measure(name="generation", version=1, chunk=32, preparation=".generation:generation")
 ATTRIBUTION = Measure(name="attribution", version=1, chunk=8, preparation=".attribution.evidence:attribution")
-RELATIONS = Measure(name="relations", version=1, chunk=1, preparation=".relations:relations", of="layers")
-CONCEPTS = Measure(name="concepts", version=1, chunk=1, preparation=".concepts:concepts", of="layers")
+RELATIONS = Measure(name="relations", version=1, chunk=1, preparation=".relations:relations", axis="layers")
+CONCEPTS = Measure(name="concepts", version=1, chunk=1, preparation=".concepts:concepts", axis="layers")
 ANNOTATION = Measure(
-    name="annotation", version=1, chunk=1, preparation=".annotation:annotation", of="layers", loads=False
+    name="annotation", version=1, chunk=1, preparation=".annotation:annotation", axis="layers", loads=False
 )
 LIKELIHOOD = Measure(name="likelihood", version=1, chunk=32, preparation=".likelihood:likelihood")
 MEASURES: Mapping[str, Measure] = {

@@ -58,7 +58,7 @@ def concepts(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Mappin
     """
     rows = word_rows(checkpoint.tokenizer, load_vocabulary(sources["vocabulary"]).words)
     if not rows.words:
-        dropped = ", ".join(f"{n} {reason}" for reason, n in rows.left_out.items())
+        dropped = ", ".join(f"{n} {reason}" for reason, n in rows.excluded.items())
         raise MeasureError(
             f"no word of the vocabulary {sources['vocabulary']!r} has tokens of its own in {checkpoint.ref.name!r} "
             f"({dropped or 'it is empty'}); name another with --shift-vocabulary"
@@ -105,7 +105,7 @@ def _item(layer: Layer, outputs: Tensor, words: Tensor, rows: WordRows, params: 
             "kept": kept,
             "rotation_k": k,
             "noise": sizes,
-            "words_left_out": dict(rows.left_out),
+            "words_left_out": dict(rows.excluded),
         },
     )
 

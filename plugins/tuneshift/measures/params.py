@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
-from ..errors import MeasureError
-from .catalogue import ATTRIBUTION, GENERATION, MEASURES, Measure
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+from ..checkpoints.refs import ModelRef
+from ..errors import MeasureError, PairError
+from ..pairs import ModelPair
+from ..plain import NOTHING, Json, digest
+from ..prompts.prompt import PromptSet
+from .catalogue import ANNOTATION, ATTRIBUTION, CONCEPTS, GENERATION, LIKELIHOOD, MEASURES, RELATIONS, Measure
+
+if TYPE_CHECKING:
+    from ..engine.plan import Planner, Task
+    from ..engine.settings import ResponseMode
 
 CONTRAST = ".contrast"
 """A need named ``attribution.contrast`` is attribution to the other kind of response: shared where the run's own
@@ -33,7 +45,40 @@ CONCEPTS_KEPT = 300
 """Directions per layer, as in the paper's release."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A measure of one checkpoint of a pair that is asked for: what the functions below read.
+
+    ``role``: the checkpoint's in the pair, ``ref`` the checkpoint itself. ``prompts``: None for a measure of layers.
+    ``variant``: what stands behind the measure's name in the need, as ``.contrast``. ``planner``: what it knows of
+    settings, templates, shapes and words, and the tasks that evidence depends on.
+    """
+
+    planner: Planner
+    pair: ModelPair
+    role: str
+    ref: ModelRef
+    prompts: PromptSet | None
+    variant: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """What a measure's key holds beside weights, dtype and prompts.
+
+    ``params``: part of the key, as they are. ``sources``: where the things lie that ``params`` identify by content; no
+    part of it. ``depends_on``: the task whose evidence it is computed from, None for weights and prompts alone.
+    ``served``: whether a backend may compute it in place of our own passes, and is then in the key.
+    """
+
+    params: Mapping[str, Json]
+    sources: Mapping[str, Json] = field(default_factory=lambda: NOTHING)
+    depends_on: Task | None = None
+    served: bool = False
+
+
 def measure_of(need: str) -> Measure:
+    """The measure that serves a need, as ``attribution.contrast``. Raises MeasureError, naming the known."""
     name = need.partition(".")[0]
     if name not in MEASURES:
         raise MeasureError(f"no measure is called {name!r}; known are {', '.join(MEASURES)}")
@@ -45,3 +90,127 @@ def measure_of(need: str) -> Measure:
         known = ", ".join([name, *(name + v for v in variants)])
         raise MeasureError(f"{name} has no variant {variant!r}; known are {known}")
     return MEASURES[name]
+
+
+def generation(asked: Asked) -> Held:
+    """Greedy responses: the template, the longest response, and the rule adapter where there is one."""
+    params: dict[str, Json] = {
+        "chat_template": asked.planner.template(asked.pair, asked.ref),
+        "decoding": "greedy",
+        "max_new_tokens": asked.planner.longest(asked.pair),
+    }
+    if asked.variant.startswith(RULES):
+        from .adapter_rules import load_rules
+
+        of_rules = asked.variant.removeprefix(RULES)
+        without = (of_rules.removeprefix("-"),) if of_rules.startswith("-") else ()
+        params["rules"] = asdict(load_rules(asked.planner.settings.rules).without(*without))
+        params["present"] = "text" if of_rules == TEXT_ALONE else "turn"
+    # A backend gives no logits for the rules to act on.
+    return Held(params=params, served=not asked.variant)
+
+
+def likelihood(asked: Asked) -> Held:
+    """Log-probabilities of each reference and of others: the template, how many others, and whose they are."""
+    # Whose responses are drawn depends on the clusters, which the prompt set's own hash leaves out.
+    population: Json = [[p.id, p.prompt, p.reference, p.cluster] for p in _prompts(asked).prompts]
+    template = asked.planner.template(asked.pair, asked.ref)
+    params: dict[str, Json] = {**RANKED, "chat_template": template, "population": digest(population)}
+    return Held(params=params, sources={"population": population}, served=True)
+
+
+def attribution(asked: Asked) -> Held:
+    """Importance of prompt tokens for a response: the template, the longest response, and whose response it is.
+
+    Raises PairError for responses of recorded evidence, which cannot be reused.
+    """
+    mode, tuned = _response(asked), asked.pair.tuned
+    if mode == "tuned" and tuned.evidence is not None:
+        raise PairError(
+            f"pair {asked.pair.name}: the tuned checkpoint is recorded evidence, its responses cannot be reused"
+        )
+    # A shared response of the model itself is its own: the same evidence under the same key.
+    own = mode == "own" or (mode == "tuned" and tuned == asked.ref)
+    depends_on = None if mode == "reference" else _task(asked, asked.role if own else "tuned", GENERATION.name + LOCAL)
+    params: dict[str, Json] = {
+        "chat_template": asked.planner.template(asked.pair, asked.ref),
+        "max_new_tokens": asked.planner.longest(asked.pair),
+        "response": "own" if own else mode,
+    }
+    if depends_on is not None and not own:
+        params["author"] = depends_on.key.digest
+    return Held(params=params, depends_on=depends_on)
+
+
+def relations(asked: Asked) -> Held:
+    """Words that each head's neurons relate: the words and the word space, by content."""
+    from ..words.spaces import space_identity
+    from ..words.vocabulary import load_vocabulary
+
+    words, space = asked.planner.words(asked.pair), asked.planner.word_space(asked.pair)
+    params = {**RELATED, "vocabulary": load_vocabulary(words).sha256, "word_vectors": space_identity(space)}
+    return Held(params=params, sources={"vocabulary": words, "word_vectors": space})
+
+
+def concepts(asked: Asked) -> Held:
+    """Directions that each feed-forward layer writes: how many, the words, and the noise that rotations are held to."""
+    from ..words.vocabulary import load_vocabulary
+
+    words, width = asked.planner.words(asked.pair), asked.planner.shape(asked.ref)[1]
+    params: dict[str, Json] = {
+        "concepts": CONCEPTS_KEPT,
+        "top": 30,
+        "vocabulary": load_vocabulary(words).sha256,
+        # Well below the width, or any two subspaces overlap.
+        "rotation_k": max(1, min(CONCEPTS_KEPT, width // 4)),
+        "noise": list(NOISE),
+    }
+    return Held(params=params, sources={"vocabulary": words})
+
+
+def annotation(asked: Asked) -> Held:
+    """Labels of concepts: the annotator's identity and seeds, and the key of the concepts, so all that they hold."""
+    from ..annotators.registry import make_annotator
+
+    labelled, space = _task(asked, asked.role, CONCEPTS.name), asked.planner.word_space(asked.pair)
+    annotator = make_annotator(asked.planner.settings.annotator, space)
+    params: dict[str, Json] = {
+        "annotator": annotator.identity,
+        "seeds": list(annotator.seeds),
+        "concepts": labelled.key.digest,
+    }
+    sources = {"annotator": asked.planner.settings.annotator, "word_vectors": space}
+    return Held(params=params, sources=sources, depends_on=labelled)
+
+
+HELD: Mapping[str, Callable[[Asked], Held]] = {
+    GENERATION.name: generation,
+    LIKELIHOOD.name: likelihood,
+    ATTRIBUTION.name: attribution,
+    RELATIONS.name: relations,
+    CONCEPTS.name: concepts,
+    ANNOTATION.name: annotation,
+}
+"""The function of each measure."""
+
+
+def _response(asked: Asked) -> ResponseMode:
+    """Whose response importance is attributed to."""
+    chosen = asked.planner.settings.response
+    if asked.variant != CONTRAST:
+        return chosen
+    if chosen != "own":
+        return "own"
+    # The references are the same for every tuned checkpoint, so a base's evidence serves them all.
+    return "reference" if all(p.reference for p in _prompts(asked).prompts) else "tuned"
+
+
+def _prompts(asked: Asked) -> PromptSet:
+    assert asked.prompts is not None  # a measure of prompts is never asked for without
+    return asked.prompts
+
+
+def _task(asked: Asked, role: str, need: str) -> Task:
+    task = asked.planner.task(asked.pair, role, need, asked.prompts)
+    assert task is not None  # recorded evidence has been refused before
+    return task

@@ -82,7 +82,7 @@ def relations(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Mappi
     """
     table, left_out = _words(params, sources)
     rows = word_rows(checkpoint.tokenizer, table.words)
-    left_out.update(rows.left_out)
+    left_out.update(rows.excluded)
     if not rows.words:
         reasons = "; ".join(f"{reason}: {count}" for reason, count in left_out.items())
         raise MeasureError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from ..plain import NOTHING, digest
@@ -51,7 +52,7 @@ class PromptSet:
     source: str
     prompts: tuple[Prompt, ...]
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Hash of what a measure sees: ids, prompts, references. Spans and ratings act later and are left out."""
         return digest([[p.id, p.prompt, p.reference] for p in self.prompts])

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..errors import PromptError, options
+from ..errors import PromptError, did_you_mean
 from ..plain import Json
 from ..resources import fixture
 from .prompt import Prompt, PromptSet, PromptSource, Span
@@ -70,7 +70,9 @@ def _path(name: str, pair: str | None) -> Path:
         return path
     path = fixture(f"prompts/{name}{SUFFIX}")
     if not path.is_file():
-        raise PromptError(f"{asked}no shipped prompt set {name!r}; {options(name, shipped_sets())}; or give a path.")
+        raise PromptError(
+            f"{asked}no shipped prompt set {name!r}; {did_you_mean(name, shipped_sets())}; or give a path."
+        )
     return path
 
 

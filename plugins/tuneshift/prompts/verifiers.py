@@ -9,8 +9,9 @@ Texts are compared without regard to case, runs of white space and white space a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from ..errors import PromptError
@@ -122,8 +123,17 @@ def _holds(spec: Spec, response: str) -> bool:
 
 def _position(phrase: str, text: str) -> int:
     """Start of the phrase as whole words in a folded text, -1 where it is not."""
-    match = re.search(rf"(?<!\w){re.escape(fold(phrase))}(?!\w)", text)
+    folded, pattern = _whole_words(phrase)
+    # Most phrases are nowhere in a response, which is seen sooner without the pattern.
+    match = pattern.search(text) if folded in text else None
     return match.start() if match else -1
+
+
+@lru_cache(maxsize=16_384)
+def _whole_words(phrase: str) -> tuple[str, re.Pattern[str]]:
+    """The folded phrase, and the pattern of it as whole words: a set's rules name more than re keeps compiled."""
+    folded = fold(phrase)
+    return folded, re.compile(rf"(?<!\w){re.escape(folded)}(?!\w)")
 
 
 def _has(phrase: str, text: str) -> bool:
@@ -206,11 +216,6 @@ KINDS: Mapping[str, Kind] = {
     "any": Kind(test=_any, needs={"of": list}, may={}, raw=True),
 }
 """Kinds of rules. ``none``: phrases that must not occur. ``pattern``: searched for, without regard to case."""
-
-
-def answers_of(spec: Spec) -> Sequence[str]:
-    """The answers that a rule names, for a reader; empty for kinds that name none."""
-    return tuple(spec.get("answers", ()))
 
 
 def followed(prompt: Prompt, ratings: str) -> bool | None:

@@ -113,7 +113,7 @@ def rotates_knowledge(*, beyond_noise: bool) -> Quantity:
     labels = ("direct match", "match under noise" if beyond_noise else "subspace overlap")
 
     def quantity(view: View) -> Statistic:
-        pairs = concept_pairs(view, view.left_out)
+        pairs = concept_pairs(view, view.excluded)
         if pairs and int(pairs[0][1].values["rotation_k"]) >= int(pairs[0][1].values["d_model"]):
             raise NotApplicable("the layers are too narrow: their leading directions span the whole space")
         found = [rotation(base, tuned) for _, base, tuned in pairs]
@@ -146,17 +146,17 @@ def _rotation_details(pairs: Pairs, found: Sequence[Rotation]) -> dict[str, Json
     }
 
 
-def concept_pairs(view: View, left_out: Counter[str]) -> Pairs:
+def concept_pairs(view: View, excluded: Counter[str]) -> Pairs:
     """Layers with their concepts in base and tuned checkpoint. Raises NotApplicable where widths differ."""
-    pairs = paired_layers(view, "concepts", left_out)
+    pairs = paired_layers(view, "concepts", excluded)
     widths = {int(item.values["d_model"]) for _, *both in pairs for item in both}
     if len(widths) > 1:
         raise NotApplicable(f"directions of different width cannot be compared: d_model {sorted(widths)}")
     return pairs
 
 
-def paired_layers(view: View, need: str, left_out: Counter[str]) -> Pairs:
-    """Layers that base and tuned checkpoint both have evidence of; others are counted in ``left_out``.
+def paired_layers(view: View, need: str, excluded: Counter[str]) -> Pairs:
+    """Layers that base and tuned checkpoint both have evidence of; others are counted in ``excluded``.
 
     Raises NotApplicable for recorded evidence without it and for checkpoints of different depth.
     """
@@ -174,7 +174,7 @@ def paired_layers(view: View, need: str, left_out: Counter[str]) -> Pairs:
         reasons = [
             f"{role}: {item.left_out}" for role, item in (("base", base[i]), ("tuned", tuned[i])) if item.left_out
         ]
-        left_out.update(reasons)
+        excluded.update(reasons)
         if not reasons:
             pairs.append((i, base[i], tuned[i]))
     return pairs

@@ -46,7 +46,7 @@ def category_shift(category: str) -> Quantity:
     share = task_share(category)
 
     def quantity(view: View) -> Statistic:
-        base, tuned, by_seed = paired_shares(view, share, view.left_out, undefined="layer without annotated concepts")
+        base, tuned, by_seed = paired_shares(view, share, view.excluded, undefined="layer without annotated concepts")
         return with_annotator_seeds(paired_difference(base, tuned, clusters=base.ids, level=view.level), by_seed)
 
     return quantity
@@ -69,7 +69,7 @@ def levels_shift(*, margin: float = LEVEL_MARGIN) -> Quantity:
             )
             tested = equivalence(base, tuned, clusters=base.ids, level=view.level, margin=margin)
             found[level] = with_annotator_seeds(tested, by_seed)
-        view.left_out.update(counter)  # the same layers for all four
+        view.excluded.update(counter)  # the same layers for all four
         decided_by = max(found, key=lambda level: _reach(found[level]))
         worst = max(
             (f.details["p_equivalence"] for f in found.values()), key=lambda p: math.inf if math.isnan(p) else p
@@ -140,15 +140,15 @@ def level_share(level: str) -> Share:
     return share
 
 
-def paired_shares(view: View, share: Share, left_out: Counter[str], *, undefined: str) -> tuple[Arm, Arm, Floats]:
+def paired_shares(view: View, share: Share, excluded: Counter[str], *, undefined: str) -> tuple[Arm, Arm, Floats]:
     """Base and tuned arm of a share by layer, means over annotator seeds, and the effect under each seed, [seed]."""
-    pairs = paired_layers(view, "annotation", left_out)
+    pairs = paired_layers(view, "annotation", excluded)
     if len({item.arrays["tasks"].shape[0] for _, *both in pairs for item in both}) > 1:
         raise NotApplicable("base and tuned were annotated with different numbers of seeds")
     rows = [(i, share(low), share(high)) for i, low, high in pairs]
     kept = [(i, low, high) for i, low, high in rows if np.isfinite(low).all() and np.isfinite(high).all()]
     if len(kept) < len(rows):
-        left_out[undefined] += len(rows) - len(kept)
+        excluded[undefined] += len(rows) - len(kept)
     ids = tuple(i for i, _, _ in kept)
     base = layer_arm("base", ids, [float(low.mean()) for _, low, _ in kept])
     tuned = layer_arm("tuned", ids, [float(high.mean()) for _, _, high in kept])

@@ -113,7 +113,7 @@ def responses(view: View, source: Source, label: str) -> dict[str, EvidenceItem]
     if found is None:
         raise NotApplicable(f"the recorded evidence of the {role} checkpoint has no responses ({need})")
     items = [found[prompt.id] for prompt in view.prompts]
-    view.left_out.update(f"{label}: {item.left_out}" for item in items if item.left_out)
+    view.excluded.update(f"{label}: {item.left_out}" for item in items if item.left_out)
     return {item.id: item for item in items if not item.left_out}
 
 
@@ -130,7 +130,7 @@ def scored(
     ]
     scores = judge.scores(items)
     found = {item.prompt.id: s for item, s in zip(items, scores, strict=True) if s is not None}
-    view.left_out.update([judge.unjudged] * (len(items) - len(found)))
+    view.excluded.update([judge.unjudged] * (len(items) - len(found)))
     if not found:
         why = f"all {len(items)} prompts are left out ({judge.unjudged})" if items else "no prompt has both responses"
         raise NotApplicable(f"nothing is judged of {labels[0]} and {labels[1]}: {why}")
@@ -140,7 +140,7 @@ def scored(
 def outside(view: View, leave_out: LeaveOut | None) -> View:
     """The view without the prompts that do not count; what is left out is counted in the view given."""
     prompts = tuple(p for p in view.prompts if leave_out is None or not leave_out(p))
-    view.left_out.update(["of the task that is left out"] * (len(view.prompts) - len(prompts)))
+    view.excluded.update(["of the task that is left out"] * (len(view.prompts) - len(prompts)))
     return replace(view, prompts=prompts)
 
 

@@ -74,7 +74,7 @@ def _try_scored(
 
 
 def _apart(view: View) -> View:
-    return replace(view, left_out=Counter())
+    return replace(view, excluded=Counter())
 
 
 def _point(statistic: Statistic) -> dict[str, Json]:

@@ -105,7 +105,7 @@ def likelihood_items(view: View, role: str) -> dict[str, EvidenceItem]:
     if found is None:
         raise NotApplicable(f"the recorded evidence of the {role} checkpoint has no likelihoods of responses")
     items = [found[prompt.id] for prompt in view.prompts]
-    view.left_out.update(f"{role}: {item.left_out}" for item in items if item.left_out)
+    view.excluded.update(f"{role}: {item.left_out}" for item in items if item.left_out)
     return {item.id: item for item in items if not item.left_out}
 
 
@@ -116,7 +116,7 @@ def _arms(
     known = {i: pair for i, pair in shares.items() if None not in pair}
     if len(known) < len(shares):
         why = "no unconditional likelihood, or no" if score == "pmi" else "no"
-        view.left_out[f"{why} comparison that fits the context"] += len(shares) - len(known)
+        view.excluded[f"{why} comparison that fits the context"] += len(shares) - len(known)
     values = np.array(list(known.values()), dtype=np.float64).reshape(-1, 2)
     low, high = (Arm(label=label, ids=tuple(known), values=values[:, k]) for k, label in enumerate(labels))
     return low, high

@@ -22,7 +22,7 @@ def ranking_figure(*roles: str) -> Figure:
     """Share of wins by each score, a point per role with its interval, against chance."""
 
     def figure(view: View) -> dict[str, Json] | None:
-        fresh = replace(view, left_out=view.left_out.copy())
+        fresh = replace(view, excluded=view.excluded.copy())
         try:
             found = {score: [ranked(role, score)(fresh) for role in roles] for score in SCORES}
         except NotApplicable:
@@ -49,7 +49,7 @@ def margin_figure(*roles: str) -> Figure:
     """How far own responses are ahead, over all comparisons: percentiles of the margins, a line per role and score."""
 
     def figure(view: View) -> dict[str, Json] | None:
-        fresh = replace(view, left_out=view.left_out.copy())
+        fresh = replace(view, excluded=view.excluded.copy())
         series = []
         try:
             for role in roles:

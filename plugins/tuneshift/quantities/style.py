@@ -22,7 +22,7 @@ from .following import LeaveOut, Source, clusters_of, outside, responses, source
 
 Floats = npt.NDArray[np.float64]
 TextVectors = Callable[[Sequence[str]], Sequence[Vector | None]]
-"""Texts -> unit vectors [dim], None where a text has none: a `judges.TextSpace`, say."""
+"""Texts -> unit vectors [dim], None where a text has none: a `texts.TextSpace`, say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ def style_fades(
         kept = outside(view, leave_out)
         found = responses(kept, source, label)
         near = _nearness([p for p in kept.prompts if p.id in found], [text for text, _ in domain], vectors)
-        view.left_out.update(["no vector of the instruction"] * (len(found) - len(near)))
+        view.excluded.update(["no vector of the instruction"] * (len(found) - len(near)))
         if len(near) < 3:
             raise NotApplicable(f"a correlation needs three prompts or more with a response and a vector; {len(near)}")
         ids = tuple(near)

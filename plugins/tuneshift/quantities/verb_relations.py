@@ -104,13 +104,13 @@ def instruction_verbs_gain(layers: tuple[float, float] | None = None, *, min_neu
 
     def quantity(view: View) -> Statistic:
         verbs = verb_changes(view, min_neurons)
-        verbs.note_left_out(view)
+        verbs.note_excluded(view)
         rates = win_rates(*verbs.counts(share))
         changed = np.isfinite(rates)
         for kind in (GENERAL, INSTRUCTION):
             still = int(np.sum(~changed & verbs.of(kind)))
             if still:
-                view.left_out[f"{kind}: no head gained or lost it"] += still
+                view.excluded[f"{kind}: no head gained or lost it"] += still
         general, instruction = (
             Arm(label=kind, ids=tuple(np.array(verbs.names)[rows].tolist()), values=rates[rows])
             for kind in (GENERAL, INSTRUCTION)
@@ -202,9 +202,9 @@ class VerbChanges:
         base, tuned = (np.concatenate([empty, *(sides[side] for sides in chosen)]) for side in (0, 1))
         return base, tuned
 
-    def note_left_out(self, view: View) -> None:
+    def note_excluded(self, view: View) -> None:
         if unmeasured := self.n_layers - len(self.layers):
-            view.left_out["layers with activations that are not finite"] += unmeasured
+            view.excluded["layers with activations that are not finite"] += unmeasured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,7 +263,7 @@ def verb_changes(view: View, min_neurons: int) -> VerbChanges:
 
 def _head_gains(view: View, min_neurons: int) -> _HeadGains:
     verbs = verb_changes(view, min_neurons)
-    verbs.note_left_out(view)
+    verbs.note_excluded(view)
     ids: list[str] = []
     rows: list[tuple[int, float, float]] = []
     for index, (base, tuned) in verbs.layers.items():
@@ -274,7 +274,7 @@ def _head_gains(view: View, min_neurons: int) -> _HeadGains:
             ids.append(f"layer.{index}.head.{head}")
             rows.append((index * 4 // verbs.n_layers, float(general[head]), float(instruction[head])))
         if not changed.all():
-            view.left_out["heads in which no verb changed"] += int(np.sum(~changed))
+            view.excluded["heads in which no verb changed"] += int(np.sum(~changed))
     columns = np.array(rows, dtype=np.float64).reshape(-1, 3).T
     return _HeadGains(ids=tuple(ids), quarter=columns[0].astype(np.int64), general=columns[1], instruction=columns[2])
 

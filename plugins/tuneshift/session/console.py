@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from ..checkpoints.devices import device_name
 from ..checkpoints.refs import ModelRef
 from ..claims.claim_record import depends_on_reading
 from ..claims.expectations_update import GIVE_THE_REASON, observed_update, update_file
@@ -59,9 +60,7 @@ def _device(run: RunSession) -> str | None:
     """Where checkpoints are loaded; None where all evidence is recorded and torch is not needed."""
     if all(ref.evidence is not None for pair in run.pairs for ref in (pair.base, pair.tuned)):
         return None
-    from ..checkpoints.loading import resolve_device
-
-    return str(resolve_device(run.options.settings.device))
+    return device_name(run.options.settings.device)
 
 
 def _shown(ref: ModelRef) -> str:

@@ -211,14 +211,16 @@ def findings_named(patterns: Iterable[str], known: Iterable[str]) -> set[str]:
 
     Raises UsageError for one that names none.
     """
-    from ..errors import UsageError, options
+    from ..errors import UsageError, did_you_mean
 
     ids = set(known)
     named: set[str] = set()
     for pattern in patterns:
         matching = {id for id in ids if fnmatchcase(id, pattern)}
         if not matching:
-            raise UsageError(f"--finding {pattern!r} names no finding of the tests that run; {options(pattern, ids)}.")
+            raise UsageError(
+                f"--finding {pattern!r} names no finding of the tests that run; {did_you_mean(pattern, ids)}."
+            )
         named |= matching
     return named
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..annotators.base import EMBEDDING
 from ..annotators.registry import make_annotator
 from ..backends.spec import check_backend, identity, require_backend, served_as
+from ..checkpoints.devices import device_name
 from ..checkpoints.inspection import CheckpointInfo, inspect
 from ..checkpoints.refs import ModelRef
 from ..checkpoints.tokenizers import require_same_tokenizer
@@ -61,6 +62,7 @@ class RunSession:
     given: tuple[ModelPair, ...] | None = None
     _recorded: dict[tuple[ModelRef, str], dict[str, EvidenceItem]] = field(default_factory=dict)
     _inspected: dict[ModelRef, CheckpointInfo] = field(default_factory=dict)
+    _made: dict[tuple[str, str], Judge] = field(default_factory=dict)
 
     @cached_property
     def pairs(self) -> tuple[ModelPair, ...]:
@@ -205,19 +207,17 @@ class RunSession:
     def _check_checkpoints(self, pair: ModelPair) -> None:
         live = [ref for ref in _roles(pair).values() if ref.evidence is None]
         if live:
-            from ..checkpoints.loading import resolve_device
-
-            resolve_device(self.options.settings.device)
+            device_name(self.options.settings.device)
         for ref in live:
             self._inspect(ref)
         for ref in live:
             if ref is not pair.base and pair.base.evidence is None:
-                require_same_tokenizer(pair.base, ref)
+                require_same_tokenizer(pair.base, ref, self.planner.readings)
 
     def _inspect(self, ref: ModelRef) -> CheckpointInfo:
         """What the checkpoint's files say, read once in a run."""
         if ref not in self._inspected:
-            self._inspected[ref] = inspect(ref)
+            self._inspected[ref] = inspect(ref, self.planner.readings)
         return self._inspected[ref]
 
     def tasks(self, finding: Finding, target: Target) -> list[Task]:
@@ -314,7 +314,13 @@ class RunSession:
             return []
         verified = any(prompt.verify for prompt in target.members)
         specs = self.options.settings.judges or ((VERIFIER,) if verified else (SIMILARITY,))
-        return [make_judge(spec, self.planner.word_space(target.pair)) for spec in specs]
+        return [self._judge(spec, self.planner.word_space(target.pair)) for spec in specs]
+
+    def _judge(self, spec: str, word_space: str) -> Judge:
+        """The same for all claims, which ask about the same responses: a judge remembers what it was asked."""
+        if (spec, word_space) not in self._made:
+            self._made[spec, word_space] = make_judge(spec, word_space)
+        return self._made[spec, word_space]
 
     def _context(self, target: Target) -> Mapping[str, Json]:
         """Words and word space behind a claim on weights."""
@@ -347,6 +353,8 @@ class RunSession:
         return self._items(finding, target, pair, self.second_planner), words
 
     def _items(self, finding: Finding, target: Target, pair: ModelPair, planner: Planner) -> Items:
+        tasks: dict[tuple[str, str], Task | None] = {}
+
         def items(role: str, need: str) -> Mapping[str, EvidenceItem] | None:
             if reason := self.inapplicable(finding, target):
                 raise NotApplicable(reason)
@@ -355,7 +363,9 @@ class RunSession:
                 # A finding on weights does not apply here, so there are prompts.
                 assert target.prompts is not None
                 return self._recorded_items(ref, target.prompts) if need == ATTRIBUTION.name else None
-            task = planner.task(pair, role, need, target.prompts)
+            if (role, need) not in tasks:
+                tasks[role, need] = planner.task(pair, role, need, target.prompts)
+            task = tasks[role, need]
             return None if task is None else {i.id: i for i in self.engine.evidence(task).items}
 
         return items

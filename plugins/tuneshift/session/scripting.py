@@ -20,7 +20,7 @@ from ..claims.finding import Finding
 from ..claims.view import Quantity
 from ..engine.progress import bars_on
 from ..engine.settings import ResponseMode, Settings
-from ..errors import TuneshiftError, UsageError, options
+from ..errors import TuneshiftError, UsageError, did_you_mean
 from ..files import cache_folder
 from ..gate.baselines import Baseline
 from ..gate.compare import check_comparable, compare
@@ -148,7 +148,9 @@ def _tests(asked_for: Asked | Sequence[Asked] | None) -> dict[Finding, Decides]:
             found = {f: test for f, test in shipped.items() if fnmatchcase(f.id, wanted)}
             if not found:
                 known = [f.id for f in shipped]
-                raise UsageError(f"findings={wanted!r}: no shipped finding is called so; {options(wanted, known)}.")
+                raise UsageError(
+                    f"findings={wanted!r}: no shipped finding is called so; {did_you_mean(wanted, known)}."
+                )
             chosen |= found
         elif _is_own(wanted):
             finding, quantity = cast("tuple[Finding, Quantity]", wanted)
@@ -221,7 +223,7 @@ def _options(store: str | os.PathLike[str] | None, settings: RunSettings) -> Opt
     """The settings as a run takes them. Raises UsageError for one that is unknown or no such value."""
     for name in settings:
         if name not in RunSettings.__annotations__:
-            raise UsageError(f"run() has no setting {name!r}; {options(name, RunSettings.__annotations__)}.")
+            raise UsageError(f"run() has no setting {name!r}; {did_you_mean(name, RunSettings.__annotations__)}.")
     alpha, longest = settings.get("alpha", 0.05), settings.get("max_new_tokens")
     if not 0 < alpha < 1:
         raise UsageError(f"alpha is {alpha}; it is an error rate, between 0 and 1 (0.05).")

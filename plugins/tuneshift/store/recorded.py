@@ -26,7 +26,7 @@ def read_recorded(path: Path, prompts: PromptSet) -> tuple[EvidenceItem, ...]:
     prompt; ``output_tokens``, the M pieces of the response; ``levels``, N * M bytes in row-major order, 0 to 10.
     Each item: arrays ``levels`` uint8 [token, response token] and ``offsets`` int32 [token, 2] in characters of the
     prompt; values ``tokens`` and ``response_tokens`` for display, ``response`` (text). A prompt without a row is left
-    out with the reason; rows without a prompt are passed over (``unasked_rows`` counts them).
+    out with the reason; rows without a prompt are passed over.
     Raises PairError, naming file and id, for evidence that is malformed or belongs to other prompts, and UsageError
     where pyarrow is missing.
     """
@@ -39,11 +39,6 @@ def read_recorded(path: Path, prompts: PromptSet) -> tuple[EvidenceItem, ...]:
             "evidence was recorded on."
         )
     return items
-
-
-def unasked_rows(path: Path, prompts: PromptSet) -> int:
-    """Number of recorded rows whose id is no prompt of the set."""
-    return len(_rows(recorded_file(path), columns=("id",)).keys() - {prompt.id for prompt in prompts.prompts})
 
 
 def recorded_fingerprint(path: Path) -> str:
@@ -65,7 +60,7 @@ def recorded_file(path: Path) -> Path:
     return found[0]
 
 
-def _rows(file: Path, columns: tuple[str, ...] = COLUMNS) -> dict[str, Mapping[str, Any]]:
+def _rows(file: Path) -> dict[str, Mapping[str, Any]]:
     try:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
@@ -75,13 +70,13 @@ def _rows(file: Path, columns: tuple[str, ...] = COLUMNS) -> dict[str, Mapping[s
         ) from error
     try:
         with ParquetFile(file) as opened:
-            missing = [name for name in columns if name not in opened.schema_arrow.names]
+            missing = [name for name in COLUMNS if name not in opened.schema_arrow.names]
             if missing:
                 raise PairError(
                     f"{file}: column {missing[0]!r} is missing; it has {', '.join(opened.schema_arrow.names)}, "
                     f"recorded evidence has {', '.join(COLUMNS)}."
                 )
-            rows = opened.read(columns=list(columns)).to_pylist()
+            rows = opened.read(columns=list(COLUMNS)).to_pylist()
     except (ArrowException, OSError) as error:
         raise PairError(f"{file} cannot be read as parquet: {error}.") from error
     named: dict[str, Mapping[str, Any]] = {}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..checkpoints.files import EMBEDDED
 from ..checkpoints.refs import ModelRef
-from ..errors import UsageError, options
+from ..errors import UsageError, did_you_mean
 from .data import HOW
 
 DTYPES = ("float32", "bfloat16")
@@ -42,7 +42,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.how not in HOW:
-            raise UsageError(f"--how {self.how}: no such kind of tuning; {options(self.how, HOW)}.")
+            raise UsageError(f"--how {self.how}: no such kind of tuning; {did_you_mean(self.how, HOW)}.")
         if self.dtype not in DTYPES:
             raise UsageError(f"--dtype {self.dtype}: tuning is computed in one of {', '.join(DTYPES)}.")
         for name in ("epochs", "batch", "micro_batch", "rank"):

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import WordError, options
+from ..errors import WordError, did_you_mean
 from ..files import cache_folder, publish
 from ..plain import Json, digest
 from ..resources import fixture
@@ -134,7 +134,7 @@ def word_file(spec: str, accepted: str) -> Path:
         known = {path.relative_to(models).as_posix(): path for path in paths}
         name = spec.removeprefix(EMBEDDED)
         if name not in known:
-            raise WordError(f"no embedded file of words {name!r}; {options(name, known)}.")
+            raise WordError(f"no embedded file of words {name!r}; {did_you_mean(name, known)}.")
         return known[name]
     path = Path(os.path.expandvars(spec)).expanduser()
     if not path.is_file() or not os.access(path, os.R_OK):

@@ -1,4 +1,4 @@
-"""Texts as vectors: means of a word space."""
+"""Texts as vectors in a word space."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ..plain import Json
 from .spaces import load_word_space, space_identity
 
 WORD = re.compile(r"\w+(?:['’]\w+)*")
+
 Vector = npt.NDArray[np.float32]
 
 

@@ -21,13 +21,13 @@ class WordRows:
     """Words that have tokens of their own, in the vocabulary's order, and which rows of an embedding they are.
 
     ``ids`` [word, token], padded with 0 where ``mask`` [word, token] is False; a word's ids stand in rising order, so
-    that words of the same tokens have the same mean to the last bit. ``left_out``: why words were dropped -> how many.
+    that words of the same tokens have the same mean to the last bit. ``excluded``: why words were dropped -> how many.
     """
 
     words: tuple[str, ...]
     ids: npt.NDArray[np.int64]
     mask: npt.NDArray[np.bool_]
-    left_out: Mapping[str, int]
+    excluded: Mapping[str, int]
 
 
 def word_rows(tokenizer: Any, words: Sequence[str]) -> WordRows:
@@ -40,16 +40,16 @@ def word_rows(tokenizer: Any, words: Sequence[str]) -> WordRows:
     texts = [space + word for word in words]
     sequences = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
     unknown = tokenizer.unk_token_id
-    left_out: Counter[str] = Counter()
+    excluded: Counter[str] = Counter()
     kept: dict[tuple[int, ...], str] = {}
     for word, sequence in zip(words, sequences, strict=True):
         tokens = tuple(int(t) for t in sequence)
         if not tokens:
-            left_out[NO_TOKEN] += 1
+            excluded[NO_TOKEN] += 1
         elif unknown is not None and unknown in tokens:
-            left_out[UNKNOWN] += 1
+            excluded[UNKNOWN] += 1
         elif tokens in kept:
-            left_out[SAME_TOKENS] += 1
+            excluded[SAME_TOKENS] += 1
         else:
             kept[tokens] = word
     width = max(map(len, kept), default=0)
@@ -58,7 +58,7 @@ def word_rows(tokenizer: Any, words: Sequence[str]) -> WordRows:
     for row, tokens in enumerate(kept):
         ids[row, : len(tokens)] = sorted(tokens)
         mask[row, : len(tokens)] = True
-    return WordRows(words=tuple(kept.values()), ids=ids, mask=mask, left_out=dict(left_out))
+    return WordRows(words=tuple(kept.values()), ids=ids, mask=mask, excluded=dict(excluded))
 
 
 def _adds_space(tokenizer: Any) -> bool:

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import WordError
+from ..files import cache_folder
 from ..plain import digest
+from ..readings import Readings
 from ..resources import fixture
 from .spaces import file_words, holds_vectors, word_file
 
@@ -113,17 +115,25 @@ def general_verbs(limit: int = 3000) -> tuple[str, ...]:
     """
     if limit < 1:
         raise ValueError(f"limit is {limit}; at least 1 is accepted.")
+    excluded = sorted(stop_words() | set(instruction_verbs()))
+    packages = ("wordfreq", "lemminflect")
+    for name in packages:
+        _package(name)
+    readings = Readings(cache_folder() / "readings.json")
+    return tuple(readings.read([limit, excluded], lambda: _general_verbs(limit, frozenset(excluded)), packages))
+
+
+def _general_verbs(limit: int, excluded: frozenset[str]) -> list[str]:
     lemmas = _package("lemminflect").getLemma
-    left_out = stop_words() | set(instruction_verbs())
     verbs: list[str] = []
     for word in _english():
         if len(verbs) == limit:
             break
-        if word not in left_out and lemmas(word, upos="VERB", lemmatize_oov=False)[:1] == (word,):
+        if word not in excluded and lemmas(word, upos="VERB", lemmatize_oov=False)[:1] == (word,):
             verbs.append(word)
     if len(verbs) < limit:
         raise WordError(f"{limit:,} general verbs were asked for; wordfreq and lemminflect know {len(verbs):,}.")
-    return tuple(verbs)
+    return verbs
 
 
 def _package(name: str) -> Any:
