@@ -11,11 +11,11 @@ import pytest
 from tuneshift import readings
 from tuneshift.checkpoints import loading as checkpoints
 from tuneshift.checkpoints.devices import device_name
-from tuneshift.checkpoints.fingerprint import read_chat_template
 from tuneshift.checkpoints.inspection import inspect
 from tuneshift.checkpoints.refs import ModelRef
 from tuneshift.checkpoints.tokenizers import require_same_tokenizer
 from tuneshift.errors import PairError, UsageError
+from tuneshift.prompts.chat import read_chat_template
 from tuneshift.readings import Readings, tokenizer_content
 
 
@@ -107,7 +107,7 @@ def test_a_checkpoint_that_was_read_before_is_checked_without_torch(make_checkpo
     code = (
         "import sys\nfrom pathlib import Path\nfrom tuneshift.checkpoints.inspection import inspect\n"
         "from tuneshift.readings import Readings\nfrom tuneshift.checkpoints.refs import ModelRef\n"
-        "from tuneshift.checkpoints.fingerprint import read_chat_template\n"
+        "from tuneshift.prompts.chat import read_chat_template\n"
         "from tuneshift.checkpoints.tokenizers import require_same_tokenizer\n"
         f"ref, kept = ModelRef(name='a', model={folder!r}), Readings(Path({str(kept.path)!r}))\n"
         "inspect(ref, kept), read_chat_template(ref, kept), require_same_tokenizer(ref, ref, kept)\n"

@@ -12,11 +12,8 @@ from typing import Any
 from ..errors import CheckpointError
 from ..files import publish
 from ..plain import digest
-from ..prompts.chat import resolve_chat_template
-from ..readings import Readings, tokenizer_content
 from .files import headers, locate, locate_adapter, read_json, tokenizer_folder, weight_files
 from .refs import ModelRef
-from .tokenizers import load_tokenizer
 
 # Fields that say where a thing came from, how it is stored or how it is asked, and leave the computation alone. Fields
 # not named here count: the worst that an unknown one can do is to have a measure taken once more.
@@ -93,15 +90,6 @@ def fingerprint(ref: ModelRef, *, memo: Path | None = None) -> str:
         parts["adapter"] = sorted(entry for file in adapter_files for entry in hashes[file])
         parts["adapter_config"] = _computing(read_json(adapter / "adapter_config.json"))
     return digest(parts)
-
-
-def read_chat_template(ref: ModelRef, readings: Readings) -> str | None:
-    """`resolve_chat_template` of a checkpoint with its own tokenizer, remembered by their content."""
-    if ref.chat_template is not None or ref.trust_remote_code:
-        return resolve_chat_template(ref, load_tokenizer(ref))
-    content = tokenizer_content(tokenizer_folder(ref))
-    template = readings.read(content, lambda: resolve_chat_template(ref, load_tokenizer(ref)))
-    return None if template is None else str(template)
 
 
 def _file_hashes(files: Sequence[Path], memo: Path | None) -> dict[Path, list[str]]:

@@ -103,7 +103,7 @@ class Planner:
         if chosen.evidence is not None:
             return None
         if chosen not in self._templates:
-            from ..checkpoints.fingerprint import read_chat_template
+            from ..prompts.chat import read_chat_template
 
             self._templates[chosen] = read_chat_template(chosen, self.readings)
         return self._templates[chosen]

@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..checkpoints.files import tokenizer_folder
 from ..checkpoints.refs import ModelRef
+from ..checkpoints.tokenizers import load_tokenizer
 from ..errors import PairError, PromptError
+from ..readings import Readings, tokenizer_content
 from .prompt import Span
 
 NO_TEMPLATE = "none"
@@ -51,6 +54,15 @@ def resolve_chat_template(ref: ModelRef, tokenizer: Any) -> str | None:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PairError(f"{ref.name}: chat_template {path} cannot be read: {error}.") from error
+
+
+def read_chat_template(ref: ModelRef, readings: Readings) -> str | None:
+    """`resolve_chat_template` of a checkpoint with its own tokenizer, remembered by their content."""
+    if ref.chat_template is not None or ref.trust_remote_code:
+        return resolve_chat_template(ref, load_tokenizer(ref))
+    content = tokenizer_content(tokenizer_folder(ref))
+    template = readings.read(content, lambda: resolve_chat_template(ref, load_tokenizer(ref)))
+    return None if template is None else str(template)
 
 
 def prompt_text(text: str, tokenizer: Any, chat_template: str | None) -> str:
