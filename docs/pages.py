@@ -36,11 +36,11 @@ DIRECTIONS = {
 }
 
 SECTIONS = {
-    "pairs": ("pairs.py", "options.py", "run.py", "requests.py", "commands/common.py"),
+    "pairs": ("pairs.py", "reading.py", "options.py", "run.py", "requests.py", "commands/common.py"),
     "checkpoints": (
         "checkpoint_files.py", "inspection.py", "checkpoints.py", "weights.py", "doctor_checkpoints.py",
     ),
-    "prompts": ("prompts.py", "tokens.py", "verifiers.py"),
+    "prompts": ("prompts.py", "tokens.py", "chat_rendering.py", "verifiers.py"),
     "recorded": ("published.py",),
     "expectations": ("judge.py", "plugin.py", "expectations"),
     "gate": ("gate.py", "gating.py", "matching.py", "baselines.py", "shards.py", "sequential.py", "commands/gate.py"),
@@ -49,7 +49,8 @@ SECTIONS = {
     "words": ("vocabulary.py", "word_vectors.py", "annotators_spelling.py", "annotators_embedding.py"),
     "judges": ("annotators", "judges", "chat_endpoint.py", "agreement.py"),
     "records": (
-        "recording.py", "intervals.py", "merging.py", "report", "outputs.py", "resources.py", "commands/outputs.py",
+        "recording.py", "record_fields.py", "intervals.py", "merging.py", "report", "outputs.py", "resources.py",
+        "commands/outputs.py",
     ),
     "tune": ("tuning", "commands/tune.py"),
     "commands": ("commands/", "embedded/"),

@@ -14,9 +14,10 @@ import tuneshift
 PACKAGE = Path(tuneshift.__file__).parent
 
 LAYERS = (
-    {"errors", "files", "records", "resources"},
+    {"errors", "files", "reading", "records", "resources"},
     {
         "prompts",
+        "chat_rendering",
         "tokens",
         "verifiers",
         "checkpoint_files",
@@ -27,6 +28,7 @@ LAYERS = (
         "permutation",
         "parts",
         "power",
+        "record_fields",
         "rules",
         "sequential",
         "shares",
@@ -103,13 +105,13 @@ LAYERS = (
 """From the bottom up. A module imports from lower layers and from its own."""
 
 FREE_OF_TORCH = (
-    "errors", "records", "resources", "prompts", "tokens", "pairs", "published", "verifiers", "weights", "inspection",
-    "store", "statistics", "judge", "recording", "plan", "engine", "comparison", "run", "report", "options",
-    "console", "plugin", "cli", "views", "vocabulary", "word_vectors", "word_tokens", "subspaces", "verb_relations",
-    "concept_shift", "concept_shares", "concept_figures", "annotators", "agreement", "chat_endpoint", "judges",
-    "following", "following_style", "following_figures", "ranking", "rules", "outputs", "doctor",
-    "doctor_checkpoints", "clustered", "effect_change", "multiplicity", "permutation", "planning", "power",
-    "sequential", "shares", "intervals", "deciding", "merging", "summary_text",
+    "errors", "reading", "records", "resources", "prompts", "chat_rendering", "tokens", "pairs", "published",
+    "verifiers", "weights", "inspection", "store", "statistics", "judge", "recording", "plan", "engine",
+    "comparison", "run", "report", "options", "console", "plugin", "cli", "views", "vocabulary", "word_vectors",
+    "word_tokens", "subspaces", "verb_relations", "concept_shift", "concept_shares", "concept_figures",
+    "annotators", "agreement", "chat_endpoint", "judges", "following", "following_style", "following_figures",
+    "ranking", "rules", "outputs", "doctor", "doctor_checkpoints", "clustered", "effect_change", "multiplicity",
+    "permutation", "planning", "power", "sequential", "shares", "intervals", "deciding", "merging", "summary_text",
     "noise_floor", "expectations", "expectations_update", "matching", "gate", "baselines", "shards", "gating",
     "gate_text", "requests", "steps",
 )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from ..chat.endpoint import ChatEndpoint, ChatRequest, parse_endpoint
 from ..checkpoints.refs import ModelRef
 from ..files import cache_folder
 from ..plain import Json, digest
+from ..reading import MalformedError, parse_json
 from .base import LEVELS, TASKS, Label, Lists, Tell
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -65,8 +65,8 @@ def parse_label(answer: str) -> Label | None:
     """
     for found in re.finditer(r"\{[^{}]*\}", answer):
         try:
-            value = json.loads(found[0])
-        except ValueError:
+            value = parse_json(found[0])
+        except MalformedError:
             continue
         if isinstance(value, dict) and {"tasks", "level"} <= set(value):
             return _label(value["tasks"], value["level"])

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from ..errors import EndpointError, UsageError
 from ..files import publish
 from ..plain import Json, digest
+from ..reading import parse_json
 
 Messages = Sequence[Mapping[str, str]]
 """A conversation: ``{"role": "system" | "user" | "assistant", "content": text}``, in order."""
@@ -212,7 +213,7 @@ def _openai() -> Any:
 def _cached(path: Path) -> str | None:
     """The kept answer; None where there is none or the entry is damaged, and it is then made anew."""
     try:
-        entry = json.loads(path.read_bytes())
+        entry = parse_json(path.read_bytes())
     except (OSError, ValueError):
         return None
     whole = isinstance(entry, dict) and entry.get("key") == path.stem and isinstance(entry.get("answer"), str)

@@ -13,6 +13,7 @@ from ..chat.endpoint import ChatEndpoint, ChatRequest, parse_endpoint
 from ..checkpoints.refs import ModelRef
 from ..files import cache_folder
 from ..plain import Json, digest
+from ..reading import MalformedError, parse_json
 from ..words.texts import encodable
 from .base import FIRST, SECOND, TIED, Comparison, Scores, Tell
 
@@ -68,8 +69,8 @@ def _objects(answer: str) -> list[dict[str, Json]]:
     values = []
     for found in re.finditer(r"\{[^{}]*\}", answer):
         try:
-            values.append(json.loads(found[0]))
-        except (ValueError, RecursionError):  # the latter for thousands of brackets
+            values.append(parse_json(found[0]))
+        except MalformedError:
             continue
     return [value for value in values if isinstance(value, dict)]
 
