@@ -45,7 +45,7 @@ DIRECTIONS = {
 }
 
 SECTIONS = {
-    "pairs": ("pairs.py", "config.py", "session/", "commands/common.py"),
+    "pairs": ("pairs.py", "config.py", "parse.py", "session/", "commands/common.py"),
     "checkpoints": ("checkpoints/", "doctor/"),
     "prompts": ("prompts/",),
     "recorded": ("store/recorded.py",),
@@ -55,7 +55,7 @@ SECTIONS = {
     "measures": ("measures/", "engine/"),
     "words": ("words/", "readings.py", "annotators/spelling.py", "annotators/embedding.py"),
     "judges": ("annotators/", "judges/", "chat/"),
-    "records": ("run_record.py", "statistics/intervals.py", "report/", "resources.py", "commands/outputs.py"),
+    "records": ("run_record", "statistics/intervals.py", "report/", "resources.py", "commands/outputs.py"),
     "tune": ("tuning/", "commands/tune.py"),
     "commands": ("commands/", "embedded/"),
 }  # fmt: skip

@@ -17,7 +17,8 @@ PACKAGE = Path(tuneshift.__file__).parent
 
 LAYERS = (
     {"errors", "files", "plain"},
-    {"statistics", "resources", "readings"},
+    {"statistics", "resources", "parse"},
+    {"readings", "record_fields"},
     {"config", "checkpoints", "run_record"},
     {"prompts", "words", "backends"},
     {"pairs", "store", "tuning"},
@@ -33,7 +34,8 @@ LAYERS = (
 """From the bottom up. A room imports from rows below its own."""
 
 FREE_OF_TORCH = (
-    "errors", "files", "plain", "resources", "readings", "config", "run_record", "pairs", "plugin", "cli",
+    "errors", "files", "plain", "parse", "resources", "readings", "config", "run_record", "record_fields", "pairs",
+    "plugin", "cli",
     "claims", "quantities", "statistics", "gate", "report", "session", "store", "prompts", "words", "judges",
     "annotators", "chat", "engine",
 )  # fmt: skip

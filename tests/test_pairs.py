@@ -187,7 +187,7 @@ def test_a_malformed_pair_is_named_with_what_is_accepted(folder: Path, body: str
         ("[pairs]\n", "no pairs in this file"),
         ("[pair.p]\n", "unknown key 'pair'; did you mean 'pairs'?"),
         ("pairs = 1\n", "'pairs': a table is wanted, got integer 1"),
-        ("[pairs.p\n", "is not TOML"),
+        ("[pairs.p\n", "not TOML"),
         ('[pairs."a b"]\nbase = "base"\ntuned = "tuned"\n', "letters, digits"),
     ],
 )

@@ -125,18 +125,20 @@ def test_junit_properties_are_scalars():
 
 def test_a_record_survives_the_disk_and_its_order_is_fixed(tmp_path):
     claims = [claim(finding=f, examples=[{"id": f}]) for f in ("b", "a")]
-    record = make_record({"alpha": 0.05}, [{"name": "p"}], claims)
+    side = {"name": "m", "fingerprint": "f"}
+    pairs = [{"name": "p", "base": side, "tuned": side, "prompts": []}]
+    record = make_record({"alpha": 0.05}, pairs, claims)
     again = read_record(write_record(record, tmp_path / "deep" / "run.json"))
     assert [c["finding"] for c in again.claims] == ["a", "b"]
     assert [e["id"] for e in again.examples] == ["a", "b"]
-    assert again == make_record({"alpha": 0.05}, [{"name": "p"}], list(reversed(claims)))
+    assert again == make_record({"alpha": 0.05}, pairs, list(reversed(claims)))
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["run.json"]
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "is not JSON"),
+        ("{", "cannot be read: not JSON"),
         ("[]", "is not a run record"),
         ('{"schema": 99, "claims": []}', "has schema 99, this tuneshift reads 1"),
         ('{"schema": 1, "claims": []}', "lacks run and pairs"),
@@ -175,3 +177,10 @@ def test_junit_properties_hold_what_the_run_decided_by():
         assert flat[f"tuneshift.{name}"] == claim[name] is not None
     assert flat["tuneshift.claims.noise_floor"] == 0.02
     assert flat["tuneshift.claims.claim"] == "held"
+
+
+def test_the_verdicts_that_a_record_may_hold_are_the_outcomes():
+    from tuneshift.claims.finding import Outcome
+    from tuneshift.record_fields import VERDICTS
+
+    assert tuple(Outcome) == VERDICTS

@@ -37,7 +37,7 @@ class ConfigPlace:
 
     def existing(self, text: str, what: str) -> Path:
         path = self.path(text)
-        if not path.exists():
+        if not os.path.exists(path):  # unlike Path.exists, False for a name too long for the file system
             self.fail(f"{what} {text!r} does not exist (looked at {path})")
         return path
 

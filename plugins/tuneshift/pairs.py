@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from .checkpoints.refs import LMBackend, ModelRef
 from .config import EMBEDDED, ConfigPlace
 from .errors import PairError, did_you_mean
 from .files import folders_upward
+from .parse import MalformedError, fault_of_name, parse_toml, shown_name
 from .plain import NOTHING
 from .prompts.prompt import PromptSource
 from .prompts.sets import names_a_file
@@ -41,6 +41,8 @@ DTYPES = ("float64", "float32", "bfloat16", "float16")
 DEFAULT_PROMPTS = (PromptSource(path="general"),)
 PAIR_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+LONGEST_HUB_ID = 96
+"""Characters that the hub accepts (huggingface_hub.utils.validate_repo_id)."""
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".json", ".parquet")
 """Suffixes that mark a file. Not every suffix does: Qwen/Qwen2.5-0.5B is a hub id."""
 
@@ -106,17 +108,17 @@ def _declared(pairs_file: Path | None, here: Path) -> tuple[Path, dict[str, Mode
 
 def _load(path: Path) -> dict[str, ModelPair]:
     try:
-        with path.open("rb") as file:
-            document = tomllib.load(file)
+        document = parse_toml(path.read_bytes())
     except FileNotFoundError as error:
         raise PairError(f"pair file {path} does not exist.") from error
     except OSError as error:
         raise PairError(f"pair file {path} cannot be read ({error.strerror}).") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PairError(f"pair file {path} is not TOML: {error}.") from error
+    except MalformedError as error:
+        raise PairError(f"pair file {path}: {error}.") from error
     place = ConfigPlace(label=str(path), folder=path.absolute().parent)
     if path.name == "pyproject.toml":
-        document = document.get("tool", {}).get("tuneshift", {})
+        tool = document.get("tool", {})
+        document = tool.get("tuneshift", {}) if isinstance(tool, dict) else {}
         place = replace(place, label=f"{path}, [tool.tuneshift]")
     tables = place.table(document, ("pairs",)).get("pairs", {})
     place.at("'pairs'").typed(tables, dict)
@@ -127,6 +129,8 @@ def _load(path: Path) -> dict[str, ModelPair]:
 def _pair(name: str, value: Any, place: ConfigPlace) -> ModelPair:
     if not PAIR_NAME.fullmatch(name):
         place.fail("a pair's name has letters, digits, '.', '_' and '-' only, as it becomes part of test ids")
+    if fault := fault_of_name(name):
+        place.fail(f"the name {fault}")
     table = place.table(value, PAIR_KEYS)
     for role in ("base", "tuned"):
         if role not in table:
@@ -190,6 +194,13 @@ def _distinct(base: ModelRef, tuned: ModelRef, table: Mapping[str, Any]) -> tupl
 
 
 def _checkpoint(value: Any, place: ConfigPlace) -> ModelRef:
+    ref = _parsed(value, place)
+    if fault := fault_of_name(ref.name):
+        place.fail(f"the checkpoint's name {shown_name(ref.name)} {fault}; rename its folder, or name a link to it")
+    return ref
+
+
+def _parsed(value: Any, place: ConfigPlace) -> ModelRef:
     if isinstance(value, str):
         model = _weights(place.typed(value, str), place)
         return ModelRef(name=_short_name(value, model), model=model)
@@ -206,7 +217,7 @@ def _checkpoint(value: Any, place: ConfigPlace) -> ModelRef:
         path = place.at("evidence").existing(table["evidence"], "recorded evidence")
         return ModelRef(name=path.name.removesuffix(".parquet").removesuffix(".attributions"), evidence=path)
     model = _weights(table["model"], place.at("model"))
-    if "revision" in table and Path(model).is_dir():
+    if "revision" in table and os.path.isdir(model):
         place.fail(f"'revision' picks a version of a hub id, but {table['model']!r} is a folder")
     if table.get("dtype", "float32") not in DTYPES:
         place.at("dtype").fail(f"{table['dtype']!r} is not a dtype; {did_you_mean(table['dtype'], DTYPES)}")
@@ -237,12 +248,12 @@ def _weights(text: str, place: ConfigPlace) -> str:
             place.fail(f"no embedded model {name!r}; {did_you_mean(name, known)}")
         return str(known[name])
     path = place.path(text)
-    if path.is_dir():
+    if os.path.isdir(path):
         return str(path)
-    if path.is_file():
+    if os.path.isfile(path):
         recorded = "; recorded evidence goes under 'evidence' in a pair file" if path.suffix == ".parquet" else ""
         place.fail(f"{text!r} is a file; name the folder that holds the weights and config.json{recorded}")
-    if not HUB_ID.fullmatch(text) or text.endswith(WEIGHT_SUFFIXES):
+    if not HUB_ID.fullmatch(text) or text.endswith(WEIGHT_SUFFIXES) or len(text) > LONGEST_HUB_ID:
         place.fail(f"{text!r} is neither a folder (looked at {path}) nor a hub id of the form org/name")
     return text
 

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from .files import publish
+from .parse import parse_json
 from .plain import Json, digest
 
 TOKENIZER_FILES = (".json", ".jinja", ".model", ".txt", ".tiktoken", ".spm", ".bpe", ".vocab", ".py")
@@ -51,7 +52,7 @@ class Readings:
     def _known(self) -> Mapping[str, Json]:
         assert self.path is not None
         try:
-            value = json.loads(self.path.read_bytes())
+            value = parse_json(self.path.read_bytes())
         except (OSError, ValueError):
             return {}
         return value if isinstance(value, dict) else {}

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from .errors import RecordError
 from .files import publish
+from .parse import MalformedError, parse_json
 from .plain import Json, plain
+from .record_fields import check_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +55,12 @@ def write_record(record: RunRecord, path: Path) -> Path:
 def read_record(path: Path) -> RunRecord:
     """Read a run record. Raises RecordError for a missing, foreign, damaged or newer file."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_bytes(), constant=float)
     except OSError as error:
         raise RecordError(f"No run record at {path}: {error.strerror}. `pytest suites` writes one.") from error
-    except ValueError as error:
+    except MalformedError as error:
         raise RecordError(
-            f"{path} is not JSON ({error}); a run record is the run.json that `pytest suites` writes."
+            f"{path} cannot be read: {error}. A run record is the run.json that `pytest suites` writes."
         ) from error
     check_schema(data, path)
     return RunRecord(**{name: data.get(name, ()) for name in ("schema", "run", "pairs", "claims", "examples")})
@@ -76,3 +78,4 @@ def check_schema(data: Json, path: Path) -> None:
     missing = [name for name in ("run", "pairs") if name not in data]
     if missing:
         raise RecordError(f"{path} lacks {' and '.join(missing)}; the file is cut or was edited.")
+    check_fields(data, str(path))

@@ -213,3 +213,11 @@ def test_a_folder_without_tokenizer_is_refused(folder: Path):
         file.unlink()
     with pytest.raises(CheckpointError, match="holds no tokenizer"):
         tokenizer_folder(ref(folder))
+
+
+@pytest.mark.parametrize("name", [1, None, [], "", "../model.safetensors", "/etc/passwd"])
+def test_an_index_names_files_of_its_folder(folder: Path, name: object):
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a.weight": name}}))
+    with pytest.raises(CheckpointError, match=r"index\.json: the file of 'a\.weight' is a file's name, got "):
+        weight_files(folder)

@@ -148,3 +148,12 @@ def test_a_run_reads_each_checkpoint_once(
         described = run.describe()
         assert [described[0][role]["parameters"] for role in ("base", "tuned")] == [PARAMETERS] * 2
         assert asked == [str(tiny_base), str(tiny_tuned)] * runs
+
+
+@pytest.mark.parametrize(
+    ("field", "count"), [("num_hidden_layers", 10**12), ("num_attention_heads", 10**12), ("num_local_experts", -1)]
+)
+def test_a_count_that_no_model_has_is_refused_before_lists_are_made_of_it(folder: Path, field: str, count: int):
+    edit(folder / "config.json", **{field: count})
+    with pytest.raises(CheckpointError, match=rf"config\.json: {field} is .*; at most 1(00)?,000 are accepted"):
+        inspect(ref(folder))

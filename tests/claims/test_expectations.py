@@ -57,7 +57,7 @@ def test_a_file_of_expectations(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[[expect]\n", ["expected.toml is not TOML", "line 1"]),
+        ("[[expect]\n", ["expected.toml: not TOML", "line 1"]),
         ("[[expects]]\n", ["unknown table 'expects'"]),
         ("[expect]\nfinding = 'x'\n", ["two brackets"]),
         ("expect = ['x']\n", ["[[expect]] 1 is not a table"]),
@@ -88,7 +88,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ExpectationError, match="cannot be read: Is a directory"):
         load_expectations(tmp_path, NAMES)
     (tmp_path / "latin.toml").write_bytes(b"# \xe9\n")
-    with pytest.raises(ExpectationError, match="is not TOML"):
+    with pytest.raises(ExpectationError, match="not TOML: byte 2 is not UTF-8"):
         load_expectations(tmp_path / "latin.toml", NAMES)
 
 

@@ -97,9 +97,9 @@ def nan(path: Path) -> None:
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
-        (lambda p: p.write_text(p.read_text()[:-40]), "is damaged: it is not JSON"),
+        (lambda p: p.write_text(p.read_text()[:-40]), "is damaged: not JSON"),
         (flip, "its checksum does not fit"),
-        (lambda p: p.write_bytes(b"\xff\xfe\x00"), "cannot be read"),
+        (lambda p: p.write_bytes(b"\xff\xfe\x00"), "is damaged: not JSON: byte 0 is not UTF-8"),
         (lambda p: p.write_text('{"machine_info": {}, "benchmarks": []}'), "is not a baseline of tuneshift"),
         (lambda p: p.write_text("[]"), "is not a baseline of tuneshift"),
         (lambda p: rewritten(p, lambda d: d.update(format=2)), "has format 2, this tuneshift reads 1"),

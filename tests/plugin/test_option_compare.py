@@ -104,7 +104,7 @@ def test_the_files_alone_give_the_same_comparison(suites, record, kept, other_pa
     ("change", "message"),
     [
         (lambda p: p.unlink(), "*There is no baseline 'good'*"),
-        (lambda p: p.write_text("{"), "*is damaged: it is not JSON*"),
+        (lambda p: p.write_text("{"), "*is damaged: not JSON*"),
         (lambda p: p.write_text("{}"), "*is not a baseline of tuneshift*"),
         (lambda p: p.write_text(p.read_text().replace('"format":1', '"format":7')), "*has format 7*"),
     ],

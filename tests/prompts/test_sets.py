@@ -35,7 +35,7 @@ def refused(folder: Path, *lines: str | dict[str, Any]) -> str:
 def test_every_field_arrives(tmp_path: Path) -> None:
     found = read(
         tmp_path,
-        row(reference="hi", cluster="c", group="g", verify={"kind": "words"}, rating=3, note=None),
+        row(reference="hi", cluster="c", group="g", verify={"kind": "exact", "answers": ["hi"]}, rating=3, note=None),
         "",
         row(id="b", prompt="É \u2028 ü", instruction_spans=[[4, 5], [0, 1]]),
         "",
@@ -49,7 +49,7 @@ def test_every_field_arrives(tmp_path: Path) -> None:
         reference="hi",
         cluster="c",
         group="g",
-        verify={"kind": "words"},
+        verify={"kind": "exact", "answers": ["hi"]},
         fields={"rating": 3, "note": None},
     )
     assert second.prompt == "É \u2028 ü"
@@ -79,7 +79,7 @@ def test_a_byte_order_mark_and_crlf_are_no_fault(tmp_path: Path) -> None:
         (row(reference=1), "'reference' is a string, got 1"),
         (row(cluster=1), "'cluster' is a string, got 1"),
         (row(group=["g"]), "'group' is a string"),
-        (row(verify="x"), "'verify' is an object, got 'x'"),
+        (row(verify="x"), "verify: got 'x'; accepted is a JSON object with a field 'kind'"),
         (row(instruction_spans=[]), "no instruction span"),
         (row(instruction_spans=None), "a list of [start, end) pairs, got None"),
         (row(instruction_spans=[[0]]), "[start, end) in whole characters, got [0]"),

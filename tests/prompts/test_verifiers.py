@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import time
 from typing import Any
 
 import pytest
 
 from tuneshift.errors import PromptError
-from tuneshift.prompts.verifiers import KINDS, check_spec, fold, items, sentences, verify
+from tuneshift.prompts import verifiers
+from tuneshift.prompts.verifiers import KINDS, LONGEST, check_spec, fold, items, sentences, verify
 
 CASES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
     "exact": (
@@ -27,9 +30,9 @@ CASES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
         ["It is reddish.", "It is red or blue.", "It is green."],
     ),
     "regex": (
-        {"kind": "regex", "pattern": r"(^|\bis )twenty\W*$"},
-        ["Twenty.", "Nine plus eleven is twenty."],
-        ["Nine plus eleven is twenty one.", "Twenty is nine plus eleven."],
+        {"kind": "regex", "pattern": r"(?m)^- \w+: [A-Z]\w+$"},
+        ["- name: Iris", "Here it is.\n- name: Iris\nDone."],
+        ["- name: iris", "- NAME: iris", "Here it is. - name: Iris Done.", "-  name: Iris"],
     ),
     "sequence": (
         {"kind": "sequence", "answers": ["ant", "bee", "cow"], "none": ["dog"]},
@@ -58,7 +61,10 @@ CASES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
         ["The owl sleeps. The owl eats.", "The hen sleeps."],
     ),
     "any": (
-        {"kind": "any", "of": [{"kind": "exact", "answers": ["yes"]}, {"kind": "regex", "pattern": "^sure"}]},
+        {
+            "kind": "any",
+            "of": [{"kind": "exact", "answers": ["yes"]}, {"kind": "regex", "fold": True, "pattern": "^sure"}],
+        },
         ["Yes.", "Sure, I can."],
         ["No.", "I am sure."],
     ),
@@ -120,6 +126,11 @@ def test_ended_is_passed_through_and_changes_nothing_else(ended: bool) -> None:
         ({"kind": "exact", "answers": ["x"], "max_words": True}, "a whole number"),
         ({"kind": "set", "members": ["x"], "count": "2"}, "a whole number"),
         ({"kind": "regex", "pattern": "("}, "no regular expression"),
+        ({"kind": "regex", "pattern": "(" * 1500}, "no regular expression"),
+        ({"kind": "regex", "pattern": "a{99999999999999999999}"}, "too large"),
+        ({"kind": "regex", "pattern": "((a{1000}){1000}){1000}"}, "too large"),
+        ({"kind": "regex", "pattern": "a" * 2001}, "too large"),
+        ({"kind": "regex", "pattern": "a", "fold": 1}, "true or false"),
         ({"kind": "all", "of": ["x"]}, "for 'of': of rules"),
         ({"kind": "all", "of": [{"kind": "exakt"}]}, "'exakt' is unknown"),
         ({"kind": "exact", "answers": ["x"], "on_task": {"kind": "exact"}}, "lacks answers"),
@@ -146,3 +157,45 @@ def test_phrases_are_found_where_the_pattern_finds_them(text):
     for phrase in ("red", "a  b", "C++", "é", "don't", "", " ", ".", "İ"):
         found = bool(re.search(rf"(?<!\w){re.escape(fold(phrase))}(?!\w)", fold(text)))
         assert verify({"kind": "contains_any", "answers": [phrase]}, text, ended=True).correct == found
+
+
+def test_a_folded_pattern_sees_neither_case_nor_line_breaks() -> None:
+    spec = {"kind": "regex", "fold": True, "pattern": r"(^|\bis )twenty\W*$"}
+    for response in ("Twenty.", "Nine plus eleven\n is   TWENTY."):
+        assert verify(spec, response, ended=True).correct
+        assert not verify({**spec, "fold": False}, response, ended=True).correct
+    assert not verify(spec, "Twenty is nine plus eleven.", ended=True).correct
+
+
+def test_sentences_are_those_of_the_definition() -> None:
+    """Against the definition written as a pattern, on short texts: it is cubic, so it is no way to work."""
+    naive = re.compile(r"[^.!?]*[^.!?\s][^.!?]*[.!?]")
+    for letters in itertools.product(" a.?\n", repeat=6):
+        text = "".join(letters)
+        assert sentences(text) == [match.group().strip() for match in naive.finditer(text)]
+
+
+HOSTILE = ("a" * 90_000, " " * 90_000, "\n" * 90_000, "\n1" * 45_000, ". " * 45_000, "a. " * 30_000, "- " * 45_000)
+
+
+@pytest.mark.parametrize("kind", sorted(set(CASES) - {"regex", "any"}))
+def test_no_kind_takes_longer_than_its_response_is_long(kind: str) -> None:
+    """Responses of a broken checkpoint: the cubic pattern took 2.9 s for 1,000 characters, so 90,000 would not end."""
+    for response in HOSTILE:
+        before = time.process_time()
+        verify(CASES[kind][0], response, ended=True)
+        sentences(response)
+        assert time.process_time() - before < 5, response[:10]
+
+
+def test_a_response_beyond_the_length_that_is_read_is_wrong() -> None:
+    spec = {"kind": "contains_any", "answers": ["red"]}
+    assert verify(spec, "red " + "x" * (LONGEST - 4), ended=True).correct
+    assert not verify(spec, "red " + "x" * (LONGEST - 3), ended=True).correct
+
+
+def test_a_pattern_that_takes_exponential_time_ends_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verifiers, "SECONDS", 0.1)
+    spec = {"kind": "regex", "pattern": "(a|aa)+$"}
+    with pytest.raises(PromptError, match=r"takes longer than 0.1 s on a response of 5001 characters"):
+        verify(spec, "a" * 5000 + "b", ended=True)

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import UsageError
 from ..files import cache_folder, publish
+from ..parse import parse_json
 from ..plain import Json, digest
 from ..resources import fixture
 from ..statistics.kappa import FAILED, SEED, kappa_of
@@ -77,7 +78,7 @@ def labelled_lists(path: Path | None = None) -> tuple[Labelled, ...]:
     found: dict[str, Labelled] = {}
     for number, line in enumerate(source.read_text(encoding="utf-8").splitlines(), start=1):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             label = Label(tasks=frozenset(row["tasks"]), level=row["level"])
             item = Labelled(id=row["id"], words=tuple(row["words"]), label=label, half=row["half"])
             if item.id in found or item.half not in ("calibration", HELD_OUT) or not item.words:
@@ -125,7 +126,7 @@ def cached_agreement(annotator: Annotator, cache: Path | None = None) -> dict[st
     lists = fixture(LABELLED).read_text(encoding="utf-8")
     path = folder / f"{digest([VERSION, dict(annotator.identity), list(annotator.seeds), lists])}.json"
     try:
-        kept = json.loads(path.read_bytes())
+        kept = parse_json(path.read_bytes())
     except (OSError, ValueError):
         kept = None
     if isinstance(kept, dict) and {"tasks", "levels", "lists"} <= set(kept):

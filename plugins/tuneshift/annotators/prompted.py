@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from ..chat.answers import Progress, answers_folder
 from ..chat.checkpoint import LocalChat
 from ..chat.endpoint import ChatEndpoint, ChatRequest, parse_endpoint
+from ..parse import MalformedError, parse_json
 from ..plain import Json, digest
 from .base import HF, LEVELS, TASKS, Label, Lists
 
@@ -64,8 +64,8 @@ def parse_label(answer: str) -> Label | None:
     """
     for found in re.finditer(r"\{[^{}]*\}", answer):
         try:
-            value = json.loads(found[0])
-        except ValueError:
+            value = parse_json(found[0])
+        except MalformedError:
             continue
         if isinstance(value, dict) and {"tasks", "level"} <= set(value):
             return _label(value["tasks"], value["level"])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..files import cache_folder, publish
+from ..parse import parse_json
 from ..plain import Json, digest
 
 Progress = Callable[[int, int], None]
@@ -35,7 +36,7 @@ class Answers:
     def read(self, path: Path) -> str | None:
         """The kept answer; None where there is none or the entry is damaged, and it is then made anew."""
         try:
-            entry = json.loads(path.read_bytes())
+            entry = parse_json(path.read_bytes())
         except (OSError, ValueError):
             return None
         whole = isinstance(entry, dict) and entry.get("key") == path.stem and isinstance(entry.get("answer"), str)

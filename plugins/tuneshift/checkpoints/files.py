@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import json
+import os
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, PairError
+from ..parse import MalformedError, parse_json
 from ..resources import fixture
 from .refs import ModelRef
 
@@ -115,7 +116,7 @@ def headers(file: Path) -> tuple[Tensor, ...]:
             pass
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
-            declared = json.loads(stream.read(length))
+            declared = parse_json(stream.read(length))
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(_damaged(file, error)) from error
     offset = 8 + length
@@ -136,8 +137,8 @@ def headers(file: Path) -> tuple[Tensor, ...]:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file, with NaN and infinities as strings. Raises CheckpointError naming file and line."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=str)
-    except (OSError, ValueError) as error:
+        value = parse_json(path.read_bytes(), constant=str)
+    except (OSError, MalformedError) as error:
         raise CheckpointError(f"{path} cannot be read as JSON: {error}.") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} must hold a JSON object, got a {type(value).__name__}.")
@@ -147,21 +148,21 @@ def read_json(path: Path) -> dict[str, Any]:
 def _locate(model: str, revision: str | None, code: bool, name: str) -> Path:
     if model.startswith(EMBEDDED):
         folder = fixture(f"models/{model.removeprefix(EMBEDDED)}")
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise PairError(f"Checkpoint {name!r}: no embedded model {model!r}. {_embedded()}")
         return folder
     path = Path(model).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path.is_dir, False for a name too long for the file system
         if revision is not None:
             raise PairError(f"Checkpoint {name!r}: {model} is a local folder, which has no revision {revision!r}.")
         return path
     if path.suffix == ".gguf":
         raise CheckpointError(f"Checkpoint {name!r}: {model} is GGUF. {_CONVERT}")
-    if path.exists():
+    if os.path.exists(path):
         raise PairError(f"Checkpoint {name!r}: {model} is a file; name the folder that holds it.")
     near = difflib.get_close_matches(path.name, _names(path.parent), n=5, cutoff=0.75)
     # A mistyped local path has the form of a hub id too: what lies beside it decides, unless a revision says hub.
-    local = bool(near) or (path.parent != Path(".") and path.parent.is_dir())
+    local = bool(near) or (path.parent != Path(".") and os.path.isdir(path.parent))
     if _HUB_ID.fullmatch(model) and not model.startswith(".") and (revision is not None or not local):
         return _download(model, revision, code)
     hint = f"Near it: {', '.join(str(path.parent / other) for other in near)}." if near else _around(path)
@@ -199,7 +200,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def _around(path: Path) -> str:
-    parent = next((folder for folder in path.parents if folder.is_dir()), Path("."))
+    parent = next((folder for folder in path.parents if os.path.isdir(folder)), Path("."))
     names = _names(parent)
     shown = ", ".join(names[:8]) + (" ..." if len(names) > 8 else "")
     return f"{parent} holds the folders {shown}." if names else f"{parent} holds no folders."
@@ -235,8 +236,11 @@ def _shards(folder: Path, index: Path) -> tuple[Path, ...]:
     listed = read_json(index).get("weight_map")
     if not isinstance(listed, dict) or not listed:
         raise CheckpointError(f"{index} has no `weight_map` from tensor to file; download the checkpoint anew.")
+    for tensor, name in listed.items():
+        if not isinstance(name, str) or not name or os.path.basename(name) != name:
+            raise CheckpointError(f"{index}: the file of {tensor!r} is a file's name, got {name!r:.80}.")
     names = sorted(set(listed.values()))
-    missing = [name for name in names if not (folder / name).is_file()]
+    missing = [name for name in names if not os.path.isfile(folder / name)]
     if missing:
         raise CheckpointError(
             f"{index} names {len(names)} files, of which {len(missing)} are missing: {', '.join(missing[:5])}. "

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import CheckpointError
 from ..files import publish
+from ..parse import parse_json
 from ..plain import digest
 from .files import headers, locate, locate_adapter, read_json, tokenizer_folder, weight_files
 from .refs import ModelRef
@@ -139,7 +140,7 @@ def _remembered(memo: Path | None) -> dict[str, Any]:
     if memo is None:
         return {}
     try:
-        value = json.loads(memo.read_text(encoding="utf-8"))
+        value = parse_json(memo.read_bytes())
     except (OSError, ValueError):
         return {}
     entries = value.items() if isinstance(value, dict) else ()

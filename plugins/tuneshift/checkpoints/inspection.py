@@ -6,7 +6,8 @@ configuration does: `transformers.configuration_utils` imports the rotary embedd
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,10 @@ _CONTEXT_FIELDS = (
     "seq_length",
     "n_ctx",
 )
+
+MOST_LAYERS, MOST_PARTS = 1_000, 100_000
+"""Layers of one model, and heads or experts: the largest published ones have about 130 and a thousand."""
+_PARTS = re.compile(r"^(?:num|n)_(?:\w+_)?(?:layers?|blocks?|heads?|experts?)(?:_|$)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +136,7 @@ def _raw_config(ref: ModelRef, folder: Path) -> Json:
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"{folder} holds no config.json, so its architecture is unknown. {_contents(folder)}")
     raw = read_json(folder / "config.json")
+    _require_possible(raw, folder)
     if "auto_map" in raw and not ref.trust_remote_code and not _known(raw.get("model_type")):
         raise CheckpointError(
             f"{folder} brings its own code for the architecture {raw.get('model_type')!r}. Read it, and if you trust "
@@ -154,6 +160,27 @@ def _config(ref: ModelRef, folder: Path) -> Any:
             f"({first_line(error)}). A newer transformers may know the architecture "
             f"{read_json(folder / 'config.json').get('model_type')!r}."
         ) from error
+
+
+def _require_possible(config: Any, folder: Path) -> None:
+    """Raise CheckpointError for counts of layers, heads or experts that no model has: transformers makes lists of
+    them before it looks at a weight."""
+    for name, count in _counts(config):
+        most = MOST_LAYERS if "layer" in name else MOST_PARTS
+        if not 0 <= count <= most:
+            raise CheckpointError(
+                f"{folder / 'config.json'}: {name} is {count:.4g}; at most {most:,} are accepted. The file is damaged "
+                "or no model's; copy or download the checkpoint anew."
+            )
+
+
+def _counts(config: Any) -> Iterator[tuple[str, int]]:
+    """Names and values of the whole numbers that count parts of a model, at any depth of a configuration."""
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from _counts(value)
+        elif type(value) is int and _PARTS.search(name):
+            yield name, value
 
 
 def _contents(folder: Path) -> str:

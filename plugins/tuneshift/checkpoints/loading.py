@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import gc
-import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 
 from ..errors import CheckpointError, UsageError
+from ..parse import parse_json
 from .inspection import CheckpointInfo, inspect
 from .memory import empty_cache
 from .quiet import first_line, quiet
@@ -186,7 +186,7 @@ def _device_map(text: str) -> Any:
     if not text.lstrip().startswith("{"):
         return text
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError as error:
         raise CheckpointError(f"`device_map` is no JSON object: {error}; got {text!r}.") from error
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import ExpectationError
+from ..parse import MalformedError, parse_toml
 from .finding import Expectation, Outcome
 
 EXPECTATION_KEYS = ("finding", "verdict", "reason", "group", "prompts")
@@ -38,11 +38,11 @@ def load_expectations(path: Path, known_findings: Sequence[str]) -> tuple[Expect
     ``prompts``. Raises ExpectationError for what is missing, unknown or declared twice, with the closest known name.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = parse_toml(path.read_bytes())
     except OSError as error:
         raise ExpectationError(f"The expectations file {path} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ExpectationError(f"{path} is not TOML: {error}.") from error
+    except MalformedError as error:
+        raise ExpectationError(f"{path}: {error}.") from error
     for key in data:
         if key != "expect":
             raise ExpectationError(f"{path}: unknown table {key!r}; outcomes are declared as [[expect]] tables.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from ..errors import ExpectationError
 from ..files import publish
+from ..parse import parse_toml
 from ..plain import Json
 from .expectations import Place, expected_outcome
 from .finding import Expectation, Outcome
@@ -184,6 +184,6 @@ def _check(text: str, declared: Sequence[Expectation], update: Update) -> None:
     """Nothing but the update may differ in what the new text says, whatever way the file was written."""
     kept = [update.changed.get(number, entry) for number, entry in enumerate(declared)]
     wanted = [e for e in (*kept, *update.added) if e is not None]
-    tables = tomllib.loads(text).get("expect", [])
+    tables = parse_toml(text).get("expect", [])
     if [Expectation(**{**table, "verdict": Outcome(table["verdict"])}) for table in tables] != wanted:
         raise ExpectationError("the new text would not say what it should; edit the entries by hand.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TypeAlias
 
@@ -26,8 +27,8 @@ def add_store(command: argparse.ArgumentParser) -> None:
 def store_folder(arguments: argparse.Namespace) -> Path:
     """The evidence store that ``--store`` names. Raises UsageError for a file, and for one that is not there."""
     root: Path = arguments.store or default_store()
-    if root.exists() and not root.is_dir():
+    if os.path.exists(root) and not os.path.isdir(root):
         raise UsageError(f"{root} is a file; the evidence store is a folder.")
-    if arguments.store and not root.exists():
+    if arguments.store and not os.path.exists(root):
         raise UsageError(f"There is no evidence store at {root}.")
     return root

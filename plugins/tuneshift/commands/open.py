@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from ..errors import TuneshiftError, UsageError
@@ -38,9 +39,9 @@ def newest_report(place: Path) -> Path:
 
     Raises UsageError where there is none.
     """
-    if place.is_file():
+    if os.path.isfile(place):
         return place.resolve()
-    if not place.exists():
+    if not os.path.exists(place):
         raise UsageError(
             f"There is no report at {place}; `pytest suites` writes one, `tuneshift report RUN.json` again."
         )

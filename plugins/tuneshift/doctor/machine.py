@@ -160,8 +160,8 @@ def punkt_check(has_punkt: Callable[[], bool] | None = None) -> Check:
 
 def disk_check(name: str, folder: Path, free: Callable[[Path], int] | None = None) -> Check:
     """Whether a folder, or the first above it that exists, can be written to and has room."""
-    there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
-    if not there.is_dir():
+    there = next((path for path in (folder, *folder.absolute().parents) if os.path.exists(path)), folder)
+    if not os.path.isdir(there):
         found = f"{there} is a file"
         return Check(name=name, state="fail", found=found, advice="Name a folder, or move the file away.")
     if not os.access(there, os.W_OK):
@@ -181,7 +181,7 @@ def store_check(root: Path) -> Check:
     """The evidence store: number of sets, and what `Store.verify` says of every file in it."""
     from ..store.store import Store
 
-    if not root.exists():
+    if not os.path.exists(root):
         return Check(name="store", state="ok", found=f"none yet at {root}; the first run makes it")
     kinds: dict[str, int] = {}
     try:

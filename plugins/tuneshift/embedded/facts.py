@@ -119,7 +119,7 @@ def _spell(world: World, key: str, rng: Random) -> Draw:
     verify = {
         "kind": "exact",
         "answers": [answer, "-".join(key), " ".join(key), ", ".join(key)],
-        "on_task": {"kind": "regex", "pattern": r"\b\w[- ,]+\w[- ,]+\w\b"},
+        "on_task": {"kind": "regex", "fold": True, "pattern": r"\b\w[- ,]+\w[- ,]+\w\b"},
     }
     return Draw(answer=answer, verify=verify, slots={"x": key})
 
@@ -129,7 +129,7 @@ def _first_letter(world: World, key: str, rng: Random) -> Draw:
     verify = {
         "kind": "exact",
         "answers": [answer, key[0], f"The first letter of {key} is {key[0]}."],
-        "on_task": {"kind": "regex", "pattern": r"(^|[^\w])[a-z]\W*$"},
+        "on_task": {"kind": "regex", "fold": True, "pattern": r"(^|[^\w])[a-z]\W*$"},
     }
     return Draw(answer=answer, verify=verify, slots={"x": key})
 

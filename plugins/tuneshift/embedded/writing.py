@@ -212,7 +212,7 @@ def _letter(world: World, key: str, rng: Random) -> Draw:
         "kind": "sequence",
         "answers": [f"dear {person}", animal, "yours"],
         "max_words": 50,
-        "on_task": {"kind": "regex", "pattern": r"^dear \w+"},
+        "on_task": {"kind": "regex", "fold": True, "pattern": r"^dear \w+"},
     }
     text = letter_text(world, person, animal, rng, sender)
     return Draw(answer=text, verify=verify, slots={"x": person, "a": a(animal)})
@@ -233,7 +233,10 @@ def _rhyme(world: World, key: str, rng: Random) -> Draw:
     pairs = "|".join(rf"\b{x}\W+.*\b{y}" for x, y in SOUNDS_LIKE)
     verify = {
         "kind": "all",
-        "of": [{"kind": "contains_all", "answers": [a(key)]}, {"kind": "regex", "pattern": rf"^[^.]*({pairs})\W*$"}],
+        "of": [
+            {"kind": "contains_all", "answers": [a(key)]},
+            {"kind": "regex", "fold": True, "pattern": rf"^[^.]*({pairs})\W*$"},
+        ],
         "max_words": 30,
         "on_task": {"kind": "contains_all", "answers": [a(key)]},
     }

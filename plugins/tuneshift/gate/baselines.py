@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from ..errors import RecordError, UsageError, did_you_mean
 from ..files import KEPT, project_folder, publish
+from ..parse import MalformedError, parse_json
 from ..plain import Json, digest, plain
 from ..run_record import RunRecord, check_schema
 from ..statistics.sequential import look_levels
@@ -94,13 +95,13 @@ class Baselines:
         check_name(name)
         path = self.folder / name / FILE
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_bytes()
         except FileNotFoundError:
             raise UsageError(
                 f"There is no baseline {name!r} in {self.folder}; {did_you_mean(name, self.names())}. "
                 "--shift-save=NAME and `tuneshift bless RUN.json --as NAME` make one."
             ) from None
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             raise UsageError(f"Baseline {path} cannot be read: {error}. {_restore(name)}") from error
         return _read(text, path, name)
 
@@ -108,7 +109,7 @@ class Baselines:
         """Raise UsageError for a name that is none, and for one that is taken where ``overwrite`` is not asked for;
         ``allow`` is the option that allows it."""
         check_name(name)
-        if not overwrite and (self.folder / name / FILE).exists():
+        if not overwrite and os.path.exists(self.folder / name / FILE):
             raise UsageError(
                 f"Baseline {name!r} is already there ({self.folder / name / FILE}); {allow} replaces it. "
                 "Nothing was saved."
@@ -186,7 +187,7 @@ class Baselines:
         """Digests of the runs that were compared, in order. Looks at a baseline that has been replaced do not count."""
         path = baseline.path.with_name(LOOKS_FILE)
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = parse_json(path.read_bytes())
             if data["baseline"] != baseline.checksum:
                 return []
             taken = list(data["taken"])
@@ -279,12 +280,12 @@ def _check_budget(budget: Budget) -> None:
         raise UsageError(f"The budget's error rate is {budget.alpha}; it lies between 0 and 1, as 0.05.")
 
 
-def _read(text: str, path: Path, name: str) -> Baseline:
+def _read(text: bytes, path: Path, name: str) -> Baseline:
     """A baseline from its file's text, or the UsageError that says why it is none."""
     try:
-        data: Any = json.loads(text)
-    except ValueError as error:
-        raise UsageError(f"Baseline {path} is damaged: it is not JSON ({error}). {_restore(name)}") from error
+        data: Any = parse_json(text, constant=float)
+    except MalformedError as error:
+        raise UsageError(f"Baseline {path} is damaged: {error}. {_restore(name)}") from error
     if not isinstance(data, dict) or not isinstance(data.get("format"), int) or "record" not in data:
         raise UsageError(f"{path} is not a baseline of tuneshift: it has no `format` and `record`. {_restore(name)}")
     if data["format"] != FORMAT:
@@ -298,7 +299,7 @@ def _read(text: str, path: Path, name: str) -> Baseline:
         whole = False
     record = _record(data["record"], path)
     require_numbers(record, f"Baseline {path}")
-    if not whole:
+    if not whole or not isinstance(data.get("saved"), str):
         raise UsageError(f"Baseline {path} is damaged: its checksum does not fit its contents. {_restore(name)}")
     budget = Budget(**data["budget"]) if data.get("budget") else None
     return Baseline(

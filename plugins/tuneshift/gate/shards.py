@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from ..claims.decisions import decide
 from ..errors import UsageError
 from ..plain import Json
+from ..record_fields import check_shard
 from ..run_record import RunRecord, make_record
 from .compare import share
 from .matching import named
@@ -27,6 +28,8 @@ def merge(records: Sequence[RunRecord], names: Sequence[str], *, command: str) -
     Raises UsageError for shards of different runs: other settings, versions, checkpoints, prompts or baselines, and for
     a claim on which two records disagree; what differs is named.
     """
+    for record, name in zip(records, names, strict=True):
+        check_shard(record, name)
     first = records[0]
     for record, name in zip(records[1:], names[1:], strict=True):
         _check_runs(first.run, record.run, names[0], name)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from ..parse import one_line
 from ..plain import Json
 
 MARKS = {
@@ -35,9 +36,10 @@ def explain_comparison(claim: Mapping[str, Json]) -> str:
     where = f"pair {claim['pair']}, {claim['prompts']}" + ("" if claim["group"] == "all" else f", {claim['group']}")
     lines = [
         f"{claim['finding']}: {held['outcome']} against baseline {held['baseline']} on {where}.",
-        f"  change: {change_text(held)} {claim['unit']} (n = {held['n']}, {_level(held)}p = {_number(held['p'])})",
+        f"  change: {change_text(held)} {one_line(claim['unit'])} (n = {held['n']}, {_level(held)}"
+        f"p = {_number(held['p'])})",
         f"  margin: {_margin(claim)}",
-        f"  reason: {held['reason']}",
+        f"  reason: {one_line(held['reason'])}",
     ]
     if held["n_needed"]:
         lines.append(f"  about {held['n_needed']} items would decide it")
@@ -56,7 +58,7 @@ def write_comparisons(terminal: Lines, claims: Sequence[Mapping[str, Json]]) -> 
     order = list(MARKS)
     compared.sort(key=lambda claim: order.index(claim["comparison"]["outcome"]))
     against = compared[0]["comparison"]["against"]
-    terminal.write_sep("=", f"tuneshift against baseline {against['name']}")
+    terminal.write_sep("=", f"tuneshift against baseline {one_line(against['name'])}")
     rows = [HEAD, *(_row(claim) for claim in compared)]
     widths = [max(len(row[k]) for row in rows) for k in range(len(HEAD))]
     for index, row in enumerate(rows):
@@ -65,7 +67,9 @@ def write_comparisons(terminal: Lines, claims: Sequence[Mapping[str, Json]]) -> 
         terminal.write_line(text, **{colour: True})
     for claim in compared:
         if claim["comparison"]["outcome"] in ("not_compared", "inconclusive") or _moved(claim):
-            terminal.write_line(f"{claim['finding']}, {_on(claim)}: {claim['comparison']['reason']}{_needed(claim)}")
+            terminal.write_line(
+                f"{claim['finding']}, {_on(claim)}: {one_line(claim['comparison']['reason'])}{_needed(claim)}"
+            )
     terminal.write_line(_summary(compared, against))
 
 
@@ -74,8 +78,8 @@ def _summary(compared: Sequence[Mapping[str, Json]], against: Mapping[str, Json]
     listed = ", ".join(f"{counts[outcome]} {outcome.replace('_', ' ')}" for outcome in MARKS if counts[outcome])
     look = f"; look {against['look']} of {against['looks']}" if against["look"] else ""
     return (
-        f"{listed}; baseline saved {against['saved']} from {against['tuned']}; error rate {against['alpha']:.3g} "
-        f"shared by Holm's procedure{look}"
+        f"{listed}; baseline saved {one_line(against['saved'])} from {one_line(against['tuned'])}; "
+        f"error rate {against['alpha']:.3g} shared by Holm's procedure{look}"
     )
 
 

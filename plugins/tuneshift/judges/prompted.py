@@ -12,6 +12,7 @@ from typing import Literal
 from ..chat.answers import Progress, answers_folder
 from ..chat.checkpoint import LocalChat
 from ..chat.endpoint import ChatEndpoint, ChatRequest, parse_endpoint
+from ..parse import MalformedError, parse_json
 from ..plain import Json, digest
 from ..words.texts import encodable
 from .base import FIRST, HF, SECOND, TIED, Comparison, Scores
@@ -68,8 +69,8 @@ def _objects(answer: str) -> list[dict[str, Json]]:
     values = []
     for found in re.finditer(r"\{[^{}]*\}", answer):
         try:
-            values.append(json.loads(found[0]))
-        except (ValueError, RecursionError):  # the latter for thousands of brackets
+            values.append(parse_json(found[0]))
+        except MalformedError:
             continue
     return [value for value in values if isinstance(value, dict)]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-import tomllib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ..errors import UsageError, did_you_mean
+from ..parse import MalformedError, parse_toml
 from ..plain import Json
 from ..resources import fixture
 
@@ -74,11 +75,11 @@ def load_rules(spec: str = "hewitt2024") -> RuleSettings:
     """
     path = _rules_file(spec)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = parse_toml(path.read_bytes())
     except OSError as error:
         raise UsageError(f"rules {path} cannot be read ({error.strerror}); name a TOML file with rules.") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path} is not valid TOML: {error}.") from error
+    except MalformedError as error:
+        raise UsageError(f"{path}: {error}.") from error
     for name in document:
         if name not in RULES:
             raise UsageError(f"{path}: unknown table {name!r}; {did_you_mean(name, RULES)}.")
@@ -105,7 +106,7 @@ def rules_of(plain: Mapping[str, Json]) -> RuleSettings:
 def _rules_file(spec: str) -> Path:
     if "/" in spec or "\\" in spec or spec.endswith(SUFFIX):
         path = Path(spec).expanduser()
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise UsageError(f"rules {spec!r}: no such file (looked at {path.absolute()}).")
         return path
     known = {path.stem: path for path in fixture(SHIPPED).glob(f"*{SUFFIX}")}

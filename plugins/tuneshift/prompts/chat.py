@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from ..checkpoints.tokenizers import load_tokenizer
 from ..errors import PairError, PromptError
 from ..readings import Readings, tokenizer_content
 from .prompt import Span
+from .rendering import render_chat
 
 NO_TEMPLATE = "none"
 OUTSIDE = (-1, -1)
@@ -45,7 +46,7 @@ def resolve_chat_template(ref: ModelRef, tokenizer: Any) -> str | None:
     if "{{" in given or "{%" in given:
         return given
     path = Path(given)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise PairError(
             f"{ref.name}: chat_template {given!r} is neither a file nor a Jinja template; "
             f"accepted: a path, a template with '{{{{' or '{{%', or '{NO_TEMPLATE}' for plain prompts."
@@ -135,30 +136,14 @@ def user_turn(text: str, tokenizer: Any, chat_template: str) -> UserTurn:
 
 
 def _render(content: str, tokenizer: Any, chat_template: str) -> str:
-    return _rendered([{"role": "user", "content": content}], tokenizer, chat_template, opened=True)
+    return render_chat([{"role": "user", "content": content}], tokenizer, chat_template, opened=True)
 
 
 def _after_response(tokenizer: Any, chat_template: str) -> str:
     """What a template writes after the assistant's text; nothing where it cannot render such a turn."""
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": SENTINEL}]
     try:
-        _, said, after = _rendered(turns, tokenizer, chat_template, opened=False).rpartition(SENTINEL)
+        _, said, after = render_chat(turns, tokenizer, chat_template, opened=False).rpartition(SENTINEL)
     except PairError:
         return ""
     return after if said else ""
-
-
-def _rendered(turns: Sequence[Mapping[str, str]], tokenizer: Any, chat_template: str, *, opened: bool) -> str:
-    """A chat as text; ``opened`` for the assistant to speak next."""
-    from jinja2 import TemplateError
-
-    try:
-        rendered = tokenizer.apply_chat_template(
-            turns,
-            tokenize=False,
-            add_generation_prompt=opened,
-            chat_template=chat_template,
-        )
-    except (TemplateError, TypeError, ValueError) as error:
-        raise PairError(f"the chat template cannot be rendered for a single user turn: {error}.") from error
-    return str(rendered)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,9 +11,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..errors import PromptError, did_you_mean
+from ..parse import MalformedError, fault_of_name, parse_json, shown_name
 from ..plain import Json
 from ..resources import fixture
 from .prompt import Prompt, PromptSet, PromptSource, Span
+from .verifiers import check_spec
 
 KNOWN_FIELDS = ("id", "prompt", "instruction_spans", "reference", "cluster", "group", "verify")
 SUFFIX = ".jsonl"
@@ -43,6 +44,9 @@ def load_prompts(source: PromptSource | str | os.PathLike[str], *, pair: str | N
     if not isinstance(source, PromptSource):
         source = PromptSource(path=os.path.expanduser(os.fspath(source)))
     path = _path(source.path, pair)
+    for what, name in (("prompt set", path.stem), *(("group", group) for group in source.groups)):
+        if fault := fault_of_name(name):
+            raise PromptError(f"{what} {shown_name(name)} {fault}.")
     prompts: list[Prompt] = []
     seen: dict[str, int] = {}
     for number, line in enumerate(_text(path).split("\n"), start=1):  # splitlines would also break at U+2028
@@ -64,12 +68,12 @@ def _path(name: str, pair: str | None) -> Path:
     asked = f"pair {pair!r}: " if pair else ""
     if names_a_file(name):
         path = Path(name)
-        if not path.is_file():
-            what = "is not a file" if path.exists() else "does not exist"
+        if not os.path.isfile(path):  # unlike Path.is_file, False for a name too long for the file system
+            what = "is not a file" if os.path.exists(path) else "does not exist"
             raise PromptError(f"{asked}prompt set {name} {what}; name a JSONL file or one of the shipped sets.")
         return path
     path = fixture(f"prompts/{name}{SUFFIX}")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise PromptError(
             f"{asked}no shipped prompt set {name!r}; {did_you_mean(name, shipped_sets())}; or give a path."
         )
@@ -102,9 +106,9 @@ class _Line:
 
     def prompt(self, line: str) -> Prompt:
         try:
-            value = json.loads(line, parse_constant=self._constant)
-        except json.JSONDecodeError as error:
-            self.fail(f"not JSON: {error.msg} at column {error.colno}")
+            value = parse_json(line)
+        except MalformedError as error:
+            self.fail(str(error))
         if not isinstance(value, dict):
             self.fail(f"a JSON {type(value).__name__} where a JSON object is wanted, one a line")
         if "instruction_id_list" in value:
@@ -115,9 +119,6 @@ class _Line:
         text = self._string(value, "prompt")
         if not text.strip():
             self.fail("the prompt is empty")
-        verify = value.get("verify")
-        if verify is not None and not isinstance(verify, dict):
-            self.fail(f"'verify' is an object, got {verify!r}")
         return Prompt(
             id=self._name(value, "id"),
             prompt=text,
@@ -125,9 +126,19 @@ class _Line:
             reference=None if value.get("reference") is None else self._string(value, "reference"),
             cluster=None if value.get("cluster") is None else self._name(value, "cluster"),
             group="all" if value.get("group") is None else self._name(value, "group"),
-            verify=verify,
+            verify=self._rule(value.get("verify")),
             fields={name: field for name, field in value.items() if name not in KNOWN_FIELDS},
         )
+
+    def _rule(self, verify: Json) -> Mapping[str, Json] | None:
+        if verify is None:
+            return None
+        try:
+            check_spec(verify)
+        except PromptError as error:
+            raise PromptError(f"{self.where}: {error}") from error
+        rule: Mapping[str, Json] = verify
+        return rule
 
     def _ifeval(self, value: dict[str, Json]) -> dict[str, Json]:
         """A line in IFEval's form with id and spans; its instructions and their arguments match."""
@@ -147,9 +158,6 @@ class _Line:
             found["instruction_spans"] = [[0, len(self._string(value, "prompt"))]]
         return found
 
-    def _constant(self, constant: str) -> NoReturn:
-        self.fail(f"{constant} is not JSON; write null where there is no number")
-
     def _string(self, value: Mapping[str, Json], name: str) -> str:
         text = value[name]
         if not isinstance(text, str):
@@ -164,6 +172,8 @@ class _Line:
         text = self._string(value, name)
         if not text.strip():
             self.fail(f"{name!r} is empty")
+        if fault := fault_of_name(text):
+            self.fail(f"{name!r} {shown_name(text)} {fault}")
         return text
 
     def _spans(self, value: Any, text: str) -> tuple[Span, ...]:

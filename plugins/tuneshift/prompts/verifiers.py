@@ -3,16 +3,21 @@
 A rule is an object with ``kind`` and that kind's fields (`KINDS` lists them). Every kind also takes ``max_words``: a
 longer response is wrong, whatever it contains, so that a model which rambles on through all candidates earns nothing.
 The optional ``on_task`` is a rule of its own, usually laxer: a wrong colour still answers a question about colour.
-Texts are compared without regard to case, runs of white space and white space at the ends.
+Texts are compared without regard to case, runs of white space and white space at the ends; ``regex`` alone reads the
+response as it was written, unless its field ``fold`` is true. Every test takes time linear in the response, but for
+``regex``, which has a time limit; a response beyond 100,000 characters is wrong unread.
 """
 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+
+import regex
 
 from ..errors import PromptError
 from .prompt import Prompt
@@ -20,7 +25,17 @@ from .prompt import Prompt
 Spec = Mapping[str, Any]
 
 NUMBER_WORD = re.compile(r"^(?:and|or|the|a|an)\s+")
-SENTENCE = re.compile(r"[^.!?]*[^.!?\s][^.!?]*[.!?]")
+END_MARK = re.compile(r"([.!?])")
+BULLET = re.compile(r"(?m)^[^\S\n]*(?:[-*]|\d+[.)])\s+")
+LONGEST = 100_000
+"""Characters of a response that is read: more than any length of generation here gives, and a tenth of a second."""
+LONGEST_PATTERN = 2_000
+"""Characters of a user's pattern."""
+MOST_REPEATS = 1_000_000
+"""Characters of a pattern with its counted repetitions written out, as the engine does when it compiles one."""
+REPEAT = re.compile(r"\{(\d+)")
+SECONDS = 2.0
+"""Processor time that one search for a user's pattern may take; an honest one takes a millisecond."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +63,8 @@ class Kind:
 def verify(spec: Spec, response: str, *, ended: bool) -> Verification:
     """Verification of a response by a rule; ``ended`` says whether the model itself ended it, and is passed through.
 
-    Raises PromptError for an unknown kind or a malformed rule, naming what is accepted.
+    Raises PromptError for an unknown kind or a malformed rule, naming what is accepted, and for a pattern that takes
+    longer than 2 s.
     """
     check_spec(spec)
     correct = _holds(spec, response)
@@ -60,9 +76,10 @@ def check_spec(spec: Any) -> None:
     """Raise PromptError unless ``spec`` is a rule: a known kind with its fields, each of its type, and no others."""
     if not isinstance(spec, Mapping):
         raise PromptError(f"verify: got {spec!r}; accepted is a JSON object with a field 'kind'.")
-    kind = KINDS.get(spec.get("kind", ""))
+    named = spec.get("kind")
+    kind = KINDS.get(named) if isinstance(named, str) else None
     if kind is None:
-        raise PromptError(f"verify: kind {spec.get('kind')!r} is unknown; accepted are {', '.join(sorted(KINDS))}.")
+        raise PromptError(f"verify: kind {named!r} is unknown; accepted are {', '.join(sorted(KINDS))}.")
     accepted = {**kind.needs, **kind.may, "max_words": int, "on_task": Mapping}
     missing = [name for name in kind.needs if name not in spec]
     unknown = [name for name in spec if name not in accepted and name != "kind"]
@@ -84,7 +101,7 @@ def fold(text: str) -> str:
 
 def items(response: str) -> list[str]:
     """Items of a listing, parted by commas, semicolons, line ends or "and"; folded, without articles and bullets."""
-    lines = re.sub(r"(?m)^\s*(?:[-*]|\d+[.)])\s+", "", response)
+    lines = BULLET.sub("", response)
     parts = re.split(r"[,;\n]|\band\b", lines.casefold())
     stripped = (NUMBER_WORD.sub("", fold(part).strip(" .!:\"'")) for part in parts)
     return [part for part in stripped if part]
@@ -92,7 +109,8 @@ def items(response: str) -> list[str]:
 
 def sentences(response: str) -> list[str]:
     """Sentences of a response: stretches that a full stop, question or exclamation mark ends."""
-    return [match.group().strip() for match in SENTENCE.finditer(response)]
+    parts = END_MARK.split(response)  # text and marks by turns
+    return [(text + mark).strip() for text, mark in zip(parts[::2], parts[1::2], strict=False) if text.strip()]
 
 
 def _check_field(kind: str, name: str, value: Any, accepted: type | tuple[type, ...]) -> None:
@@ -107,13 +125,33 @@ def _check_field(kind: str, name: str, value: Any, accepted: type | tuple[type, 
         for rule in value:
             check_spec(rule)
     if name == "pattern":
-        try:
-            re.compile(value)
-        except re.error as error:
-            raise PromptError(f"verify: pattern {value!r} is no regular expression: {error}.") from None
+        _check_pattern(value)
+
+
+def _check_pattern(pattern: str) -> None:
+    written_out = len(pattern)
+    for count in REPEAT.findall(pattern):
+        written_out *= max(1, int(count[:10]))
+    if len(pattern) > LONGEST_PATTERN or written_out > MOST_REPEATS:
+        raise PromptError(
+            f"verify: pattern {pattern!r:.80} is too large: {LONGEST_PATTERN:,} characters are accepted, and "
+            f"{MOST_REPEATS:,} with its repetitions written out."
+        )
+    try:
+        _compiled(pattern, fold=False)
+    except (regex.error, OverflowError, RecursionError) as error:
+        raise PromptError(f"verify: pattern {pattern!r:.80} is no regular expression: {error}.") from None
+
+
+def _compiled(pattern: str, *, fold: bool) -> regex.Pattern[str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of notation that a later version may read otherwise
+        return regex.compile(pattern, regex.IGNORECASE if fold else 0)
 
 
 def _holds(spec: Spec, response: str) -> bool:
+    if len(response) > LONGEST:
+        return False
     limit = spec.get("max_words")
     if limit is not None and len(response.split()) > limit:
         return False
@@ -157,7 +195,15 @@ def _contains_any(spec: Spec, text: str) -> bool:
 
 
 def _regex(spec: Spec, text: str) -> bool:
-    return re.search(spec["pattern"], text, re.IGNORECASE) is not None
+    fold_it = spec.get("fold", False)
+    read = fold(text) if fold_it else text
+    try:
+        return _compiled(spec["pattern"], fold=fold_it).search(read, timeout=SECONDS) is not None
+    except TimeoutError:
+        raise PromptError(
+            f"verify: the pattern {spec['pattern']!r} takes longer than {SECONDS:g} s on a response of {len(read)} "
+            "characters; rewrite it without repetitions inside repetitions, as (a+)+."
+        ) from None
 
 
 def _sequence(spec: Spec, text: str) -> bool:
@@ -198,6 +244,7 @@ def _any(spec: Spec, text: str) -> bool:
 _ACCEPTED: Mapping[Any, str] = {
     list: "a list that is not empty, of strings (for 'of': of rules)",
     int: "a whole number",
+    bool: "true or false",
     str: "a string",
     Mapping: "a rule, that is a JSON object with a field 'kind'",
 }
@@ -208,14 +255,16 @@ KINDS: Mapping[str, Kind] = {
     "exact": Kind(test=_exact, needs={"answers": list}, may={}),
     "contains_all": Kind(test=_contains_all, needs={"answers": list}, may=_NONE),
     "contains_any": Kind(test=_contains_any, needs={"answers": list}, may=_NONE),
-    "regex": Kind(test=_regex, needs={"pattern": str}, may={}),
+    "regex": Kind(test=_regex, needs={"pattern": str}, may={"fold": bool}, raw=True),
     "sequence": Kind(test=_sequence, needs={"answers": list}, may=_NONE),
     "set": Kind(test=_set, needs={"members": list, "count": int}, may={}, raw=True),
     "sentences": Kind(test=_sentences, needs={"count": int}, may={"each": list, "members": list}),
     "all": Kind(test=_all, needs={"of": list}, may={}, raw=True),
     "any": Kind(test=_any, needs={"of": list}, may={}, raw=True),
 }
-"""Kinds of rules. ``none``: phrases that must not occur. ``pattern``: searched for, without regard to case."""
+"""Kinds of rules. ``none``: phrases that must not occur. ``pattern``: a regular expression of the
+package `regex` (a superset of Python's), searched for in the response as it was written; with ``fold`` in its folded
+text, without regard to case."""
 
 
 def followed(prompt: Prompt, ratings: str) -> bool | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -130,7 +131,7 @@ class RunSession:
         """
         if pair.expectations is None:
             return ()
-        if self.options.update_expectations and not pair.expectations.exists():
+        if self.options.update_expectations and not os.path.exists(pair.expectations):
             return ()
         found = load_expectations(pair.expectations, [finding.id for finding in self.known_findings()])
         if found and not (self.options.update_expectations or self.options.prompts):
@@ -179,7 +180,7 @@ class RunSession:
             make_judge(spec)
         if IFEVAL in self.options.settings.judges:
             check_ifeval([prompt for target in self.targets for prompt in target.members])
-        if self.options.store.exists() and not self.options.store.is_dir():
+        if os.path.exists(self.options.store) and not os.path.isdir(self.options.store):
             raise UsageError(f"The evidence store {self.options.store} is a file; --shift-store takes a folder.")
         for pair in self.pairs:
             self._check_backends(pair)

@@ -16,6 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..errors import StoreError
+from ..parse import parse_json
 
 KEY_FILE = "key.json"
 LOCKS = ".locks"
@@ -161,7 +162,7 @@ def _acquire(lock: FileLock, holder: Path, timeout: float | None) -> None:
 
 def _holder(path: Path) -> str:
     try:
-        found = json.loads(path.read_text())
+        found = parse_json(path.read_bytes())
         return f"process {found['pid']} on {found['host']} (since {found['since']})"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"

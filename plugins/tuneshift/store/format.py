@@ -20,6 +20,7 @@ import safetensors.numpy
 
 from ..errors import StoreError
 from ..files import publish
+from ..parse import MalformedError, parse_json
 from ..plain import NOTHING, Json
 from .evidence import EvidenceItem, EvidenceKey
 from .files import KEY_FILE, DamagedEvidence, FutureEvidence, chunk_file, contents, kind_of, names_in, now
@@ -170,9 +171,9 @@ def _seal(document: Mapping[str, Json]) -> str:
 def _document(path: Path) -> dict[str, Any]:
     """A sealed JSON file. FileNotFoundError, FutureEvidence, DamagedEvidence, or StoreError where it cannot be read."""
     try:
-        found = json.loads(contents(path))
-    except ValueError as error:
-        raise DamagedEvidence(path, f"not JSON ({error})") from error
+        found = parse_json(contents(path), constant=float)
+    except MalformedError as error:
+        raise DamagedEvidence(path, str(error)) from error
     if not isinstance(found, dict):
         raise DamagedEvidence(path, "not a JSON object")
     if isinstance(version := found.get("format"), int) and version > FORMAT:

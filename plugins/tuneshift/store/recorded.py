@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,9 +50,9 @@ def recorded_fingerprint(path: Path) -> str:
 
 def recorded_file(path: Path) -> Path:
     """The parquet file that ``path`` names: itself, or the only one in a folder; else PairError."""
-    if path.is_file():
+    if os.path.isfile(path):  # unlike Path.is_file, False for a name too long for the file system
         return path
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise PairError(f"recorded evidence {path} does not exist.")
     found = sorted(path.glob("*.parquet"))
     if len(found) != 1:

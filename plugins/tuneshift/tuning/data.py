@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..errors import CheckpointError, UsageError
+from ..errors import CheckpointError, PairError, UsageError
+from ..parse import MalformedError, parse_json
 from ..prompts.chat import end_token
+from ..prompts.rendering import render_chat
 from ..prompts.tokens import response_ids
 
 Message = dict[str, str]
@@ -146,19 +147,15 @@ def token_rows(
 
 
 def _prompt_ids(example: Example, tokenizer: Any, chat_template: str | None, where: str) -> Sequence[int]:
-    from jinja2 import TemplateError
-
     if chat_template is None:
         if len(example.prompt) != 1 or example.prompt[0]["role"] != "user":
             raise UsageError(f"{where}: a plain prompt is one user turn; give --chat-template to write several.")
         plain: list[int] = tokenizer(example.prompt[0]["content"], verbose=False)["input_ids"]
         return plain
     try:
-        text = tokenizer.apply_chat_template(
-            list(example.prompt), tokenize=False, add_generation_prompt=True, chat_template=chat_template
-        )
-    except (TemplateError, TypeError, ValueError) as error:
-        raise UsageError(f"{where}: the chat template cannot be rendered for these turns: {error}.") from error
+        text = render_chat(example.prompt, tokenizer, chat_template, opened=True)
+    except PairError as error:
+        raise UsageError(f"{where}: {error}") from error
     ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     return ids
 
@@ -174,9 +171,9 @@ class _Line:
 
     def example(self, line: str, how: str) -> Example:
         try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
-            self.fail(f"not JSON: {error.msg} at column {error.colno}")
+            value = parse_json(line)
+        except MalformedError as error:
+            self.fail(str(error))
         if not isinstance(value, dict):
             self.fail(f"a JSON {type(value).__name__} where an object is wanted")
         prompt, response = self._messages(value) if "messages" in value else self._fields(value, how)

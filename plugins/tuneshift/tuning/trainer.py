@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
@@ -22,6 +21,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from ..checkpoints.loading import Checkpoint
 from ..errors import CheckpointError, UsageError
+from ..parse import parse_json
 from .data import TokenRow
 from .recipe import Recipe
 
@@ -147,7 +147,7 @@ def last_checkpoint(folder: Path) -> Path | None:
     found = []
     for path in folder.glob("checkpoint-*"):
         with suppress(OSError, ValueError):
-            found.append((json.loads((path / "trainer_state.json").read_text())["global_step"], path))
+            found.append((parse_json((path / "trainer_state.json").read_bytes(), constant=float)["global_step"], path))
     return max(found)[1] if found else None
 
 

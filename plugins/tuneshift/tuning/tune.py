@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -145,7 +146,7 @@ def _claimed(out: Path, plan: Mapping[str, Any], tell: Tell) -> Iterator[Path | 
 
 
 def _is_done(out: Path, plan: Mapping[str, Any], tell: Tell) -> bool:
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if not os.path.exists(out) or (os.path.isdir(out) and not any(out.iterdir())):
         return False
     if not (out / NOTES).is_file():
         raise UsageError(f"{out} is there already and holds no tuned checkpoint; name a new or an empty folder.")

@@ -10,7 +10,6 @@ import contextlib
 import functools
 import hashlib
 import io
-import json
 import os
 import pickle
 import re
@@ -27,6 +26,7 @@ import numpy.typing as npt
 
 from ..errors import WordError, did_you_mean
 from ..files import cache_folder, publish
+from ..parse import parse_json
 from ..plain import Json, digest
 from ..resources import fixture
 
@@ -137,7 +137,7 @@ def word_file(spec: str, accepted: str) -> Path:
             raise WordError(f"no embedded file of words {name!r}; {did_you_mean(name, known)}.")
         return known[name]
     path = Path(os.path.expandvars(spec)).expanduser()
-    if not path.is_file() or not os.access(path, os.R_OK):
+    if not os.path.isfile(path) or not os.access(path, os.R_OK):
         raise WordError(f"{spec!r} is no readable file (looked at {path.absolute()}); accepted is {accepted}.")
     return path
 
@@ -301,7 +301,7 @@ def _read_glove(wanted: Sequence[str]) -> tuple[tuple[str, ...], npt.NDArray[Any
             "once with network, or name another space: minilm needs none."
         ) from error
     try:
-        known = json.loads(vocabulary.read_bytes())["vocab"]
+        known = parse_json(vocabulary.read_bytes())["vocab"]
         state = torch.load(weights, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(weights))
         table = state["emb_layer.weight"]
     except (OSError, ValueError, KeyError, RuntimeError, pickle.UnpicklingError) as error:

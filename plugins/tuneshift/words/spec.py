@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def word_file(value: Any, place: ConfigPlace) -> str | None:
     if value in WORD_SPACES:
         return str(value)
     if place.typed(value, str).startswith(EMBEDDED):
-        if not fixture(f"models/{value.removeprefix(EMBEDDED)}").is_file():
+        if not os.path.isfile(fixture(f"models/{value.removeprefix(EMBEDDED)}")):
             place.fail(f"no embedded file {value!r}")
         return str(value)
     return str(place.existing(value, "words file"))
