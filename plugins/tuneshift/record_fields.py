@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import RecordError, UsageError
 from .parse import fault_of_name, shown_name
 from .plain import Json
-from .statistics.intervals import intervals_of
+from .statistics.interval_reader import intervals_of
 
 if TYPE_CHECKING:
     from .run_record import RunRecord

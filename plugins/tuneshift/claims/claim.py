@@ -22,7 +22,7 @@ from .examples import chosen_prompts, token_strip
 from .finding import Expectation, Finding, Outcome, Verdict
 from .noise_floor import noise_floor
 from .verdict import judge
-from .view import LENSES, Figure, Items, NotApplicable, Quantity, Score, View
+from .view import LENSES, EvidenceName, Figure, Items, NotApplicable, Quantity, Score, View
 
 
 @dataclass(kw_only=True)
@@ -39,6 +39,7 @@ class Claim:
     group: str
     level: float
     items: Items
+    evidence_name: EvidenceName = lambda role, need: None
     second: tuple[Items, str] | None = None
     """Evidence of a second measurement, for the noise floor, and what is other in it, in words."""
     expected: Expectation | None
@@ -62,7 +63,14 @@ class Claim:
     @cached_property
     def view(self) -> View:
         """The deciding view: of attributions, density over all prompt tokens to the run's kind of response."""
-        return View(pair=self.pair, prompts=self.prompts, items=self.items, level=self.level, seed=self.seed)
+        return View(
+            pair=self.pair,
+            prompts=self.prompts,
+            items=self.items,
+            level=self.level,
+            seed=self.seed,
+            evidence_name=self.evidence_name,
+        )
 
     def decide(
         self,

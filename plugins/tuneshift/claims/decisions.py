@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..plain import Json, plain
-from ..statistics.intervals import Intervals, intervals_of
+from ..statistics.interval_reader import intervals_of
+from ..statistics.intervals import Intervals
 from ..statistics.multiplicity import benjamini_hochberg, holm, holm_shares
 from ..statistics.statistic import Statistic
 from .finding import Finding, Outcome, Verdict

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
-from ..statistics.intervals import Intervals, fewest_clusters
+from ..statistics.intervals import Intervals, fewest_clusters, smallest_error
 from ..statistics.power import n_needed
 from ..statistics.statistic import Statistic
 from .finding import Finding, Outcome, Verdict
-
-SMALLEST_ERROR, LARGEST_ERROR = 1e-12, 0.49
-
 
 def judge(finding: Finding, statistic: Statistic) -> Verdict:
     """The verdict on a finding. Reproduced: the interval lies beyond the sesoi in the claimed direction (for
@@ -37,28 +33,6 @@ def judge(finding: Finding, statistic: Statistic) -> Verdict:
 def deciding_error(finding: Finding, intervals: Intervals) -> float | None:
     """The smallest error rate at which these intervals decide the finding: the p of a verdict, as `smallest_error`."""
     return smallest_error(intervals, lambda low, high: _outcome(finding, low, high) is not Outcome.INCONCLUSIVE)
-
-
-def smallest_error(intervals: Intervals, decides: Callable[[float, float], bool]) -> float | None:
-    """The smallest error rate at which an interval decides, to a part in a billion.
-
-    In [1e-12, 0.49]: below that float64 has no levels left, and above it nothing is called decided (None). Intervals
-    grow with their level, so at any larger rate the same holds.
-    """
-
-    def decided(error: float) -> bool:
-        low, high = intervals.at(1 - error)
-        return math.isfinite(low) and math.isfinite(high) and decides(low, high)
-
-    undecided, found = SMALLEST_ERROR, LARGEST_ERROR
-    if decided(undecided):
-        return undecided
-    if not decided(found):
-        return None
-    while found > undecided * (1 + 1e-9):
-        middle = math.sqrt(found * undecided)
-        undecided, found = (undecided, middle) if decided(middle) else (middle, found)
-    return found
 
 
 def _outcome(finding: Finding, low: float, high: float) -> Outcome:

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from ..claims.verdict import smallest_error
 from ..errors import UsageError, did_you_mean
 from ..plain import Json, plain
 from ..run_record import RunRecord
 from ..statistics.change import estimate_change, paired_change, two_sample_change
-from ..statistics.intervals import Intervals, intervals_of
+from ..statistics.interval_reader import intervals_of
+from ..statistics.intervals import Intervals, smallest_error
 from ..statistics.multiplicity import holm, holm_shares
 from ..statistics.power import n_needed
 from ..statistics.statistic import Arm, Statistic
