@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..plain import Json
+from ..session.gating import _compared
 from .baselines import Baseline, Baselines
 from .compare import compare
 
@@ -18,17 +19,13 @@ def against(
     margins: Mapping[str, float],
     alpha: float,
 ) -> list[dict[str, Json]]:
-    """The claims compared with a baseline at the error rate of the look that they take at it.
+    """The claims of a finished run compared with a baseline at the error rate of the look that they take at it.
 
     The look is taken last, so that a run that cannot be compared spends none. Raises UsageError as `gate.compare` and
     where the budget is spent.
     """
     compare(claims, pairs, baseline.record, name=baseline.name, margins=margins, alpha=alpha)
-    look = storage.look(baseline, claims, alpha)
-    found = compare(claims, pairs, baseline.record, name=baseline.name, margins=margins, alpha=look.alpha)
-    taken = {"alpha": look.alpha, "look": look.number, "looks": look.looks}
-    described = {**baseline.described(), **taken}
-    return [{**claim, "comparison": {**claim["comparison"], "against": described}} for claim in found]
+    return _compared(claims, pairs, baseline, margins=margins, look=storage.look(baseline, claims, alpha))
 
 
 def run_baseline(claims: Sequence[Mapping[str, Json]]) -> dict[str, Json] | None:

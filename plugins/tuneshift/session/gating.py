@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from ..errors import TuneshiftError, UsageError
-from ..gate.baselines import Baselines
-from ..gate.compare import check_comparable, check_margins
-from ..gate.look import against
+from ..gate.baselines import Baseline, Baselines, Look
+from ..gate.compare import check_comparable, check_margins, compare, sharing
 from ..plain import Json
 from ..run_record import RunRecord
 from .requests import Gating
@@ -41,15 +41,63 @@ def check_gating(run: Run) -> None:
     check_comparable(run.describe_settings(), run.describe(), baseline.record, baseline.name)
 
 
-def compared(run: Run, claims: Sequence[dict[str, Json]]) -> list[dict[str, Json]]:
-    """All claims of a run with their comparisons, where the run has a baseline; else as they are."""
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """The comparisons of one run with its baseline, a claim at a time: every claim's share of the error rate is known
+    from the baseline and the ``look`` before any is measured."""
+
+    storage: Baselines
+    baseline: Baseline
+    look: Look
+    margins: Mapping[str, float]
+    pairs: Mapping[str, Mapping[str, Json]]
+    """Pairs of the run by name, as the record describes them."""
+
+    def compared(self, claim: Mapping[str, Json]) -> dict[str, Json]:
+        """The claim with its comparison. Raises UsageError as `gate.compare`."""
+        margins = {name: margin for name, margin in self.margins.items() if name == claim["finding"]}
+        return _compared([claim], [self.pairs[claim["pair"]]], self.baseline, margins=margins, look=self.look)[0]
+
+    def settled(self, claims: Sequence[Mapping[str, Json]]) -> list[dict[str, Json]]:
+        """The claims of the whole run, whose look is written down; given back where none was compared."""
+        look = self.storage.settle(self.baseline, self.look, claims)
+        described = _described(self.baseline, look)
+        return [{**claim, "comparison": {**claim["comparison"], "against": described}} for claim in claims]
+
+
+def open_gate(run: Run, look: Look | None = None) -> Gate | None:
+    """The gate of a run that names a baseline. Without a ``look``, which a controller gives its workers, it takes the
+    next one: once a run. Raises UsageError where the budget is spent."""
     asked = run.options.gating
     if asked.compare is None:
-        return list(claims)
+        return None
     storage = Baselines(folder=asked.storage)
     baseline = storage.load(asked.compare)
-    wanted = {name: margin for name, margin in asked.margins.items() if name in {c["finding"] for c in claims}}
-    return against(storage, baseline, claims, run.describe(), margins=wanted, alpha=run.options.alpha)
+    return Gate(
+        storage=storage,
+        baseline=baseline,
+        look=look or storage.reserve(baseline, run.options.alpha),
+        margins=asked.margins,
+        pairs={str(pair["name"]): pair for pair in run.describe()},
+    )
+
+
+def _compared(
+    claims: Sequence[Mapping[str, Json]],
+    pairs: Sequence[Mapping[str, Json]],
+    baseline: Baseline,
+    *,
+    margins: Mapping[str, float],
+    look: Look,
+) -> list[dict[str, Json]]:
+    found = compare(claims, pairs, baseline.record, name=baseline.name, margins=margins, alpha=look.alpha)
+    described = _described(baseline, look)
+    return [{**claim, "comparison": {**claim["comparison"], "against": described}} for claim in found]
+
+
+def _described(baseline: Baseline, look: Look) -> dict[str, Json]:
+    taken = {"alpha": look.alpha, "claims": sharing(baseline.record), "look": look.number, "looks": look.looks}
+    return {**baseline.described(), **taken}
 
 
 def saved(gating: Gating, record: RunRecord) -> list[str]:
