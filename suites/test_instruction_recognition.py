@@ -29,6 +29,7 @@ FEWEST_RESPONSE_TOKENS = 5
 
 DENSITY_RISES = Finding(
     id="wu2023.instruction_density_rises",
+    family="wu2023.recognition",
     title="Instruction words weigh more",
     claim="After instruction tuning, a model's response depends more densely on the instruction words of the prompt.",
     source="arXiv:2310.00492, section 4.1",
@@ -52,6 +53,7 @@ DENSITY_RISES = Finding(
 
 DENSITY_MARKS_FOLLOWED = Finding(
     id="wu2023.density_marks_followed",
+    family="wu2023.recognition",
     title="Heeded instructions are the followed ones",
     claim="Within the tuned model, prompts whose instruction is followed have denser instruction words than those not.",
     source="arXiv:2310.00492, section 4.1",
@@ -69,6 +71,7 @@ DENSITY_MARKS_FOLLOWED = Finding(
 
 STAY_IMPORTANT = Finding(
     id="wu2023.instructions_stay_important",
+    family="wu2023.recognition",
     title="The response stays conditioned on the instruction",
     claim="Throughout the response, instruction words hold a larger share of the prompt's importance after tuning.",
     source="arXiv:2310.00492, section 4.2",
@@ -88,6 +91,7 @@ STAY_IMPORTANT = Finding(
 
 MIDDLE_RECOVERS = Finding(
     id="wu2023.prompt_middle_recovers",
+    family="wu2023.recognition",
     title="The middle of the prompt is less neglected",
     claim="After tuning, the middle of a long prompt is less neglected against its beginning and end.",
     source="arXiv:2310.00492v1, section 4 (left out of later versions)",

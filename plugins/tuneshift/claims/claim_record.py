@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..plain import Json, plain
+from ..run_record import PREFIX
 from ..statistics.statistic import Arm, Statistic
 from .finding import Expectation, Finding, Verdict
 
@@ -25,6 +26,8 @@ def claim_record(
     prompts: str,
     group: str,
     level: float,
+    family_size: int,
+    p_decides: float | None,
     expected: Expectation | None,
     left_out: Mapping[str, int],
     noise_floor: Mapping[str, Json] | None = None,
@@ -33,7 +36,10 @@ def claim_record(
     examples: Sequence[Mapping[str, Json]] = (),
     figures: Sequence[Mapping[str, Json]] = (),
 ) -> dict[str, Json]:
-    """One claim of the run record. ``statistic`` is None where the finding was not applicable."""
+    """One claim of the run record. ``statistic`` is None where the finding was not applicable.
+
+    ``adjusted_p`` and ``q``, which need all claims of a run, are filled in when the record is written.
+    """
     arms = statistic.arms if statistic else ()
     by_label = {arm.label: arm for arm in arms}
     described = {k: v for k, v in asdict(finding).items() if k not in ("id", "needs")}
@@ -41,6 +47,7 @@ def claim_record(
     record = {
         "finding": finding.id,
         **described,
+        "family_size": family_size,
         "pair": pair,
         "prompts": prompts,
         "group": group,
@@ -52,7 +59,7 @@ def claim_record(
         "verdict": verdict.outcome,
         "reason": verdict.reason,
         "n_needed": verdict.n_needed,
-        "p_decides": None,
+        "p_decides": p_decides,
         "adjusted_p": None,
         "q": None,
         "noise_floor": noise_floor,
@@ -86,13 +93,13 @@ def brief(name: str, statistic: Statistic, **more: Json) -> dict[str, Json]:
 
 
 def flat_properties(claim: Mapping[str, Json]) -> list[tuple[str, Json]]:
-    """The claim's scalars for ``--junitxml``: no per-item values, no examples."""
+    """The claim's scalars for ``--junitxml``: no per-item values, no examples, nothing that other claims change."""
     names = (
         "finding", "pair", "prompts", "group", "n", "clusters", "effect", "level", "p", "method", "sesoi", "unit",
-        "verdict", "reason", "n_needed", "source", "p_decides", "adjusted_p", "q",
+        "verdict", "reason", "n_needed", "source", "family", "family_size", "p_decides",
     )  # fmt: skip
     low, high = claim["interval"]
-    flat = [(f"tuneshift.{name}", claim[name]) for name in names]
+    flat = [(f"{PREFIX}{name}", claim[name]) for name in names]
     flat += [("tuneshift.interval_low", low), ("tuneshift.interval_high", high)]
     for arm in claim["arms"]:
         flat += [(f"tuneshift.{arm['label']}.mean", arm["mean"]), (f"tuneshift.{arm['label']}.sd", arm["sd"])]

@@ -23,7 +23,8 @@ class Finding:
     ``direction``: ``greater`` claims effect > sesoi, ``less`` effect < -sesoi, ``equivalent`` |effect| < sesoi.
     ``needs``: the evidence that its test reads, a measure's name per role, as ``("base", "attribution")``.
     ``how``: in one or two sentences, how it is tested; ``deviations``: where that departs from the paper. ``items``:
-    what its statistic counts (``prompts``, ``layers``, ``heads``, ``verbs``).
+    what its statistic counts (``prompts``, ``layers``, ``heads``, ``verbs``). ``family``: the findings that it shares
+    an error rate with, paper and section as ``wu2023.recognition``; a finding that names none is its own family.
     """
 
     id: str
@@ -38,6 +39,11 @@ class Finding:
     needs: tuple[tuple[str, str], ...]
     deviations: str = ""
     items: str = "prompts"
+    family: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.family:
+            object.__setattr__(self, "family", self.id)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,7 @@
 """A run against a baseline: did each claim's effect hold, improve or regress? Pure, on run records. ``docs/gate.md``.
 
-The new tuned checkpoint is compared with the baseline's on the same items. All compared claims share one error rate by
-Holm's procedure, and a comparison carries its intervals at every level, so that shards that are merged later come to
-the same decisions.
+The new tuned checkpoint is compared with the baseline's on the same items. Each comparison has an equal share of the
+error rate, which the baseline's claims alone determine, so that it comes out the same whatever else a run compares.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from ..plain import Json, plain
 from ..run_record import RunRecord
 from ..statistics.change import estimate_change, paired_change, two_sample_change
 from ..statistics.intervals import Intervals, intervals_of
-from ..statistics.multiplicity import holm, holm_shares
 from ..statistics.power import n_needed
 from ..statistics.statistic import Arm, Statistic
 from .matching import MatchedItems, check_pair, check_settings, match_pair, match_prompts, named
@@ -57,36 +55,33 @@ def compare(
     """The claims, in the order given, each with its ``comparison`` with the baseline called ``name``.
 
     ``margins``: finding id -> how much worse is still held, in the effect's unit; a finding without one has its sesoi.
-    ``alpha`` is the error rate that all comparisons share. Raises UsageError for margins that are none, for records
-    that cannot be compared and for values that are no numbers.
+    ``alpha`` is the error rate that all comparisons with the baseline share, `sharing` of them. Raises UsageError for
+    margins that are none, for records that cannot be compared and for values that are no numbers.
     """
     check_margins(margins, [str(claim["finding"]) for claim in claims])
     there: dict[tuple[str, ...], Claim] = {
         (c["pair"], c["finding"], c["prompts"], c["group"]): c for c in baseline.claims
     }
     matched = {str(pair["name"]): (pair, match_pair(pair, baseline, name)) for pair in pairs}
+    claims_there = sharing(baseline)
     result = []
     for claim in claims:
         pair, other = matched[claim["pair"]]
         old, items = _counterpart(claim, pair, other, there, name)
         margin = float(margins.get(claim["finding"], claim["sesoi"]))
-        result.append({**claim, "comparison": plain(_comparison(claim, old, items, margin=margin, name=name))})
-    return share(result, alpha)
-
-
-def share(claims: Sequence[Claim], alpha: float) -> list[dict[str, Json]]:
-    """The claims with the outcomes of their comparisons at an error rate ``alpha`` for all of these together.
-
-    As `deciding.decide` does it for verdicts: the smallest error rate at which a comparison alone would be decided
-    plays the part of its p. Comparisons whose values are identical item by item are held at any rate and take no share.
-    """
-    result = [dict(claim) for claim in claims]
-    family = [k for k, c in enumerate(claims) if c["comparison"] and c["comparison"]["intervals"] is not None]
-    errors = [_deciding_error(claims[k]) for k in family]
-    for k, error, part, adjusted in zip(family, errors, holm_shares(errors, alpha), holm(errors), strict=True):
-        decided = {**_decided(claims[k], float(part)), "p_decides": error, "adjusted_p": float(adjusted)}
-        result[k]["comparison"] = plain({**claims[k]["comparison"], **decided})
+        found = _comparison(claim, old, items, margin=margin, name=name)
+        compared = {**claim, "comparison": found}
+        if found["intervals"] is not None:
+            error = _deciding_error(compared)
+            adjusted = None if error is None else min(1.0, error * claims_there)
+            found |= {**_decided(compared, alpha / claims_there), "p_decides": error, "adjusted_p": adjusted}
+        result.append({**claim, "comparison": plain(found)})
     return result
+
+
+def sharing(baseline: RunRecord) -> int:
+    """How many claims of a baseline can be compared, those with an effect: the error rate's equal shares."""
+    return max(1, sum(claim["effect"] is not None for claim in baseline.claims))
 
 
 def check_margins(margins: Mapping[str, float], findings: Sequence[str]) -> None:
@@ -130,8 +125,8 @@ def _counterpart(
 def _comparison(
     claim: Claim, old: Claim | str, items: MatchedItems | None, *, margin: float, name: str
 ) -> dict[str, Json]:
-    """A claim against the baseline's, undecided: `share` gives interval and outcome."""
-    found = {**_empty(name, margin), **_differing(items)}
+    """A claim against the baseline's, undecided: without interval and outcome."""
+    found = {**_empty(name, margin), **_differing(items), "family_was": _other_family_size(claim, old)}
     if reason := _incomparable(claim, old):
         return {**found, "reason": reason}
     assert not isinstance(old, str)
@@ -146,6 +141,12 @@ def _comparison(
         same = f"The {statistic.n} values are the same item by item."
         found |= {"outcome": "held", "interval": [0.0, 0.0], "intervals": None, "reason": _noted(same, found)}
     return found
+
+
+def _other_family_size(claim: Claim, old: Claim | str) -> int | None:
+    """The size of the claim's family in the baseline where that is known and another: verdicts are at other levels."""
+    was = None if isinstance(old, str) else old.get("family_size")
+    return None if was is None or was == claim.get("family_size") else int(was)
 
 
 def _empty(name: str, margin: float) -> dict[str, Json]:
@@ -185,7 +186,7 @@ def _change(claim: Claim, old: Claim, items: MatchedItems | None) -> tuple[Stati
     here, there = _arms(claim), _arms(old)
     kinds = {_kind(here, claim["effect"]), _kind(there, old["effect"])}
     kind = kinds.pop() if len(kinds) == 1 else "estimate"
-    level = 1 - 0.05  # any: `share` asks the intervals for the level that Holm leaves
+    level = 1 - 0.05  # any: `compare` asks the intervals for the level of the comparison's share
     clusters = items.clusters if items else {}
     if kind == "estimate" and (items is None or items.complete) and here == there:
         return _identical(claim["n"], claim["clusters"]), 0

@@ -1,7 +1,8 @@
-"""Intervals of one effect at every level: what a decision at a level that is known only later needs.
+"""Intervals of one effect at every level: what decides a claim at its family's share of the error rate, gives the
+smallest rate at which it would be decided, and lets a change between two runs be decided at the gate's.
 
-A run's claims share their error rate by Holm's procedure, so the level of each depends on all. Each kind below gives
-its interval at any level, and a plain form from which a record's reader gets the same intervals again, bit for bit.
+Each kind below gives its interval at any level, and a plain form from which a record's reader gets the same intervals
+again, bit for bit.
 """
 
 from __future__ import annotations
