@@ -21,6 +21,7 @@ CONCEPTS = (("base", "concepts"), ("tuned", "concepts"))
 
 TURNS_TO_TASKS = Finding(
     id="wu2023.ffn_turns_to_user_tasks",
+    family="wu2023.concepts",
     title="Feed-forward concepts turn to user tasks",
     claim=(
         "After instruction tuning, more of the concepts that feed-forward layers write suit writing, coding or solving "
@@ -46,6 +47,7 @@ TURNS_TO_TASKS = Finding(
 
 KEEPS_LEVELS = Finding(
     id="wu2023.ffn_keeps_linguistic_levels",
+    family="wu2023.concepts",
     title="The mix of linguistic levels stays",
     claim="Tuning does not change how concepts spread over phonology, morphology, syntax and semantics.",
     source="arXiv:2310.00492, section 4.3",
@@ -64,6 +66,7 @@ KEEPS_LEVELS = Finding(
 
 ROTATES = Finding(
     id="wu2023.ffn_rotates_knowledge",
+    family="wu2023.concepts",
     title="Feed-forward knowledge is rotated, not replaced",
     claim="The directions that tuned feed-forward layers write are rotations within the space that the base spans.",
     source="arXiv:2310.00492, section 4.3",

@@ -25,6 +25,7 @@ from tuneshift import (
 
 RANKS = Finding(
     id="hewitt2024.base_ranks_responses",
+    family="hewitt2024.ranking",
     title="The base prefers an instruction's own response",
     claim="A base model gives an instruction's own response more probability than another instruction's response.",
     source="arXiv:2409.14254",
@@ -43,6 +44,7 @@ RANKS = Finding(
 
 RANKS_PMI = Finding(
     id="hewitt2024.base_ranks_responses_pmi",
+    family="hewitt2024.ranking",
     title="The base prefers it with the response's prior taken out",
     claim=(
         "The same, when each response's probability without the instruction is taken off (pointwise mutual "
@@ -63,6 +65,7 @@ RANKS_PMI = Finding(
 
 RANKS_SWAP = Finding(
     id="hewitt2024.base_ranks_responses_swap",
+    family="hewitt2024.ranking",
     title="The base prefers a response's own instruction",
     claim="A base model gives a response more probability after its own instruction than after another's.",
     source="arXiv:2409.14254; the score is ours",
@@ -80,6 +83,7 @@ RANKS_SWAP = Finding(
 
 SURVIVES = Finding(
     id="hewitt2024.ranking_survives_tuning",
+    family="hewitt2024.ranking",
     title="Tuning adds little to the ranking",
     claim="The tuned model ranks an instruction's own response no more often first than the base does.",
     source="arXiv:2409.14254",
@@ -94,6 +98,7 @@ SURVIVES = Finding(
 
 RULES_YIELD = Finding(
     id="hewitt2024.rules_yield_following",
+    family="hewitt2024.following",
     title="Three rules make the base follow",
     claim="A base model times three hand-written rules about the next token follows instructions better than alone.",
     source="arXiv:2409.14254, the rule-based adapter",
@@ -121,6 +126,7 @@ RULES_YIELD = Finding(
 
 RESPONSE_TUNING = Finding(
     id="hewitt2024.response_tuning_yields_following",
+    family="hewitt2024.following",
     title="Tuning on responses alone yields following",
     claim="A model tuned on responses without their instructions follows instructions better than the base.",
     source="arXiv:2409.14254, response tuning",
@@ -135,6 +141,7 @@ RESPONSE_TUNING = Finding(
 
 SINGLE_TASK = Finding(
     id="hewitt2024.single_task_yields_following",
+    family="hewitt2024.following",
     title="Tuning on one narrow task yields following",
     claim="A model tuned on one narrow task follows instructions of other kinds better than the base.",
     source="arXiv:2409.14254, single-task tuning",
@@ -152,6 +159,7 @@ SINGLE_TASK = Finding(
 
 STYLE_FADES = Finding(
     id="hewitt2024.style_fades_off_domain",
+    family="hewitt2024.following",
     title="Single-task style fades off its domain",
     claim="The farther an instruction lies from the single task, the less its response is in the task's style.",
     source="arXiv:2409.14254, single-task tuning",
@@ -170,6 +178,7 @@ STYLE_FADES = Finding(
 
 TUNED_FOLLOWS = Finding(
     id="hewitt2024.tuned_follows",
+    family="hewitt2024.following",
     title="Control: the tuned model follows",
     claim="The instruction-tuned model follows instructions better than the base.",
     source="arXiv:2409.14254, the comparison that the others rest on",

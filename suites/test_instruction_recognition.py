@@ -32,6 +32,7 @@ FEWEST_RESPONSE_TOKENS = 5
 
 DENSITY_RISES = Finding(
     id="wu2023.instruction_density_rises",
+    family="wu2023.recognition",
     title="Instruction words weigh more",
     claim="After instruction tuning, a model's response depends more densely on the instruction words of the prompt.",
     source="arXiv:2310.00492, section 4.1",
@@ -55,6 +56,7 @@ DENSITY_RISES = Finding(
 
 DENSITY_MARKS_FOLLOWED = Finding(
     id="wu2023.density_marks_followed",
+    family="wu2023.recognition",
     title="Heeded instructions are the followed ones",
     claim="Within the tuned model, prompts whose instruction is followed have denser instruction words than those not.",
     source="arXiv:2310.00492, section 4.1",
@@ -72,6 +74,7 @@ DENSITY_MARKS_FOLLOWED = Finding(
 
 STAY_IMPORTANT = Finding(
     id="wu2023.instructions_stay_important",
+    family="wu2023.recognition",
     title="The response stays conditioned on the instruction",
     claim="Throughout the response, instruction words hold a larger share of the prompt's importance after tuning.",
     source="arXiv:2310.00492, section 4.2",
@@ -91,6 +94,7 @@ STAY_IMPORTANT = Finding(
 
 MIDDLE_RECOVERS = Finding(
     id="wu2023.prompt_middle_recovers",
+    family="wu2023.recognition",
     title="The middle of the prompt is less neglected",
     claim="After tuning, the middle of a long prompt is less neglected against its beginning and end.",
     source="arXiv:2310.00492v1, section 4 (left out of later versions)",
@@ -128,9 +132,7 @@ def test_instructions_stay_important(claim: Claim) -> None:
     undefined = "no context, or a response under five tokens"
     claim.decide(
         paired(mean_instruction_share, undefined=undefined, span=(0.0, 1.0)),
-        secondary={
-            "slope per response fifth": paired(instruction_share_slope, undefined=undefined, span=OF_A_SLOPE)
-        },
+        secondary={"slope per response fifth": paired(instruction_share_slope, undefined=undefined, span=OF_A_SLOPE)},
     )
 
 

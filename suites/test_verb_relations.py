@@ -25,6 +25,7 @@ QUARTERS = {
 
 HEADS_GAIN = Finding(
     id="wu2023.heads_gain_instruction_verbs",
+    family="wu2023.verbs",
     title="Heads take up instruction verbs",
     claim=(
         "After instruction tuning, more attention heads relate words with instruction verbs than give such relations "
@@ -52,6 +53,7 @@ HEADS_GAIN = Finding(
 
 LOWER_GAIN_MOST = Finding(
     id="wu2023.lower_layers_gain_most",
+    family="wu2023.verbs",
     title="The gain is in the lower layers",
     claim="Heads of lower and middle layers take up more instruction verbs than those of upper layers.",
     source="arXiv:2310.00492, section 4.2",

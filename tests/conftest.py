@@ -29,6 +29,12 @@ def _one_thread() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _in_order() -> None:
+    """pytest-randomly, installed for tests/plugin/test_third_party.py alone, would shuffle the runs inside tests."""
+    os.environ["PYTEST_ADDOPTS"] = "-p no:randomly"
+
+
 Maker = Callable[..., Path]
 
 TEMPLATE = "{% for m in messages %}<u>{{ m['content'] }}</u>{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"

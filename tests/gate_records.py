@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from tuneshift.claims.claim_record import claim_record
-from tuneshift.claims.decisions import decide
+from tuneshift.claims.decisions import with_run_wide
 from tuneshift.claims.finding import Finding
-from tuneshift.claims.verdict import judge
+from tuneshift.claims.verdict import deciding_error, judge
 from tuneshift.plain import digest
 from tuneshift.run_record import RunRecord, make_record
 from tuneshift.statistics.differences import paired_difference
@@ -30,8 +30,8 @@ def ids(n: int) -> tuple[str, ...]:
 
 def claim(finding: Finding, statistic: Statistic, pair: str = "pair"):
     return claim_record(
-        finding, statistic, judge(finding, statistic), pair=pair, prompts="set", group="all", level=0.95, expected=None,
-        left_out={},
+        finding, statistic, judge(finding, statistic), pair=pair, prompts="set", group="all", level=0.95, family_size=1,
+        p_decides=deciding_error(finding, statistic.intervals), expected=None, left_out={},
     )  # fmt: skip
 
 
@@ -69,5 +69,5 @@ def run_of(**more):
 
 
 def record(claims, pairs, **run) -> RunRecord:
-    decided = decide([{**claim, "examples": []} for claim in claims], 0.05)
+    decided = with_run_wide([{**claim, "examples": []} for claim in claims])
     return make_record(run_of(**run), pairs, decided)

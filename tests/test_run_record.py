@@ -55,6 +55,8 @@ def claim(**changes):
         prompts="set",
         group="all",
         level=0.95,
+        family_size=4,
+        p_decides=0.002,
         expected=None,
         left_out={"too long": 3},
     )
@@ -108,6 +110,8 @@ def test_a_claim_without_statistic_is_complete_and_empty():
         prompts="s",
         group="g",
         level=0.99,
+        family_size=1,
+        p_decides=None,
         expected=None,
         left_out={},
     )
@@ -163,18 +167,14 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_junit_properties_hold_what_the_run_decided_by():
-    from test_deciding import CLAIMS
-
-    from tuneshift.claims.claim_record import flat_properties
-    from tuneshift.claims.decisions import decide
-
-    claim = decide(CLAIMS, 0.05)[0] | {
-        "noise_floor": {"floor": 0.02, "effect": 0.1, "settings": "bfloat16 instead of float32"},
-        "comparison": {"outcome": "held"},
-    }
-    flat = dict(flat_properties(claim))
-    for name in ("p_decides", "adjusted_p", "q"):
-        assert flat[f"tuneshift.{name}"] == claim[name] is not None
+    made = claim(
+        noise_floor={"floor": 0.02, "effect": 0.1, "settings": "bfloat16 instead of float32"},
+        comparison={"outcome": "held"},
+    )
+    flat = dict(flat_properties(made))
+    for name, value in (("family", "who2024.what"), ("family_size", 4), ("p_decides", 0.002)):
+        assert flat[f"tuneshift.{name}"] == made[name] == value
+    assert not {"tuneshift.adjusted_p", "tuneshift.q"} & set(flat)  # they rest on the run's other claims
     assert flat["tuneshift.claims.noise_floor"] == 0.02
     assert flat["tuneshift.claims.claim"] == "held"
 

@@ -1,11 +1,16 @@
 """The pytest plugin: thin hooks. The only module that imports pytest, and, being loaded in every pytest run of the
-user's environment, one that imports nothing heavy at its top."""
+user's environment, one that imports nothing heavy at its top.
+
+A finding's test makes its claim, which is decided by itself, and passes, fails, skips or xfails where it runs: inside
+pytest's own loop, so that other plugins see an ordinary test.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Generator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,26 +28,31 @@ from .session.options import (
 
 if TYPE_CHECKING:
     import execnet
+    from xdist.workermanage import WorkerController
 
     from .claims.claim import Claim
+    from .claims.decisions import Key
     from .claims.finding import Finding
     from .plain import Json
+    from .session.gating import Gate
     from .session.requests import Target
     from .session.run import RunSession
 
 RUN: pytest.StashKey[RunSession] = pytest.StashKey()
-CLAIMS: pytest.StashKey[list[dict[str, Json]]] = pytest.StashKey()
+CLAIMS: pytest.StashKey[dict[Key, dict[str, Json]]] = pytest.StashKey()
+"""The run's claims: one for each finding, pair, prompt set and group, however often its test ran."""
 STARTED: pytest.StashKey[float] = pytest.StashKey()
 PROBLEM: pytest.StashKey[TuneshiftError] = pytest.StashKey()
 PROBLEM_FIELD = "tuneshift_problem"
 """Of a worker's output: what was wrong with what it was asked to collect."""
+GATE: pytest.StashKey[Gate | None] = pytest.StashKey()
+AT_PAIR: pytest.StashKey[str] = pytest.StashKey()
+"""The pair whose evidence is in memory."""
+MADE: pytest.StashKey[dict[str, Json]] = pytest.StashKey()
+"""Of an item: the claim that its test has made and may still fail after."""
 CLAIM: pytest.StashKey[dict[str, Json]] = pytest.StashKey()
-"""Of an item: its claim as the test made it."""
-DECIDED: pytest.StashKey[dict[str, Json]] = pytest.StashKey()
-"""Of an item: its claim with the verdict that all claims of the run together leave it."""
-RAISED: pytest.StashKey[BaseException] = pytest.StashKey()
-"""Of an item: what ended its test where it was no verdict."""
-SURVEYED: pytest.StashKey[bool] = pytest.StashKey()
+"""Of an item: the claim that its test ended with."""
+LOOK = "tuneshift_look"
 WRITTEN: pytest.StashKey[list[str]] = pytest.StashKey()
 
 
@@ -54,7 +64,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker and, where suites are asked for, find the user's mistakes before anything starts."""
     config.addinivalue_line("markers", "finding(finding): the published finding that this test decides (tuneshift)")
-    config.stash[CLAIMS] = []
+    config.stash[CLAIMS] = {}
     config.stash[STARTED] = time.time()
     if not asks_for_suites(config) or _is_worker(config):
         return
@@ -98,11 +108,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("claim", targets, ids=[t.id for t in targets], indirect=True)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Stop on what was wrong with the pairs, and keep the findings that ``--finding`` names."""
-    if PROBLEM not in config.stash and (not config.option.finding or session.testsfailed):
-        return
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(
+    session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None, None, None]:
+    """Stop on what was wrong with the pairs, keep the findings that ``--finding`` names, and, when others have selected
+    and shuffled, let a pair's tests follow one another: they share its evidence."""
+    if PROBLEM in config.stash or (config.option.finding and not session.testsfailed):
+        _select(config, items)
+    yield
+    places = [index for index, item in enumerate(items) if _makes_claim(item)]
+    if places:
+        pairs = [pair.name for pair in _run(config).pairs]
+        ordered = sorted((items[index] for index in places), key=lambda item: pairs.index(_target(item).pair.name))
+        for index, item in zip(places, ordered, strict=True):
+            items[index] = item
+
+
+def _select(config: pytest.Config, items: list[pytest.Item]) -> None:
     findings = [_finding(item).id if item.get_closest_marker("finding") else None for item in items]
     named: set[str] = set()
     try:
@@ -121,7 +144,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
-    """Print the plan, or measure what is missing before the first test; xdist's workers measure in the survey."""
+    """Print the plan, or measure what is missing before the first test; xdist's workers measure pair by pair."""
     config = session.config
     wanted = _wanted(session)
     if config.option.shift_plan:
@@ -138,98 +161,63 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         run.reach(wanted)
     except TuneshiftError as error:
         raise pytest.UsageError(str(error)) from None
+    _gate(config)
     with _uncaptured(config):
         run.engine.bars = bars_on(sys.stderr)
         run.measure(wanted)
     return None
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> None:
-    """Make every claim of the run before the first one's test: they share an error rate, so none is decided alone."""
-    if item.get_closest_marker("finding") and SURVEYED not in item.config.stash:
-        item.config.stash[SURVEYED] = True
-        _survey(item.session)
-
-
-def _survey(session: pytest.Session) -> None:
-    """Run the tests of findings without reporting them, and leave each item its decided claim.
-
-    A test that ends for another reason than its verdict leaves none, and ends the same when its turn comes.
-    """
-    from _pytest.runner import runtestprotocol
-
-    from .claims.decisions import decide
-    from .engine.progress import bars_on, silent_bars
-
-    run, items = _run(session.config), _finding_items(session)
-    if _is_worker(session.config):
-        _measure_in_turn(session.config, run, items)
-    items.sort(key=lambda item: run.pairs.index(_target(item).pair))
-    made = []
-    bars = silent_bars if _is_worker(session.config) else bars_on(sys.stderr)
-    with bars("statistics", len(items), 0, "claim") as bar:
-        for item, following in zip(items, [*items[1:], None], strict=True):
-            reports = runtestprotocol(item, log=False, nextitem=following)
-            if CLAIM in item.stash and not any(report.failed for report in reports):
-                made.append(item)
-            if following is None or _target(following).pair is not _target(item).pair:
-                run.engine.forget()
-            bar.update(1)
-    claims: list[dict[str, Json]] = [item.stash[CLAIM] for item in made]
-    decisions = decide(claims, run.options.alpha)
-    if run.options.gating.compare is not None and claims:
-        from .session.gating import compared
-
-        try:
-            decisions = compared(run, decisions)
-        except TuneshiftError as error:
-            pytest.exit(f"tuneshift: {error}", returncode=pytest.ExitCode.USAGE_ERROR)
-    for item, decided in zip(made, decisions, strict=True):
-        item.stash[DECIDED] = decided
-
-
-def _measure_in_turn(config: pytest.Config, run: RunSession, items: Sequence[pytest.Item]) -> None:
-    """In a worker of xdist: measure every n-th pair first, then what the other workers have not measured by then."""
-    info: dict[str, Any] = config.workerinput  # type: ignore[attr-defined]
-    own, count = int(info["workerid"].removeprefix("gw")), int(info["workercount"])
-    for pair in sorted(run.pairs, key=lambda pair: (run.pairs.index(pair) - own) % count):
-        run.measure([(_finding(item), _target(item)) for item in items if _target(item).pair is pair])
-
-
 @pytest.fixture
 def claim(request: pytest.FixtureRequest) -> Claim:
     """The finding of this test on one pair, prompt set and group; ``claim.decide(quantity)`` makes its claim."""
+    run, target = _run(request.config), request.param
+    _turn_to(target.pair.name, request.session)
 
     def conclude(record: dict[str, Json]) -> None:
-        request.node.stash[CLAIM] = record
+        gate = _gate(request.config)
+        request.node.stash[MADE] = record if gate is None else gate.compared(record)
 
-    return _run(request.config).claim(_finding(request.node), request.param, conclude=conclude)
+    return run.claim(_finding(request.node), target, conclude=conclude)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """A test that the survey ran ends as its decided claim says, or with what ended it there."""
-    if RAISED in pyfuncitem.stash:
-        raise pyfuncitem.stash[RAISED]
-    if DECIDED not in pyfuncitem.stash:
-        return None
-    from .claims.claim_record import flat_properties
+def _turn_to(pair: str, session: pytest.Session) -> None:
+    """Let go of another pair's evidence; in a worker of xdist, measure what all selected tests of this one need."""
+    config = session.config
+    if config.stash.get(AT_PAIR, None) == pair:
+        return
+    run = _run(config)
+    if AT_PAIR in config.stash:
+        run.engine.forget()
+    config.stash[AT_PAIR] = pair
+    if _is_worker(config):
+        run.measure([(finding, target) for finding, target in _wanted(session) if target.pair.name == pair])
 
-    record = pyfuncitem.stash[DECIDED]
-    pyfuncitem.user_properties.extend(flat_properties(record))
-    _end_test(record, pyfuncitem.config.option.shift_inconclusive)
-    return True
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+    """A test that made its claim ends as the claim says."""
+    for key in (MADE, CLAIM):
+        if key in pyfuncitem.stash:  # of an earlier run of the same test
+            del pyfuncitem.stash[key]
+    result = yield
+    if MADE in pyfuncitem.stash:
+        from .claims.claim_record import flat_properties
+        from .run_record import PREFIX
+
+        record = pyfuncitem.stash[CLAIM] = pyfuncitem.stash[MADE]
+        others = [(name, value) for name, value in pyfuncitem.user_properties if not name.startswith(PREFIX)]
+        pyfuncitem.user_properties[:] = [*others, *flat_properties(record)]
+        _end_test(record, pyfuncitem.config.option.shift_inconclusive)
+    return result
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     """Send the claim along with the report: plain JSON, so that it crosses to xdist's controller."""
     report = yield
-    if call.when == "call" and DECIDED in item.stash:
-        report.tuneshift_claim = item.stash[DECIDED]
-    elif call.when == "call" and call.excinfo is not None and item.get_closest_marker("finding"):
-        item.stash[RAISED] = call.excinfo.value
+    if call.when == "call" and CLAIM in item.stash:
+        report.tuneshift_claim = item.stash[CLAIM]
     return report
 
 
@@ -276,15 +264,22 @@ class _Collector:
         """Keep the claim that a report carries."""
         found = getattr(report, "tuneshift_claim", None)
         if found is not None:
-            self._claims.append(found)
+            from .claims.decisions import claim_key
+
+            self._claims[claim_key(found)] = found
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Write run.json, the summary and the report."""
     config = session.config
-    claims = config.stash[CLAIMS]
-    if _is_worker(config) or not claims:
+    if _is_worker(config):
+        return
+    by_key = config.stash[CLAIMS]
+    if (gate := config.stash.get(GATE, None)) is not None:
+        by_key.update(zip(by_key, gate.settled(list(by_key.values())), strict=True))
+    claims = list(by_key.values())
+    if not claims:
         return
     from .session.console import update_expectations, write_results
 
@@ -311,7 +306,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         from .session.console import write_summary
 
         written = config.stash[WRITTEN]
-        write_summary(terminalreporter, claims, written)
+        write_summary(terminalreporter, list(claims.values()), written, _run(config).options.alpha)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: WorkerController) -> None:
+    """The look at a baseline that all workers of a run decide at: taken once, here."""
+    if asks_for_suites(node.config) and (gate := _gate(node.config)) is not None:
+        node.workerinput[LOOK] = asdict(gate.look)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -342,6 +344,22 @@ def _run(config: pytest.Config) -> RunSession:
     return config.stash[RUN]
 
 
+def _gate(config: pytest.Config) -> Gate | None:
+    """The comparison with a baseline that the run asks for. Raises pytest's UsageError where no look is left."""
+    if config.option.shift_compare is None:
+        return None
+    if GATE not in config.stash:
+        from .gate.baselines import Look
+        from .session.gating import open_gate
+
+        given = config.workerinput.get(LOOK) if _is_worker(config) else None  # type: ignore[attr-defined]
+        try:
+            config.stash[GATE] = open_gate(_run(config), None if given is None else Look(**given))
+        except TuneshiftError as error:
+            raise pytest.UsageError(str(error)) from None
+    return config.stash[GATE]
+
+
 def _is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
@@ -368,16 +386,13 @@ def _target(item: pytest.Item) -> Target:
     return target
 
 
-def _finding_items(session: pytest.Session) -> list[pytest.Item]:
-    return [
-        item
-        for item in session.items
-        if item.get_closest_marker("finding") and "claim" in getattr(getattr(item, "callspec", None), "params", {})
-    ]
+def _makes_claim(item: pytest.Item) -> bool:
+    params = getattr(getattr(item, "callspec", None), "params", {})
+    return item.get_closest_marker("finding") is not None and "claim" in params
 
 
 def _wanted(session: pytest.Session) -> list[tuple[Finding, Target]]:
-    return [(_finding(item), _target(item)) for item in _finding_items(session)]
+    return [(_finding(item), _target(item)) for item in session.items if _makes_claim(item)]
 
 
 def _end_test(record: dict[str, Json], inconclusive: str) -> None:

@@ -27,6 +27,8 @@ class RunRecord:
 
 SCHEMA = 1
 """Goes up when a field changes its meaning or goes away; new fields do not raise it."""
+PREFIX = "tuneshift."
+"""Of the names that a claim has in ``--junitxml``."""
 
 
 def make_record(

@@ -86,7 +86,7 @@ def claim(**changes) -> tuple[Claim, list[dict]]:
         "prompts": PROMPTS,
         "prompt_set": "set",
         "group": "all",
-        "level": 0.95,
+        "alpha": 0.05,
         "items": items(),
         "expected": None,
         "responses": ("own response", "reference"),
@@ -244,3 +244,29 @@ def test_false_positives_over_null_pairs_keep_to_the_level():
         alarms += low > 0 or high < 0
     fewest, most = binom.interval(0.99, NULL_PAIRS, 0.05)
     assert fewest <= alarms <= most
+
+
+@pytest.mark.parametrize(("size", "shift"), [(1, 0.4), (4, 0.4), (4, 0.03), (40, 0.03)])
+def test_level_interval_verdict_and_rows_are_those_of_the_familys_share(size, shift):
+    made, concluded = claim(family_size=size, items=items(shift))
+    made.decide(SCORE, secondary={"again": SCORE}, readings={"same": SCORE})
+    (record,) = concluded
+    low, high = record["interval"]
+    assert record["level"] == pytest.approx(1 - 0.05 / size)
+    assert (record["family"], record["family_size"]) == (FINDING.id, size)
+    assert record["verdict"] == ("reproduced" if low > 0.05 else "contradicted" if high < 0.05 else "inconclusive")
+    assert (record["verdict"] == "inconclusive") == (record["p_decides"] is None or record["p_decides"] > 0.05 / size)
+    assert record["sensitivity"][0]["interval"] == record["secondary"][0]["interval"] == record["interval"]
+    assert record["sensitivity"][0]["verdict"] == record["verdict"]
+
+
+def test_a_larger_family_widens_the_interval():
+    found = []
+    for size in (1, 4):
+        made, concluded = claim(family_size=size)
+        made.decide(SCORE)
+        found.append(concluded[0])
+    (one_low, one_high), (four_low, four_high) = (record["interval"] for record in found)
+    assert four_low < one_low < one_high < four_high
+    assert found[0]["effect"] == found[1]["effect"]
+    assert found[0]["p_decides"] == found[1]["p_decides"]

@@ -10,7 +10,6 @@ import pytest
 
 from tuneshift.checkpoints.refs import ModelRef
 from tuneshift.claims.claim import Claim
-from tuneshift.claims.decisions import decide
 from tuneshift.claims.finding import Finding
 from tuneshift.claims.view import Items, NotApplicable, View
 from tuneshift.engine.plan import Planner
@@ -73,11 +72,11 @@ def difference(view: View):
 def decided(effect: float, second: Items | None, finding: Finding = FINDING):
     made: list = []
     Claim(
-        finding=finding, pair=PAIR, prompts=PROMPTS.prompts, prompt_set="set", group="all", level=0.95,
+        finding=finding, pair=PAIR, prompts=PROMPTS.prompts, prompt_set="set", group="all", alpha=0.05,
         items=scores(effect), second=None if second is None else (second, "bfloat16 instead of float32"),
         expected=None, responses=("own", "other"), conclude=made.append,
     ).decide(difference)  # fmt: skip
-    return decide(made, 0.05)[0]
+    return made[0]
 
 
 def test_an_effect_no_larger_than_the_floor_is_not_claimed():

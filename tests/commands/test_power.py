@@ -7,7 +7,6 @@ import math
 import pytest
 from statsmodels.stats.power import TTestPower
 
-from tuneshift.claims.catalogue import findings
 from tuneshift.cli import main
 from tuneshift.commands.common import OK, PROBLEMS, USAGE
 from tuneshift.run_record import make_record, write_record
@@ -31,12 +30,25 @@ def test_the_numbers_are_statsmodels(capsys):
     assert table(capsys)[0][-1] == str(needed(0.6, 0.1, 0.8))
 
 
-def test_without_a_spread_several_are_shown_and_all_findings_share_the_level(capsys):
+def test_without_a_spread_several_are_shown_and_a_findings_family_shares_the_level(capsys):
     assert main(["power", "--sesoi", "0.1", "--power", "0.9"]) == OK
     out = capsys.readouterr().out
-    assert f"shared by {len(findings())} claims" in out
+    assert "shared by 1 claim (intervals of coverage 0.95)" in out
     assert "--sd" in out
-    assert str(needed(0.1, 0.05 / len(findings()), 0.9)) in out  # sd 1
+    assert str(needed(0.1, 0.05, 0.9)) in out  # sd 1
+    assert main(["power", "--finding", "wu2023.instruction_density_rises", "--power", "0.9"]) == OK
+    out = capsys.readouterr().out
+    assert "shared by 4 claims (intervals of coverage 0.9875)" in out
+    assert str(needed(0.05, 0.05 / 4, 0.9)) in out
+
+
+def test_a_runs_claims_are_planned_at_their_own_families_levels(tmp_path, capsys):
+    claims = [claim("hewitt2024.tuned_follows", family_size=5), claim("me.own", family_size=1)]
+    assert main(["power", "--from", str(write_record(make_record({}, [], claims), tmp_path / "run.json"))]) == OK
+    out = capsys.readouterr().out
+    assert "shared by 1 claim (intervals of coverage 0.95) or by 5 claims (intervals of coverage 0.99)" in out
+    counts = {line.split()[0]: int(line.split()[-1]) for line in out.splitlines() if line.startswith(("me.", "hewitt"))}
+    assert counts["hewitt2024.tuned_follows"] > counts["me.own"]
 
 
 def test_clusters_cost_items(capsys):

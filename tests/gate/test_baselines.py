@@ -181,6 +181,36 @@ def test_each_decision_spends_a_look_the_same_run_again_none_and_then_they_are_s
     assert look(0)[0] == 1
 
 
+def test_a_reserved_look_is_the_runs_that_took_it_and_given_back_where_none_did(tmp_path):
+    storage = Baselines(folder=tmp_path)
+    save(tmp_path, budget=Budget(looks=3, spending="even", alpha=0.06))
+    baseline = storage.load("good")
+    first = storage.reserve(baseline, 0.06)
+    assert (first.number, first.looks, first.alpha) == (1, 3, pytest.approx(0.02))
+    second = storage.reserve(baseline, 0.06)  # another run that is under way
+    assert second.number == 2
+    assert storage.settle(baseline, first, moved(0).claims) == first
+    assert storage.settle(baseline, second, []) == second
+    assert storage.reserve(baseline, 0.06).number == 2  # the second was given back
+    assert storage.look(baseline, moved(0).claims, 0.06).number == 1
+    storage.look(baseline, moved(1).claims, 0.06)
+    with pytest.raises(UsageError, match="All 3 looks"):
+        storage.reserve(baseline, 0.06)
+
+
+def test_the_same_values_again_take_no_look_where_the_level_is_the_same(tmp_path):
+    storage = Baselines(folder=tmp_path)
+    for spending, left in (("even", 2), ("pocock", 1)):
+        save(tmp_path, overwrite=True, run=moved(left), budget=Budget(looks=3, spending=spending, alpha=0.05))
+        baseline = storage.load("good")
+        first, again = ([storage.settle(baseline, storage.reserve(baseline, 0.05), moved(7).claims)] for _ in range(2))
+        assert (first[0].number, again[0].number) == ((1, 1) if spending == "even" else (1, 2))
+        for seed in range(left):
+            storage.look(baseline, moved(20 + seed).claims, 0.05)
+        with pytest.raises(UsageError, match="All 3 looks"):
+            storage.look(baseline, moved(30).claims, 0.05)
+
+
 def test_a_baseline_that_is_replaced_starts_its_looks_anew(tmp_path):
     storage = Baselines(folder=tmp_path)
     budget = Budget(looks=1, spending="pocock", alpha=0.05)

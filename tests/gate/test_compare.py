@@ -131,7 +131,7 @@ def test_an_item_under_another_id_is_the_same_item():
     assert found.complete
 
 
-def test_many_comparisons_share_the_level_by_holm_and_order_does_not_matter():
+def test_comparisons_share_the_level_by_the_baselines_claims_whatever_the_run_compares():
     findings = [replace(FINDING, id=f"a.{k}") for k in range(4)]
     shifts = (-0.3, -0.11, -0.12, 0.0)
     baseline = record([paired(OLD, finding=f) for f in findings], [pair_of(ids(N))])
@@ -140,11 +140,14 @@ def test_many_comparisons_share_the_level_by_holm_and_order_does_not_matter():
     found = compare(new.claims, new.pairs, baseline, name="g", margins={}, alpha=0.05)
     back = compare(new.claims[::-1], new.pairs, baseline, name="g", margins={}, alpha=0.05)[::-1]
     assert found == back
-    p = sorted(c["comparison"]["p_decides"] or 1.0 for c in found)
-    decided = sum(c["comparison"]["outcome"] != "inconclusive" for c in found)
-    naive = next((k for k, x in enumerate(p) if x > 0.05 / (4 - k)), 4)
-    assert decided == naive
-    assert {round(c["comparison"]["level"], 4) for c in found} != {0.95}
+    alone = [compare([c], new.pairs, baseline, name="g", margins={}, alpha=0.05)[0] for c in new.claims]
+    assert found == alone
+    held = [c["comparison"] for c in found]
+    assert {c["level"] for c in held} == {1 - 0.05 / 4}
+    for c in held:
+        assert (c["outcome"] == "inconclusive") == (c["p_decides"] is None or c["p_decides"] > 0.05 / 4)
+        assert c["adjusted_p"] == (None if c["p_decides"] is None else min(1.0, 4 * c["p_decides"]))
+    assert len({c["outcome"] for c in held}) > 1
 
 
 @pytest.mark.parametrize(

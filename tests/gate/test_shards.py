@@ -27,11 +27,13 @@ def merged(*records):
     return merge(records, NAMES, command="merge")
 
 
-def test_decisions_are_made_again_over_the_union():
+def test_adjusted_p_is_of_the_union_and_all_else_of_a_claim_stays():
     one = record(CLAIMS, PAIRS)
     shards = record(CLAIMS[:2], PAIRS), record(CLAIMS[2:], PAIRS)
-    assert shards[0].claims[0]["level"] != one.claims[0]["level"]
+    assert shards[0].claims[0]["adjusted_p"] != one.claims[0]["adjusted_p"]
     assert merged(*shards).claims == one.claims == merged(*shards[::-1]).claims
+    assert (merged(*shards).run["families"], merged(*shards).run["confirmatory_claims"]) == (1, 5)
+    assert merged(*shards).run["false_decisions_at_most"] == pytest.approx(5 * 0.05)
 
 
 def test_a_claim_that_both_hold_counts_once():
@@ -39,7 +41,7 @@ def test_a_claim_that_both_hold_counts_once():
     assert merged(record(CLAIMS[:3], PAIRS), record(CLAIMS[2:], PAIRS)).claims == one.claims
 
 
-def test_comparisons_are_decided_again_too():
+def test_comparisons_stay_as_they_are():
     def against(run):
         claims = compare(run.claims, run.pairs, baseline, name="good", margins={}, alpha=0.05)
         return replace(run, claims=claims)
@@ -49,7 +51,7 @@ def test_comparisons_are_decided_again_too():
     described = {"name": "good", "saved": "s", "alpha": 0.05}
     one = against(record(CLAIMS, PAIRS, baseline=described))
     shards = [against(record(part, PAIRS, baseline=described)) for part in (CLAIMS[:2], CLAIMS[2:])]
-    assert shards[0].claims[0]["comparison"] != one.claims[0]["comparison"]
+    assert shards[0].claims[0]["comparison"] == one.claims[0]["comparison"]
     assert merged(*shards).claims == one.claims
 
 

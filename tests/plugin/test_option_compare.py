@@ -157,3 +157,42 @@ def test_looks_are_spent_once_a_run_and_then_the_run_stops_first(suites, kept, o
     result = suites(*DENSITY, *compare, pair=other_pair)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*All 1 looks at baseline 'nightly' are taken*"])
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+def test_a_run_takes_one_look_however_many_claims_and_workers_and_none_without_a_claim(
+    suites, kept, other_pair, record, pytester, workers
+):
+    suites()
+    bless = ["bless", "tuneshift-results/run.json", "--as", "nightly", "--storage", str(kept), "--looks", "3"]
+    assert main(bless) == 0
+    compare = ("--shift-compare", "nightly", "--shift-storage", kept)
+    suites("-k", "no_such_test", *compare, *workers, pair=other_pair)
+    assert not looks_taken(kept)
+    suites(*compare, *workers, pair=other_pair)
+    assert len(looks_taken(kept)) == 1
+    made = record()
+    against = [claim["comparison"]["against"] for claim in made["claims"]]
+    assert against == [made["run"]["baseline"]] * 4
+    assert (against[0]["look"], against[0]["looks"]) == (1, 3)
+    (level,) = {c["comparison"]["level"] for c in made["claims"]} - {None}
+    assert level == pytest.approx(1 - 0.05 / 3 / against[0]["claims"])
+    suites(*compare, *workers, pair=other_pair)
+    assert len(looks_taken(kept)) == 1  # the same values again
+
+
+def looks_taken(kept: Path) -> list[str]:
+    path = kept / "nightly" / "looks.json"
+    return json.loads(path.read_text())["taken"] if path.exists() else []
+
+
+def test_the_gate_names_a_family_that_has_another_size(suites, kept):
+    from tuneshift.plain import digest
+
+    path = kept / "good" / "baseline.json"
+    data = json.loads(path.read_text())
+    data["record"]["claims"][0]["family_size"] = 3
+    data["sha256"] = digest({"record": data["record"], "budget": data["budget"]})
+    path.write_text(json.dumps(data))
+    result = suites(*DENSITY, "--shift-compare", "good", "--shift-storage", kept)
+    result.stdout.fnmatch_lines(["family wu2023.recognition has 4 findings here and had 3 in the baseline: *"])

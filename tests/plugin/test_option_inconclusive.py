@@ -42,7 +42,7 @@ def test_inconclusive_fails_with_effect_interval_and_reason(suites, record):
         [
             "wu2023.instruction_density_rises is inconclusive on pair tiny-base-tiny-tuned, tiny.",
             "  claim:  *",
-            "  found:  * (n = 20, 95 % interval, p = *)",
+            "  found:  * (n = 20, 98.75 % interval, p = *)",
             "  reason: *",
         ]
     )

@@ -98,10 +98,19 @@ def test_junitxml_carries_the_claims(suites, pytester):
     assert "tuneshift.interval_low" in found["wu2023.instruction_density_rises"]
 
 
-def test_k_selects_by_pair_and_the_level_is_shared_by_what_runs(suites, record):
-    suites("-k", "density_rises and pair:tiny-base-tiny-tuned")
-    (claim,) = record()["claims"]
-    assert claim["level"] == pytest.approx(0.95)
+def test_header_and_summary_say_what_the_families_do_not_control(suites, record):
+    result = suites("-k", "density_rises")
+    result.stdout.fnmatch_lines(
+        [
+            "tuneshift: error rate 0.05 for each family of findings on each pair, prompt set and group: 5 of these in "
+            "a complete run, no more than 0.22 false decisions expected",
+            "1 claim decided in 1 family (an error rate of 0.05 for each on each pair, prompt set and group); no more "
+            "than 0.0125 false decisions are expected over all of them",
+        ]
+    )
+    run = record()["run"]
+    assert (run["families"], run["confirmatory_claims"]) == (1, 1)
+    assert run["false_decisions_at_most"] == pytest.approx(0.05 / 4)
 
 
 def test_nan_weights_fail_with_a_message_and_keep_the_other_checkpoints_evidence(

@@ -98,7 +98,7 @@ def test_a_claim_with_nothing_but_its_names_is_shown() -> None:
 
 def test_corrected_error_rates_and_the_noise_floor_stand_with_the_method() -> None:
     text = Page(render_html(compared_record())).text
-    assert "p < 0.0001 (Holm 0.012), q = 0.0065, n = 40" in text
+    assert "Over all claims of this run, deciding nothing: Holm's adjusted p = 0.012, q = 0.0065." in text
     assert "The verdict stands at any error rate for this claim down to 0.00030." in text
     floor = "Noise floor: 0.0130 importance density, the same checkpoint measured twice (batches of 8 and 16, float32"
     assert floor in text

@@ -20,8 +20,8 @@ from ..statistics.statistic import Statistic
 from .claim_record import brief, claim_record
 from .examples import chosen_prompts, token_strip
 from .finding import Expectation, Finding, Outcome, Verdict
-from .noise_floor import noise_floor
-from .verdict import judge
+from .noise_floor import above_noise, noise_floor
+from .verdict import deciding_error, judge
 from .view import LENSES, EvidenceName, Figure, Items, NotApplicable, Quantity, Score, View
 
 
@@ -29,7 +29,9 @@ from .view import LENSES, EvidenceName, Figure, Items, NotApplicable, Quantity, 
 class Claim:
     """One finding on one pair, prompt set and group: what a test decides.
 
-    ``conclude`` takes the finished claim as plain JSON and lets the test pass, fail or skip.
+    ``alpha`` is the error rate that the ``family_size`` findings of its family share. Views and figures have plain
+    intervals at 1 - ``alpha``; the claim and all that stands beside it is decided at 1 - ``alpha`` / ``family_size``.
+    ``conclude`` takes the finished claim as plain JSON.
     """
 
     finding: Finding
@@ -37,7 +39,8 @@ class Claim:
     prompts: tuple[Prompt, ...]
     prompt_set: str
     group: str
-    level: float
+    alpha: float
+    family_size: int = 1
     items: Items
     evidence_name: EvidenceName = lambda role, need: None
     second: tuple[Items, str] | None = None
@@ -60,6 +63,16 @@ class Claim:
         """Seed of this claim's resampling: fixed by its identity, so that it does not depend on the run's order."""
         return zlib.crc32("|".join([self.finding.id, self.pair.name, self.prompt_set, self.group]).encode())
 
+    @property
+    def level(self) -> float:
+        """Coverage of the interval that decides: known before anything is measured, whatever else the run claims."""
+        return 1 - self.alpha / self.family_size
+
+    def _decisive(self, statistic: Statistic) -> Statistic:
+        """A statistic with its interval at the claim's level."""
+        found = statistic.intervals
+        return replace(statistic, interval=found.at(self.level), level=found.coverage(self.level))
+
     @cached_property
     def view(self) -> View:
         """The deciding view: of attributions, density over all prompt tokens to the run's kind of response."""
@@ -67,7 +80,7 @@ class Claim:
             pair=self.pair,
             prompts=self.prompts,
             items=self.items,
-            level=self.level,
+            level=1 - self.alpha,
             seed=self.seed,
             evidence_name=self.evidence_name,
         )
@@ -81,20 +94,20 @@ class Claim:
         strips: Score | None = None,
         figures: Sequence[Figure] = (),
     ) -> None:
-        """Judge the finding by a quantity of the deciding view and conclude the test.
+        """Judge the finding by a quantity of the deciding view and conclude the claim.
 
         Beside the verdict go its sensitivity (what the other ``readings`` would say, and for attributions the same
         quantity through the other lenses), further quantities of the deciding view, token strips for a few prompts
         chosen by the paired ``strips`` score, and ``figures``.
         """
         try:
-            statistic: Statistic | None = quantity(self.view)
+            statistic: Statistic | None = self._decisive(quantity(self.view))
         except NotApplicable as error:
             statistic, verdict = None, Verdict(outcome=Outcome.NOT_APPLICABLE, reason=str(error))
-        else:
-            assert statistic is not None
-            verdict = judge(self.finding, statistic)
         excluded = Counter(self.view.excluded)
+        noise = self._noise_floor(quantity, statistic)
+        if statistic is not None:
+            verdict = above_noise(self.finding, statistic, judge(self.finding, statistic), noise)
         if statistic is not None and (cost := self._precision_cost()):
             statistic = replace(statistic, details={**statistic.details, "precision_cost": cost})
         if statistic is not None and self.context:
@@ -113,22 +126,29 @@ class Claim:
                 prompts=self.prompt_set,
                 group=self.group,
                 level=self.level,
+                family_size=self.family_size,
+                p_decides=deciding_error(self.finding, statistic.intervals) if statistic is not None else None,
                 expected=self.expected,
                 left_out=excluded,
-                noise_floor=self._noise_floor(quantity, statistic),
+                noise_floor=noise,
+                evidence=self._evidence_names() if applicable else {},
                 sensitivity=self._sensitivity(quantity, readings) if applicable else [],
-                secondary=[brief(name, q(self.view)) for name, q in secondary.items()] if applicable else [],
+                secondary=[brief(k, self._decisive(q(self.view))) for k, q in secondary.items()] if applicable else [],
                 examples=self._examples(strips) if applicable and strips is not None else [],
                 figures=drawn,
             )
         )
+
+    def _evidence_names(self) -> dict[str, str | None]:
+        """What the finding's needs were read from, by content: a gate knows equal evidence by it."""
+        return {f"{role} {need}": self.evidence_name(role, need) for role, need in self.finding.needs}
 
     def _noise_floor(self, quantity: Quantity, statistic: Statistic | None) -> Mapping[str, Json] | None:
         """How far the effect moves in the second measurement; None where there is none, or nothing to compare."""
         if self.second is None or statistic is None or not math.isfinite(statistic.effect):
             return None
         items, settings = self.second
-        again = View(pair=self.pair, prompts=self.prompts, items=items, level=self.level, seed=self.seed)
+        again = View(pair=self.pair, prompts=self.prompts, items=items, level=1 - self.alpha, seed=self.seed)
         return noise_floor(statistic.effect, quantity, again, settings)
 
     @property
@@ -156,7 +176,7 @@ class Claim:
 
     def _reading(self, name: str, quantity: Quantity, view: View) -> dict[str, Json]:
         try:
-            statistic = quantity(view)
+            statistic = self._decisive(quantity(view))
         except NotApplicable as error:
             return {"name": name, "effect": None, "interval": [None, None], "p": None, "n": 0,
                     "verdict": Outcome.NOT_APPLICABLE.value, "note": str(error)}  # fmt: skip

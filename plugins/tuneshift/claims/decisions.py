@@ -1,108 +1,88 @@
-"""Verdicts of all claims of a run, which share one error rate by Holm's procedure. Pure, on claims as plain JSON.
+"""What a run says of all its claims together. Pure, on claims as plain JSON, and decides nothing.
 
-A claim carries the intervals of its effect at every level, so that the same claims give the same verdicts wherever they
-were made: in one process, in several, or in shards that are merged later.
+A claim is decided by itself, at its family's share of the error rate (`comparison.Claim`). Over all claims of a run
+stand adjusted p and q, and what the families do not control: how many decisions were made, and how many of them may be
+expected to be false.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from ..plain import Json, plain
-from ..statistics.interval_reader import intervals_of
-from ..statistics.intervals import Intervals
-from ..statistics.multiplicity import benjamini_hochberg, holm, holm_shares
-from ..statistics.statistic import Statistic
-from .finding import Finding, Outcome, Verdict
-from .verdict import deciding_error, judge
+from ..statistics.multiplicity import benjamini_hochberg, holm
+from .finding import Finding, Outcome
 
-FINDING_FIELDS = (
-    "title", "claim", "source", "direction", "unit", "sesoi", "sesoi_reason", "how", "deviations", "items",
-)  # fmt: skip
+Key = tuple[str, str, str, str]
 
 
-def decide(claims: Sequence[Mapping[str, Json]], alpha: float) -> list[dict[str, Json]]:
-    """The claims with their verdicts at an error rate ``alpha`` for all of them together, in the order given.
+def claim_key(claim: Mapping[str, Json]) -> Key:
+    """What a run makes one claim of: pair, finding, prompt set and group."""
+    return (claim["pair"], claim["finding"], claim["prompts"], claim["group"])
 
-    ``p_decides``, the smallest error rate at which a claim alone would be reproduced or contradicted, plays the part of
-    its p. Holm (1979) tests the smallest at alpha / m, the next at alpha / (m - 1) and so on, and those after the first
-    that fails at the share of that one. Each claim gets the interval at its share, the verdict that follows from it,
-    ``adjusted_p`` (Holm's) and ``q`` (Benjamini and Hochberg 1995); its sensitivity rows are judged at the same share.
-    Claims that do not apply stay as they are and take no share.
-    """
-    family = [k for k, claim in enumerate(claims) if claim["verdict"] != Outcome.NOT_APPLICABLE]
-    errors = [deciding_error(finding_of(claims[k]), intervals_of(claims[k]["intervals"])) for k in family]
-    shares, adjusted, q = holm_shares(errors, alpha), holm(errors), benjamini_hochberg(errors)
+
+def family_size(finding: Finding, catalogue: Iterable[Finding]) -> int:
+    """How many findings share the error rate of a finding's family: those of the shipped catalogue, whatever is
+    selected and whatever applies; 1 for a family that the catalogue does not have."""
+    return max(1, sum(other.family == finding.family for other in catalogue))
+
+
+def with_run_wide(claims: Sequence[Mapping[str, Json]]) -> list[dict[str, Json]]:
+    """The claims with ``adjusted_p`` (Holm 1979) and ``q`` (Benjamini and Hochberg 1995) over all of them, in the order
+    given. Both rest on ``p_decides``; claims that do not apply have none and do not count."""
+    counted = [k for k, claim in enumerate(claims) if claim["verdict"] != Outcome.NOT_APPLICABLE]
+    errors = [claims[k]["p_decides"] for k in counted]
     result = [dict(claim) for claim in claims]
-    for place, k in enumerate(family):
-        numbers = {"p_decides": errors[place], "adjusted_p": adjusted[place], "q": q[place]}
-        result[k] |= plain({**_judged(claims[k], shares[place]), **numbers})
+    for k, adjusted, q in zip(counted, holm(errors), benjamini_hochberg(errors), strict=True):
+        result[k] |= plain({"adjusted_p": adjusted, "q": q})
     return result
 
 
-def finding_of(claim: Mapping[str, Json]) -> Finding:
-    """The finding that a claim of the record describes, without the evidence it needs."""
-    return Finding(id=claim["finding"], needs=(), **{name: claim[name] for name in FINDING_FIELDS})
+@dataclass(frozen=True, kw_only=True)
+class Exposure:
+    """What no family controls: how often the error rate is spent anew.
+
+    ``families`` counts families on each pair, prompt set and group, ``claims`` the claims that were decided in them,
+    ``false`` how many of these decisions are at most expected to be false.
+    """
+
+    families: int
+    claims: int
+    false: float
+
+    def fields(self) -> dict[str, Json]:
+        """The same for the record's ``run``."""
+        return {"confirmatory_claims": self.claims, "families": self.families, "false_decisions_at_most": self.false}
+
+    def sentence(self, alpha: float, verb: str = "decided") -> str:
+        """The same in words."""
+        claims = f"{self.claims} claim{'' if self.claims == 1 else 's'}"
+        families = f"{self.families} famil{'y' if self.families == 1 else 'ies'}"
+        return (
+            f"{claims} {verb} in {families} (an error rate of {alpha:g} for each on each pair, prompt set and group); "
+            f"no more than {self.false:.3g} false decisions are expected over all of them"
+        )
 
 
-def _judged(claim: Mapping[str, Json], share: float) -> dict[str, Any]:
-    """Interval, level, verdict and rows of a claim at its share of the error rate."""
-    finding, intervals = finding_of(claim), intervals_of(claim["intervals"])
-    statistic = _statistic(claim, intervals, 1 - share)
-    verdict = _above_noise(claim, statistic, judge(finding, statistic))
-    return {
-        "level": statistic.level,
-        "interval": statistic.interval,
-        "verdict": verdict.outcome,
-        "reason": verdict.reason,
-        "n_needed": verdict.n_needed,
-        "sensitivity": [_row(finding, row, 1 - share) for row in claim["sensitivity"]],
-        "secondary": [_row(None, row, 1 - share) for row in claim["secondary"]],
-    }
-
-
-def _statistic(numbers: Mapping[str, Json], intervals: Intervals, level: float) -> Statistic:
-    def known(name: str) -> float:
-        value = numbers.get(name)
-        return math.nan if value is None else float(value)
-
-    return Statistic(
-        effect=known("effect"),
-        interval=intervals.at(level),
-        level=intervals.coverage(level),
-        p=known("p"),
-        n=numbers["n"],
-        clusters=numbers.get("clusters", numbers["n"]),
-        standard_error=known("standard_error"),
-        method="",
-        seed=None,
-        arms=(),
-        intervals=intervals,
+def exposure(places: Iterable[tuple[str, int, str, str, str]], alpha: float) -> Exposure:
+    """Of claims that are decided, each as (family, its size, pair, prompt set, group)."""
+    made = list(places)
+    return Exposure(
+        families=len({(family, *where) for family, _, *where in made}),
+        claims=len(made),
+        false=sum(alpha / size for _, size, *_ in made),
     )
 
 
-def _row(finding: Finding | None, row: Mapping[str, Json], level: float) -> dict[str, Any]:
-    """A row beside the verdict with its interval at the claim's level, and its verdict where it has one."""
-    if row.get("intervals") is None:
-        return dict(row)
-    statistic = _statistic(row, intervals_of(row["intervals"]), level)
-    changed: dict[str, Any] = {"interval": statistic.interval}
-    if finding is not None:
-        changed["verdict"] = judge(finding, statistic).outcome
-    return {**row, **changed}
-
-
-def _above_noise(claim: Mapping[str, Json], statistic: Statistic, verdict: Verdict) -> Verdict:
-    """The verdict, or inconclusive where an effect is no larger than what measuring again moves it by."""
-    noise = claim.get("noise_floor")
-    if noise is None or verdict.outcome is not Outcome.REPRODUCED or claim["direction"] == "equivalent":
-        return verdict
-    if abs(statistic.effect) > noise["floor"]:
-        return verdict
-    return Verdict(
-        outcome=Outcome.INCONCLUSIVE,
-        reason=f"The effect {statistic.effect:+.3g} is no larger than the noise floor {noise['floor']:.3g}: measured "
-        f"again ({noise['settings']}) it is {noise['effect']:+.3g}.",
+def exposure_of(claims: Iterable[Mapping[str, Json]], alpha: float) -> Exposure:
+    """Of the claims of a record, without those that do not apply."""
+    return exposure(
+        (
+            # A record from before families: each finding by itself, which is the most that can be false.
+            (c.get("family", c["finding"]), c.get("family_size", 1), c["pair"], c["prompts"], c["group"])
+            for c in claims
+            if c["verdict"] != Outcome.NOT_APPLICABLE
+        ),
+        alpha,
     )

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from ..statistics.assurance import NeededItems
+
+Direction = Literal["greater", "less", "equivalent"]
 
 
 class Outcome(StrEnum):
@@ -23,14 +28,15 @@ class Finding:
     ``direction``: ``greater`` claims effect > sesoi, ``less`` effect < -sesoi, ``equivalent`` |effect| < sesoi.
     ``needs``: the evidence that its test reads, a measure's name per role, as ``("base", "attribution")``.
     ``how``: in one or two sentences, how it is tested; ``deviations``: where that departs from the paper. ``items``:
-    what its statistic counts (``prompts``, ``layers``, ``heads``, ``verbs``).
+    what its statistic counts (``prompts``, ``layers``, ``heads``, ``verbs``). ``family``: the findings that it shares
+    an error rate with, paper and section as ``wu2023.recognition``; a finding that names none is its own family.
     """
 
     id: str
     title: str
     claim: str
     source: str
-    direction: Literal["greater", "less", "equivalent"]
+    direction: Direction
     unit: str
     sesoi: float
     sesoi_reason: str
@@ -38,6 +44,11 @@ class Finding:
     needs: tuple[tuple[str, str], ...]
     deviations: str = ""
     items: str = "prompts"
+    family: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.family:
+            object.__setattr__(self, "family", self.id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +57,7 @@ class Verdict:
 
     outcome: Outcome
     reason: str
-    n_needed: int | None = None
+    needed: NeededItems | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

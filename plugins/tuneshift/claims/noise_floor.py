@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 from ..errors import MeasureError
 from ..plain import Json
+from ..statistics.statistic import Statistic
+from .finding import Finding, Outcome, Verdict
 from .view import NotApplicable, Quantity, View
 
 
@@ -29,3 +31,16 @@ def noise_floor(effect: float, quantity: Quantity, view: View, settings: str) ->
             f"{second:+.3g}. Leave --shift-noise-floor out, or give the claim more prompts."
         )
     return {"floor": abs(second - effect), "effect": second, "settings": settings}
+
+
+def above_noise(finding: Finding, statistic: Statistic, verdict: Verdict, noise: Mapping[str, Json] | None) -> Verdict:
+    """The verdict, or inconclusive where an effect is no larger than what measuring again moves it by."""
+    if noise is None or verdict.outcome is not Outcome.REPRODUCED or finding.direction == "equivalent":
+        return verdict
+    if abs(statistic.effect) > noise["floor"]:
+        return verdict
+    return Verdict(
+        outcome=Outcome.INCONCLUSIVE,
+        reason=f"The effect {statistic.effect:+.3g} is no larger than the noise floor {noise['floor']:.3g}: measured "
+        f"again ({noise['settings']}) it is {noise['effect']:+.3g}.",
+    )

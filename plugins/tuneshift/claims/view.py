@@ -130,9 +130,7 @@ class View:
                 moved += int(np.sum(mine.levels != other._attributions[role][i].levels))
         return moved / cells if cells else 0.0
 
-    def paired(
-        self, score: Score, *, undefined: str, span: Span | None = None
-    ) -> tuple[Arm, Arm, tuple[str, ...]]:
+    def paired(self, score: Score, *, undefined: str, span: Span | None = None) -> tuple[Arm, Arm, tuple[str, ...]]:
         """Base arm, tuned arm and clusters, over the prompts that have a score on both sides.
 
         ``undefined`` says, for the report, when the score has no value; ``span`` is the range that it cannot leave.

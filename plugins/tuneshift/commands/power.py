@@ -29,6 +29,8 @@ class Question:
     sesoi: float
     effect: float
     design: Design
+    claims: int
+    """How many claims share the error rate: the size of the finding's family."""
 
 
 def add(commands: Commands) -> None:
@@ -40,10 +42,10 @@ def add(commands: Commands) -> None:
     power.add_argument("--finding", metavar="ID", help="a finding's sesoi and direction; with --from only its claims")
     power.add_argument("--power", type=float, default=0.9, help="chance to decide it (default: %(default)s)")
     power.add_argument(
-        "--alpha", type=float, default=0.05, help="error rate that all claims share (default: %(default)s)"
+        "--alpha", type=float, default=0.05, help="error rate that the claims of a family share (default: %(default)s)"
     )
     power.add_argument(
-        "--claims", type=int, metavar="M", help="how many share it (default: all findings of the suites)"
+        "--claims", type=int, metavar="M", help="how many share it (default: the finding's family; 1 for a sesoi alone)"
     )
     power.add_argument(
         "--sd", type=float, help="standard deviation of the per-item differences (default: a few are shown)"
@@ -68,11 +70,9 @@ def _power(arguments: argparse.Namespace) -> int:
 
     _check(arguments)
     known = findings()
-    claims = len(known) if arguments.claims is None else arguments.claims
-    level = 1 - arguments.alpha / claims
     try:
         rows = list(_questions(arguments, _finding(arguments.finding, known)))
-        table = [_row(q, arguments, level) for q in rows]
+        table = [_row(q, arguments, 1 - arguments.alpha / q.claims) for q in rows]
     except UsageError:
         raise
     except ValueError as error:
@@ -80,13 +80,19 @@ def _power(arguments: argparse.Namespace) -> int:
     answer = "prompts" if arguments.n is None else f"detectable at n = {arguments.n}"
     _show([("for", "decision", "sesoi", "assumed effect", "sd of an item", "cluster size", answer), *table])
     print(
-        f"\nError rate {arguments.alpha:g} shared by {claims} claims: each interval has coverage {level:.5g}, the "
-        f"share of Holm's worst step. Power {arguments.power:g} of the noncentral t, clusters less one degrees of "
-        "freedom; the sd includes the clusters' design effect."
+        f"\nError rate {arguments.alpha:g} shared by {_shown_shares({q.claims for q in rows}, arguments.alpha)}. Power "
+        f"{arguments.power:g} of the noncentral t, clusters less one degrees of freedom; the sd includes the clusters' "
+        "design effect."
     )
     if arguments.record is None and arguments.sd is None:
         print("The sd of the per-item differences is not known: name it with --sd, or a run that shows it with --from.")
     return OK
+
+
+def _shown_shares(sizes: set[int], alpha: float) -> str:
+    """Each number of claims that share an error rate, with the coverage of their intervals."""
+    shares = (f"{m} claim{'' if m == 1 else 's'} (intervals of coverage {1 - alpha / m:.5g})" for m in sorted(sizes))
+    return " or by ".join(shares)
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -131,7 +137,8 @@ def _questions(arguments: argparse.Namespace, finding: Finding | None) -> Iterat
     for sd in SPREADS if arguments.sd is None else (arguments.sd,):
         design = clustered_design(sd=sd, cluster_size=size, icc=icc)
         label = finding.id if finding else "a claim"
-        yield _question(arguments, label, finding.direction if finding else "greater", sesoi, design)
+        direction = finding.direction if finding else "greater"
+        yield _question(arguments, label, direction, sesoi, design, claims=_family_size(finding))
 
 
 def _of_record(arguments: argparse.Namespace, finding: Finding | None) -> Iterator[Question]:
@@ -151,7 +158,8 @@ def _of_record(arguments: argparse.Namespace, finding: Finding | None) -> Iterat
             design = observed_design(standard_error=claim["standard_error"], n=claim["n"], clusters=claim["clusters"])
             sesoi = claim["sesoi"] if arguments.sesoi is None else arguments.sesoi
             label = f"{claim['finding']} ({claim['prompts']}, {claim['group']})"
-            question = _question(arguments, label, claim["direction"], sesoi, design)
+            shared = claim.get("family_size", 1)
+            question = _question(arguments, label, claim["direction"], sesoi, design, claims=shared)
         except (KeyError, TypeError) as error:
             raise UsageError(f"{arguments.record}: a claim is damaged ({error}).") from error
         yield question
@@ -166,9 +174,16 @@ def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def _family_size(finding: Finding | None) -> int:
+    from ..claims.catalogue import findings
+    from ..claims.decisions import family_size
+
+    return 1 if finding is None else family_size(finding, findings())
+
+
 def _question(
-    arguments: argparse.Namespace, label: str, direction: str, sesoi: float, design: Design
-) -> Question:  # fmt: skip
+    arguments: argparse.Namespace, label: str, direction: str, sesoi: float, design: Design, *, claims: int
+) -> Question:
     decision: Decision = arguments.decision or ("equivalent" if direction == "equivalent" else "beyond")
     assumed = arguments.effect
     if assumed is None:
@@ -176,7 +191,10 @@ def _question(
     elif direction == "less" and decision == "beyond":
         # The claim is of a fall; planning counts effects in the claimed direction.
         assumed = -assumed
-    return Question(label=label, decision=decision, sesoi=sesoi, effect=assumed, design=design)
+    shared = claims if arguments.claims is None else arguments.claims
+    return Question(
+        label=label, decision=decision, sesoi=sesoi, effect=assumed, design=design, claims=shared
+    )  # fmt: skip
 
 
 def _row(question: Question, arguments: argparse.Namespace, level: float) -> tuple[str, ...]:

@@ -28,6 +28,8 @@ from .compare import require_numbers
 FORMAT = 1
 """Goes up when a field of baseline.json changes its meaning or goes away."""
 FOLDER = Path(KEPT) / "baselines"
+RESERVED = "reserved"
+"""Stands among the looks for a run that has not said yet what it compared."""
 FILE, LOOKS_FILE, LOCK_FILE = "baseline.json", "looks.json", ".lock"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 SPENDINGS = ("obrien-fleming", "pocock", "even")
@@ -36,7 +38,7 @@ WAIT = 60.0
 
 CLAIM_FIELDS = (
     "finding", "pair", "prompts", "group", "items", "measures", "direction", "unit", "sesoi", "n", "clusters", "effect",
-    "interval", "level", "p", "standard_error", "method", "verdict", "reason", "values",
+    "interval", "level", "p", "standard_error", "method", "verdict", "reason", "values", "family", "family_size",
 )  # fmt: skip
 """Of a claim, what a comparison reads and what says where its effect stood."""
 RUN_FIELDS = ("started", "finished", "versions", "alpha", "response", "measures", "settings")
@@ -167,16 +169,46 @@ class Baselines:
                 if len(taken) >= budget.looks:
                     raise spent_budget(baseline)
                 taken.append(key)
-                path = baseline.path.with_name(LOOKS_FILE)
-                try:
-                    publish(
-                        path, (json.dumps({"baseline": baseline.checksum, "taken": taken}, indent=1) + "\n").encode()
-                    )
-                except OSError as error:
-                    raise RecordError(f"The look cannot be written to {path}: {error.strerror or error}.") from error
-        number = taken.index(key) + 1
-        level = look_levels(budget.alpha, budget.looks, budget.spending)[number - 1]  # type: ignore[arg-type]
-        return Look(alpha=float(level), number=number, looks=budget.looks)
+                _write_looks(baseline, taken)
+        return _nth_look(budget, taken.index(key) + 1)
+
+    def reserve(self, baseline: Baseline, alpha: float) -> Look:
+        """The next look at a baseline, spent before the claims that take it are known: tests decide at it one by one.
+
+        `settle` says afterwards what took it. Raises UsageError where the budget is spent.
+        """
+        if baseline.budget is None:
+            return Look(alpha=alpha)
+        with self._locked():
+            taken = self._taken(baseline)
+            if len(taken) >= baseline.budget.looks:
+                raise spent_budget(baseline)
+            _write_looks(baseline, [*taken, RESERVED])
+        return _nth_look(baseline.budget, len(taken) + 1)
+
+    def settle(self, baseline: Baseline, look: Look, claims: Sequence[Mapping[str, Json]]) -> Look:
+        """Write down the claims that took a reserved look; the look that they count as.
+
+        Without claims the look is given back. So is one of values that had taken another at the same level, whose
+        number they keep: the same run compared again spends none. It stays spent where a later look was taken since.
+        """
+        budget = baseline.budget
+        if budget is None or look.number is None:
+            return look
+        with self._locked():
+            taken = self._taken(baseline)
+            if len(taken) < look.number:  # the baseline was replaced, and its looks count anew
+                return look
+            key = claims_digest(claims) if claims else None
+            before = taken[: look.number - 1]
+            same = _nth_look(budget, before.index(key) + 1) if key in before else None
+            counts_as = same if same is not None and same.alpha == look.alpha else look
+            if key is not None:
+                taken[look.number - 1] = key
+            if (key is None or counts_as is same) and len(taken) == look.number:
+                taken.pop()
+            _write_looks(baseline, taken)
+        return counts_as
 
     def require_a_look(self, baseline: Baseline) -> None:
         """Raise UsageError where a baseline's budget is spent: asked before anything is measured."""
@@ -251,6 +283,20 @@ def slim(record: RunRecord) -> dict[str, Json]:
     run = {name: record.run.get(name) for name in RUN_FIELDS}
     result: dict[str, Json] = plain({"schema": record.schema, "run": run, "pairs": record.pairs, "claims": claims})
     return result
+
+
+def _write_looks(baseline: Baseline, taken: Sequence[str]) -> None:
+    path = baseline.path.with_name(LOOKS_FILE)
+    text = json.dumps({"baseline": baseline.checksum, "taken": list(taken)}, indent=1) + "\n"
+    try:
+        publish(path, text.encode())
+    except OSError as error:
+        raise RecordError(f"The look cannot be written to {path}: {error.strerror or error}.") from error
+
+
+def _nth_look(budget: Budget, number: int) -> Look:
+    level = look_levels(budget.alpha, budget.looks, budget.spending)[number - 1]  # type: ignore[arg-type]
+    return Look(alpha=float(level), number=number, looks=budget.looks)
 
 
 def claims_digest(claims: Sequence[Mapping[str, Json]]) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..plain import Json
-from .baselines import Baseline, Baselines
-from .compare import compare
+from .baselines import Baseline, Baselines, Look
+from .compare import compare, sharing
 
 
 def against(
@@ -18,20 +18,36 @@ def against(
     margins: Mapping[str, float],
     alpha: float,
 ) -> list[dict[str, Json]]:
-    """The claims compared with a baseline at the error rate of the look that they take at it.
+    """The claims of a finished run compared with a baseline at the error rate of the look that they take at it.
 
     The look is taken last, so that a run that cannot be compared spends none. Raises UsageError as `gate.compare` and
     where the budget is spent.
     """
     compare(claims, pairs, baseline.record, name=baseline.name, margins=margins, alpha=alpha)
-    look = storage.look(baseline, claims, alpha)
-    found = compare(claims, pairs, baseline.record, name=baseline.name, margins=margins, alpha=look.alpha)
-    taken = {"alpha": look.alpha, "look": look.number, "looks": look.looks}
-    described = {**baseline.described(), **taken}
-    return [{**claim, "comparison": {**claim["comparison"], "against": described}} for claim in found]
+    return compared_at(claims, pairs, baseline, margins=margins, look=storage.look(baseline, claims, alpha))
 
 
 def run_baseline(claims: Sequence[Mapping[str, Json]]) -> dict[str, Json] | None:
     """What the run record says of the baseline: the name, when it was saved, its tuned checkpoint, the look."""
     found = (claim["comparison"]["against"] for claim in claims if claim.get("comparison"))
     return next(found, None)
+
+
+def compared_at(
+    claims: Sequence[Mapping[str, Json]],
+    pairs: Sequence[Mapping[str, Json]],
+    baseline: Baseline,
+    *,
+    margins: Mapping[str, float],
+    look: Look,
+) -> list[dict[str, Json]]:
+    """The claims compared at the error rate of a look that was taken. Raises UsageError as `gate.compare`."""
+    found = compare(claims, pairs, baseline.record, name=baseline.name, margins=margins, alpha=look.alpha)
+    described = described_look(baseline, look)
+    return [{**claim, "comparison": {**claim["comparison"], "against": described}} for claim in found]
+
+
+def described_look(baseline: Baseline, look: Look) -> dict[str, Json]:
+    """What a comparison says of the baseline and of the look."""
+    taken = {"alpha": look.alpha, "claims": sharing(baseline.record), "look": look.number, "looks": look.looks}
+    return {**baseline.described(), **taken}

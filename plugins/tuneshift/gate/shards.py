@@ -1,29 +1,29 @@
-"""Several run records, shards of one run, as one: claims together, decisions made again over all of them. Pure."""
+"""Several run records, shards of one run, as one: claims together, and what is said of all of them anew. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..claims.decisions import decide
+from ..claims.decisions import Key, claim_key, exposure_of, with_run_wide
 from ..errors import UsageError
 from ..plain import Json
 from ..record_fields import check_shard
 from ..run_record import RunRecord, make_record
-from .compare import share
 from .matching import named
 
 SAME = ("alpha", "response", "measures", "settings", "versions")
 """Fields of a run on which its numbers or decisions rest; shards that differ in them are not of one run."""
 
-Key = tuple[str, str, str, str]
+RUN_WIDE = ("adjusted_p", "q")
+"""Fields of a claim that rest on the other claims of its run."""
 
 
 def merge(records: Sequence[RunRecord], names: Sequence[str], *, command: str) -> RunRecord:
     """The record that one run of all the claims would have left, but for times, host and command.
 
     ``names`` say where each record was read, for messages. A claim that several records hold identically counts once.
-    Verdicts and comparisons with a baseline are decided again, by Holm's procedure over the union. The exit code is the
-    largest of the shards', which may differ from the one run's.
+    Verdicts and comparisons with a baseline stay as they are: each rests on its own claim. Adjusted p and q are of the
+    union. The exit code is the largest of the shards'.
 
     Raises UsageError for shards of different runs: other settings, versions, checkpoints, prompts or baselines, and for
     a claim on which two records disagree; what differs is named.
@@ -34,14 +34,9 @@ def merge(records: Sequence[RunRecord], names: Sequence[str], *, command: str) -
     for record, name in zip(records[1:], names[1:], strict=True):
         _check_runs(first.run, record.run, names[0], name)
     pairs = _pairs(records, names)
-    claims = _claims(records, names)
-    alpha = float(first.run["alpha"])
-    decided = decide(claims, alpha)
-    baseline = first.run.get("baseline")
-    if baseline is not None:
-        decided = share(decided, float(baseline["alpha"]))
+    claims = with_run_wide(_claims(records, names))
     examples = _examples(records)
-    with_examples = [{**claim, "examples": examples.get(_key(claim), [])} for claim in decided]
+    with_examples = [{**claim, "examples": examples.get(claim_key(claim), [])} for claim in claims]
     return make_record(_run(records, with_examples, command), pairs, with_examples)
 
 
@@ -76,25 +71,14 @@ def _claims(records: Sequence[RunRecord], names: Sequence[str]) -> list[Mapping[
     found: dict[Key, tuple[Mapping[str, Json], str]] = {}
     for record, name in zip(records, names, strict=True):
         for claim in record.claims:
-            known, where = found.setdefault(_key(claim), (claim, name))
-            if differing := _differing(known, claim, float(record.run["alpha"])):
+            known, where = found.setdefault(claim_key(claim), (claim, name))
+            if differing := [f for f in {**known, **claim} if f not in RUN_WIDE and known.get(f) != claim.get(f)]:
                 raise UsageError(
                     f"{claim['finding']} on {claim['pair']}, {claim['prompts']}, {claim['group']} is not the same in "
                     f"{where} and {name}: {named(differing)} differ. Merge shards of one run; runs of different "
                     "checkpoints are compared by `tuneshift gate`."
                 )
-    return sorted((claim for claim, _ in found.values()), key=_key)
-
-
-def _differing(claim: Mapping[str, Json], other: Mapping[str, Json], alpha: float) -> list[str]:
-    """Fields in which two claims differ beyond what other claims of the run decide, their share of the error rate."""
-    if claim is other:
-        return []
-    alone = []
-    for made in (claim, other):
-        decided = decide([made], alpha)[0]
-        alone.append(share([decided], alpha)[0] if decided["comparison"] else decided)
-    return [field for field in {**alone[0], **alone[1]} if alone[0].get(field) != alone[1].get(field)]
+    return sorted((claim for claim, _ in found.values()), key=claim_key)
 
 
 def _examples(records: Sequence[RunRecord]) -> dict[Key, list[Json]]:
@@ -116,11 +100,7 @@ def _run(records: Sequence[RunRecord], claims: Sequence[Mapping[str, Json]], com
         "started": min(run["started"] for run in runs),
         "finished": max(run["finished"] for run in runs),
         "duration_s": round(sum(run["duration_s"] for run in runs), 2),
-        "confirmatory_claims": sum(claim["verdict"] != "not_applicable" for claim in claims),
+        **exposure_of(claims, float(runs[0]["alpha"])).fields(),
         "command": command,
         "exit_code": max(run["exit_code"] for run in runs),
     }
-
-
-def _key(claim: Mapping[str, Json]) -> Key:
-    return (claim["pair"], claim["finding"], claim["prompts"], claim["group"])

@@ -41,8 +41,8 @@ def explain_comparison(claim: Mapping[str, Json]) -> str:
         f"  margin: {_margin(claim)}",
         f"  reason: {one_line(held['reason'])}",
     ]
-    if held["n_needed"]:
-        lines.append(f"  about {held['n_needed']} items would decide it")
+    if held["needed"]:
+        lines.append(f"  a fresh set of {held['needed']} would decide it in four of five cases")
     low, high = claim["interval"]
     interval = f"[{_signed(low)}, {_signed(high)}]"
     return "\n".join(
@@ -70,7 +70,23 @@ def write_comparisons(terminal: Lines, claims: Sequence[Mapping[str, Json]]) -> 
             terminal.write_line(
                 f"{claim['finding']}, {_on(claim)}: {one_line(claim['comparison']['reason'])}{_needed(claim)}"
             )
+    for line in _other_families(compared):
+        terminal.write_line(line)
     terminal.write_line(_summary(compared, against))
+
+
+def _other_families(compared: Sequence[Mapping[str, Json]]) -> list[str]:
+    """Families whose size is not that of the baseline: effects compare as before, verdicts are at other levels."""
+    changed = {
+        claim["family"]: (claim["family_size"], claim["comparison"]["family_was"])
+        for claim in compared
+        if claim["comparison"].get("family_was") is not None
+    }
+    return [
+        f"family {family} has {now} findings here and had {was} in the baseline: its verdicts are at another level, "
+        "changes of effects are not touched"
+        for family, (now, was) in sorted(changed.items())
+    ]
 
 
 def _summary(compared: Sequence[Mapping[str, Json]], against: Mapping[str, Json]) -> str:
@@ -79,7 +95,8 @@ def _summary(compared: Sequence[Mapping[str, Json]], against: Mapping[str, Json]
     look = f"; look {against['look']} of {against['looks']}" if against["look"] else ""
     return (
         f"{listed}; baseline saved {one_line(against['saved'])} from {one_line(against['tuned'])}; "
-        f"error rate {against['alpha']:.3g} shared by Holm's procedure{look}"
+        f"error rate {against['alpha']:.3g} "
+        f"shared by the baseline's {against['claims']} claims{look}"
     )
 
 
@@ -112,8 +129,8 @@ def _moved(claim: Mapping[str, Json]) -> bool:
 
 
 def _needed(claim: Mapping[str, Json]) -> str:
-    needed = claim["comparison"]["n_needed"]
-    return f" About {needed} {claim['items']} would decide it." if needed else ""
+    needed = claim["comparison"]["needed"]
+    return f" A fresh set of {needed} would decide it in four of five cases." if needed else ""
 
 
 def _level(held: Mapping[str, Json]) -> str:

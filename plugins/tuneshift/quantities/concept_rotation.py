@@ -132,7 +132,7 @@ def rotates_knowledge(*, beyond_noise: bool) -> Quantity:
 
 
 def _spans(pairs: Pairs, *, beyond_noise: bool) -> tuple[Span, Span]:
-    """The ranges of a match and of what it is taken from: at most 1, at least what no overlap at all is above chance."""
+    """The ranges of a match and of what it is taken from: from no overlap at all, which lies below chance, to 1."""
     if not pairs:
         return (0.0, 1.0), (0.0, 1.0)
     k, d = leading_directions(*pairs[0][1:])[0].shape

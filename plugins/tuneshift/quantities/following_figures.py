@@ -157,7 +157,8 @@ def repetition_figure(models: Models) -> Figure:
         return None if not rows else {
             "kind": "dots",
             "title": "Repetition",
-            "caption": "Share of a response's 4-grams of tokens that occurred in it before; mean and interval over prompts.",
+            "caption": "Share of a response's 4-grams of tokens that occurred in it before; mean and interval over "
+            "prompts.",
             "unit": "share of 4-grams",
             "reference": None,
             "rows": rows,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from ..checkpoints.devices import device_name
 from ..checkpoints.refs import ModelRef
 from ..claims.claim_record import depends_on_reading
+from ..claims.decisions import exposure_of, with_run_wide
 from ..claims.expectations_update import GIVE_THE_REASON, observed_update, update_file
 from ..claims.finding import Finding
 from ..engine.provenance import versions
@@ -53,7 +54,14 @@ def header_lines(run: RunSession) -> list[str]:
     lines = [f"tuneshift: pair {pair.name}: {_shown(pair.base)} -> {_shown(pair.tuned)}" for pair in run.pairs]
     if _device(run) is not None:
         lines.append(f"tuneshift: device {_device(run)}, dtype {settings.dtype}, response {settings.response}")
-    return [*lines, f"tuneshift: store {run.options.store}", f"tuneshift: baselines {run.options.gating.storage}"]
+    spent = run.exposure(run.catalogue_claims)
+    return [
+        *lines,
+        f"tuneshift: store {run.options.store}",
+        f"tuneshift: baselines {run.options.gating.storage}",
+        f"tuneshift: error rate {run.options.alpha:g} for each family of findings on each pair, prompt set and group: "
+        f"{spent.families} of these in a complete run, no more than {spent.false:.3g} false decisions expected",
+    ]
 
 
 def _device(run: RunSession) -> str | None:
@@ -74,11 +82,8 @@ def write_plan(terminal: Terminal, run: RunSession, wanted: Sequence[tuple[Findi
     if not wanted:
         terminal.write_line("No test of a finding was selected.")
         return
-    alpha, sharing = run.options.alpha, max(1, run.confirmatory(wanted))
-    terminal.write_line(
-        f"{len(wanted)} claims on {len(run.pairs)} pair(s); {sharing} share an error rate of {alpha:g} by Holm's "
-        f"procedure: levels from {1 - alpha / sharing:.4g} to {1 - alpha:.4g}"
-    )
+    terminal.write_line(f"{len(wanted)} claims on {len(run.pairs)} pair(s)")
+    terminal.write_line(run.exposure(wanted).sentence(run.options.alpha, "to decide"))
     for line in lines:
         terminal.write_line(_plan_line(line))
     recorded = {ref for p in run.pairs for ref in (p.base, p.tuned) if ref.evidence is not None}
@@ -130,13 +135,15 @@ def explain(claim: Mapping[str, Json]) -> str:
         f"= {number(claim['p'])})",
         f"  reason: {claim['reason']}",
     ]
-    if claim["n_needed"]:
-        lines.append(f"  about {claim['n_needed']} items would decide it")
+    if claim["needed"]:
+        lines.append(f"  a fresh set of {claim['needed']} would decide it in four of five cases")
     return "\n".join(lines)
 
 
-def write_summary(terminal: Terminal, claims: Sequence[Mapping[str, Json]], written: Iterable[str]) -> None:
-    """The table of verdicts, one line a claim, and where the files lie."""
+def write_summary(
+    terminal: Terminal, claims: Sequence[Mapping[str, Json]], written: Iterable[str], alpha: float
+) -> None:
+    """The table of verdicts, one line a claim, what the error rate does not cover, and where the files lie."""
     terminal.write_sep("=", "tuneshift verdicts")
     head = ("finding", "on", "n", "base", "tuned", "effect [interval]", "verdict")
     ordered = sorted(claims, key=lambda c: (c["pair"], c["finding"], c["prompts"], c["group"]))
@@ -148,6 +155,7 @@ def write_summary(terminal: Terminal, claims: Sequence[Mapping[str, Json]], writ
         terminal.write_line(text, **colour)
     if any(depends_on_reading(claim) for claim in ordered):
         terminal.write_line("† under another reading the verdict differs: see the claim's sensitivity in the report")
+    terminal.write_line(exposure_of(ordered, alpha).sentence(alpha))
     write_comparisons(terminal, ordered)
     for line in written:
         terminal.write_line(line)
@@ -225,7 +233,7 @@ def write_results(
     from ..report.markdown import render_summary, write_summary
 
     fields = {**run_fields(run, claims, started), "command": command_line(arguments), "exit_code": exit_code}
-    record = make_record(fields, run.describe(), claims)
+    record = make_record(fields, run.describe(), with_run_wide(claims))
     lines = []
     try:
         lines.append(f"record: {write_record(record, out / 'run.json')}")
@@ -248,7 +256,7 @@ def run_fields(run: RunSession, claims: Sequence[Mapping[str, Json]], started: f
         "versions": versions(),
         "host": {"platform": platform.platform(), "cpus": os.cpu_count(), "device": _device(run)},
         "alpha": run.options.alpha,
-        "confirmatory_claims": sum(claim["verdict"] != "not_applicable" for claim in claims),
+        **exposure_of(claims, run.options.alpha).fields(),
         "response": settings.response,
         **run.describe_settings(),
         "store": str(run.options.store),

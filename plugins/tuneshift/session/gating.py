@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from ..errors import TuneshiftError, UsageError
-from ..gate.baselines import Baselines
+from ..gate.baselines import Baseline, Baselines, Look
 from ..gate.compare import check_comparable, check_margins
-from ..gate.look import against
+from ..gate.look import compared_at, described_look
 from ..plain import Json
 from ..run_record import RunRecord
 from .requests import Gating
@@ -41,15 +42,45 @@ def check_gating(run: RunSession) -> None:
     check_comparable(run.describe_settings(), run.describe(), baseline.record, baseline.name)
 
 
-def compared(run: RunSession, claims: Sequence[dict[str, Json]]) -> list[dict[str, Json]]:
-    """All claims of a run with their comparisons, where the run has a baseline; else as they are."""
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """The comparisons of one run with its baseline, a claim at a time: every claim's share of the error rate is known
+    from the baseline and the ``look`` before any is measured."""
+
+    storage: Baselines
+    baseline: Baseline
+    look: Look
+    margins: Mapping[str, float]
+    pairs: Mapping[str, Mapping[str, Json]]
+    """Pairs of the run by name, as the record describes them."""
+
+    def compared(self, claim: Mapping[str, Json]) -> dict[str, Json]:
+        """The claim with its comparison. Raises UsageError as `gate.compare`."""
+        margins = {name: margin for name, margin in self.margins.items() if name == claim["finding"]}
+        return compared_at([claim], [self.pairs[claim["pair"]]], self.baseline, margins=margins, look=self.look)[0]
+
+    def settled(self, claims: Sequence[Mapping[str, Json]]) -> list[dict[str, Json]]:
+        """The claims of the whole run, whose look is written down; given back where none was compared."""
+        look = self.storage.settle(self.baseline, self.look, claims)
+        described = described_look(self.baseline, look)
+        return [{**claim, "comparison": {**claim["comparison"], "against": described}} for claim in claims]
+
+
+def open_gate(run: RunSession, look: Look | None = None) -> Gate | None:
+    """The gate of a run that names a baseline. Without a ``look``, which a controller gives its workers, it takes the
+    next one: once a run. Raises UsageError where the budget is spent."""
     asked = run.options.gating
     if asked.compare is None:
-        return list(claims)
+        return None
     storage = Baselines(folder=asked.storage)
     baseline = storage.load(asked.compare)
-    wanted = {name: margin for name, margin in asked.margins.items() if name in {c["finding"] for c in claims}}
-    return against(storage, baseline, claims, run.describe(), margins=wanted, alpha=run.options.alpha)
+    return Gate(
+        storage=storage,
+        baseline=baseline,
+        look=look or storage.reserve(baseline, run.options.alpha),
+        margins=asked.margins,
+        pairs={str(pair["name"]): pair for pair in run.describe()},
+    )
 
 
 def saved(gating: Gating, record: RunRecord) -> list[str]:

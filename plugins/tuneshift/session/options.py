@@ -96,7 +96,8 @@ def _declare(add: Callable[..., Any]) -> None:
         "prompts in IFEval's form), similarity (nearer to the reference, offline), openai:MODEL@URL or hf:CHECKPOINT; "
         "may be repeated, the first decides (default: verifier if prompts have rules, else similarity).")  # fmt: skip
     add("--shift-alpha", default=0.05, type=float, metavar="A",
-        help="Error rate that all claims of the run share (default: %(default)s).")  # fmt: skip
+        help="Error rate that the findings of a family share, on each pair, prompt set and group "
+        "(default: %(default)s).")  # fmt: skip
     add("--shift-update-expectations", action="store_true",
         help="Rewrite the pair's expectations file from this run's outcomes, keeping comments. The run still fails "
         "where an outcome is news; give the reasons before the next.")  # fmt: skip

@@ -16,9 +16,10 @@ from ..checkpoints.inspection import CheckpointInfo, inspect
 from ..checkpoints.refs import ModelRef
 from ..checkpoints.tokenizers import require_same_tokenizer
 from ..claims.claim import Claim
+from ..claims.decisions import Exposure, exposure, family_size
 from ..claims.expectations import Place, check_not_stale, expected_outcome, load_expectations
 from ..claims.finding import Expectation, Finding
-from ..claims.view import Items, NotApplicable
+from ..claims.view import EvidenceName, Items, NotApplicable
 from ..engine.engine import Engine
 from ..engine.plan import Planner, Task, reads_weights
 from ..engine.second import BATCH_SHARE, can_be_measured_again, second_pair, second_settings
@@ -31,7 +32,7 @@ from ..judges.registry import make_judge
 from ..measures.adapter_rules import load_rules
 from ..measures.catalogue import ANNOTATION, ATTRIBUTION, MEASURES
 from ..pairs import ModelPair, resolve_pairs
-from ..plain import Json
+from ..plain import Json, digest
 from ..prompts.prompt import PromptSet
 from ..prompts.sets import load_prompts
 from ..store.evidence import EvidenceItem
@@ -141,7 +142,7 @@ class RunSession:
     def places(self, pair: ModelPair) -> list[Place]:
         """Where the claims of a pair's complete run stand."""
         return [
-            Place(finding.id, target.prompts.name if target.prompts else WEIGHTS, target.group)
+            Place(finding.id, prompt_set_name(target), target.group)
             for finding in self.known_findings()
             for target in self.targets_of(finding)
             if target.pair.name == pair.name
@@ -241,9 +242,25 @@ class RunSession:
             return False
         return can_be_measured_again(finding, target.pair)
 
-    def confirmatory(self, wanted: Iterable[tuple[Finding, Target]]) -> int:
-        """How many claims may share the error rate: those not known to be inapplicable before anything is measured."""
-        return sum(self.inapplicable(finding, target) is None for finding, target in wanted)
+    def family_size(self, finding: Finding) -> int:
+        """How many findings share the error rate of a finding's family."""
+        return family_size(finding, self.known_findings())
+
+    def exposure(self, wanted: Iterable[tuple[Finding, Target]]) -> Exposure:
+        """How often these claims spend the error rate, without those that are known not to apply."""
+        return exposure(
+            (
+                (finding.family, self.family_size(finding), target.pair.name, prompt_set_name(target), target.group)
+                for finding, target in wanted
+                if self.inapplicable(finding, target) is None
+            ),
+            self.options.alpha,
+        )
+
+    @property
+    def catalogue_claims(self) -> list[tuple[Finding, Target]]:
+        """Every claim of the shipped catalogue on the pairs of the run."""
+        return [(finding, target) for finding in self.known_findings() for target in self.targets_of(finding)]
 
     def inapplicable(self, finding: Finding, target: Target) -> str | None:
         """Why a finding cannot be decided on a target, as far as that is known before anything is measured."""
@@ -285,21 +302,23 @@ class RunSession:
         self.engine.complete([*tasks, *second], keep=alone)
 
     def claim(self, finding: Finding, target: Target, *, conclude: Callable[[dict[str, Json]], None]) -> Claim:
-        """The claim of a finding on a target, at the level that it would have alone; ``deciding.decide`` shares it."""
+        """The claim of a finding on a target, which rests on its own evidence alone."""
         mode = self.options.settings.response
         # The planner takes references as the shared response where every prompt of the set has one, in any group.
         asked = target.prompts.prompts if target.prompts else ()
         shared = "reference" if all(p.reference for p in asked) else "tuned"
         other = shared if mode == "own" else "own"
-        name = target.prompts.name if target.prompts else WEIGHTS
+        name = prompt_set_name(target)
         return Claim(
             finding=finding,
             pair=target.pair,
             prompts=target.members,
             prompt_set=name,
             group=target.group,
-            level=1 - self.options.alpha,
+            alpha=self.options.alpha,
+            family_size=self.family_size(finding),
             items=self._items(finding, target, target.pair, self.planner),
+            evidence_name=self._evidence_name(target),
             second=self._second(finding, target),
             expected=expected_outcome(self._expectations[target.pair.name], finding.id, name, target.group),
             responses=(RESPONSES[mode], RESPONSES[other]),
@@ -370,6 +389,21 @@ class RunSession:
             return None if task is None else {i.id: i for i in self.engine.evidence(task).items}
 
         return items
+
+    def _evidence_name(self, target: Target) -> EvidenceName:
+        """Names pieces of evidence by content: the key of what is measured, the hash of what was recorded."""
+
+        def name(role: str, need: str) -> str | None:
+            ref = target.pair.checkpoint(role)
+            if ref is None:
+                return None
+            if ref.evidence is not None:
+                prompts = "" if target.prompts is None else target.prompts.sha256
+                return digest(["recorded", self.planner.fingerprint(ref), need, prompts])
+            task = self.planner.task(target.pair, role, need, target.prompts)
+            return None if task is None else task.key.digest
+
+        return name
 
     def _recorded_items(self, ref: ModelRef, prompts: PromptSet) -> dict[str, EvidenceItem]:
         from ..store.recorded import read_recorded
@@ -454,3 +488,8 @@ def _describe_prompts(prompts: PromptSet) -> dict[str, Json]:
 
 def _roles(pair: ModelPair) -> dict[str, ModelRef]:
     return {"base": pair.base, "tuned": pair.tuned, **pair.siblings}
+
+
+def prompt_set_name(target: Target) -> str:
+    """The prompt set's name in a claim."""
+    return target.prompts.name if target.prompts else WEIGHTS

@@ -15,7 +15,7 @@ from ..backends.spec import parse_backend
 from ..checkpoints.refs import ModelRef
 from ..claims.catalogue import finding_tests, findings, marked_finding
 from ..claims.claim import Claim
-from ..claims.decisions import decide
+from ..claims.decisions import with_run_wide
 from ..claims.finding import Finding
 from ..claims.view import Quantity
 from ..engine.progress import bars_on
@@ -100,7 +100,7 @@ def run(
         if not claims:
             raise TuneshiftError(message)
         warnings.warn(message, stacklevel=2)
-    decided = decide(claims, session.options.alpha)
+    decided = with_run_wide(claims)
     fields = {
         **run_fields(session, decided, started),
         "command": _call(base, tuned, pairs=pairs, findings=findings, prompts=prompts, store=store, **settings),

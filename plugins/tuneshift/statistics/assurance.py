@@ -12,12 +12,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from .bounded import BoundedMean
+from .intervals import TwoOneSided
+
+if TYPE_CHECKING:
+    from .intervals import Intervals
+
 Floats = npt.NDArray[np.float64]
+Direction = Literal["greater", "less", "equivalent"]
 Ends = tuple[Floats | float, Floats | float]
 Decided = Callable[[Floats, float], Sequence[Ends]]
 """(standard errors [case] that a fresh set may see, degrees of freedom) -> spans of its effect that decide, apart from
@@ -71,7 +78,7 @@ class Seen:
             )
 
 
-def beyond_bounds(sesoi: float, direction: Literal["greater", "less", "equivalent"], level: float) -> Decided:
+def beyond_bounds(sesoi: float, direction: Direction, level: float) -> Decided:
     """What a verdict calls decided: an interval wholly on one side of the sesoi; for ``equivalent`` within it, or
     wholly past one end. ``level`` is the coverage of the interval."""
 
@@ -116,6 +123,27 @@ def needed_items(
     ends = [_smallest(_powered(seen, decided, end, share), fewest) for end in interval if math.isfinite(end)]
     known = [n for n in ends if n is not None]
     return NeededItems(assured=assured, at_least=min(known) if known else None)
+
+
+def needed_without_variance(
+    intervals: Intervals, *, items_per_unit: float, sesoi: float, direction: Direction, level: float
+) -> NeededItems | None:
+    """The items at which bounded values that all agree would decide if they went on agreeing (`BoundedMean`); None for
+    other intervals. There is no ``at_least``: the truth is taken to be what was seen."""
+    inner = intervals.inner if isinstance(intervals, TwoOneSided) else intervals
+    if not isinstance(inner, BoundedMean):
+        return None
+    mean = inner.mean
+    bounds = {"greater": (sesoi,), "less": (-sesoi,), "equivalent": (-sesoi, sesoi)}[direction]
+    if direction == "equivalent" and abs(mean) > sesoi:
+        bounds = (math.copysign(sesoi, mean),)
+    units = [
+        units_without_variance(abs(mean - b), span=inner.high - mean if b > mean else mean - inner.low, level=level)
+        for b in bounds
+    ]
+    known = [n for n in units if n is not None]
+    items = math.ceil(max(known) * items_per_unit) if len(known) == len(units) else None
+    return NeededItems(assured=items if items is not None and items <= LARGEST else None, at_least=None)
 
 
 def units_without_variance(distance: float, *, span: float, level: float) -> int | None:

@@ -1,4 +1,5 @@
-"""Intervals of one effect at every level: what a decision at a level that is known only later needs.
+"""Intervals of one effect at every level: what decides a claim at its family's share of the error rate, gives the
+smallest rate at which it would be decided, and lets a change between two runs be decided at the gate's.
 
 Each kind, here and in the modules beside, gives its interval at any level, and a plain form from which
 ``interval_reader`` makes the same intervals again, bit for bit. `AtBound` and `Expanded` are of records that earlier

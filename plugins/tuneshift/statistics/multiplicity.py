@@ -28,27 +28,6 @@ def holm(p: PValues) -> Floats:
     return _in_given_order(np.minimum(steps, 1.0), order)
 
 
-def holm_shares(p: PValues, alpha: float) -> Floats:
-    """The share of the error rate at which Holm's procedure tests each claim, [claim].
-
-    ``p <= share`` is Holm's decision at ``alpha``, for every claim. The j-th smallest of m is tested at
-    alpha / (m - j + 1); the procedure stops at the first that fails, and those behind it keep the share of that step.
-    So an interval of coverage 1 - share excludes exactly what is rejected. Equal p have equal shares. Raises ValueError
-    for alpha outside (0, 1) and for a p outside 0..1.
-    """
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha is an error rate between 0 and 1, as 0.05; got {alpha}")
-    known, order = _ascending(p)
-    ordered = known[order]
-    shares = alpha / np.arange(len(known), 0, -1)
-    failed = np.flatnonzero(ordered > shares)
-    if len(failed):
-        shares[failed[0] :] = shares[failed[0]]
-    # Equal p are all rejected or all not; the share of the first of them would already do.
-    first = np.searchsorted(ordered, ordered, side="left")
-    return _in_given_order(shares[first], order)
-
-
 def benjamini_hochberg(p: PValues) -> Floats:
     """q value of each claim, [claim], in 0..1: the lowest false discovery rate at which it would be reported.
 
