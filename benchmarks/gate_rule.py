@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr, stdtr, stdtrit
+
 from tuneshift.statistics.bounded import BoundedMean, exponential_tail
 from tuneshift.statistics.gate_rule import Spread, detectable_loss
 from tuneshift.statistics.paired_binary import PairedBinary, tango_score

@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
-from tuneshift.quantities.style import weighted_spearman
-from tuneshift.quantities.verb_relations import weighted_slope
-from tuneshift.statistics.bootstrap import bootstrap_statistic, weighted_auc
+
+from tuneshift.statistics.bootstrap import bootstrap_statistic
 from tuneshift.statistics.bounded import BoundedMean, BoundedT, exponential_tail
 from tuneshift.statistics.clustered import mean_influence
+from tuneshift.statistics.estimates import weighted_auc, weighted_slope, weighted_spearman
 from tuneshift.statistics.intervals import Expanded, NoIntervals, StudentT
 from tuneshift.statistics.jackknife import jackknife, jackknife_change
 from tuneshift.statistics.mean_intervals import difference_intervals

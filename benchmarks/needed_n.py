@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
+
 from tuneshift.statistics.assurance import LARGEST, Seen, beyond_bounds, needed_items
 from tuneshift.statistics.power import interval_power, smallest_n
 

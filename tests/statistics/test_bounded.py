@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+
 from tuneshift.statistics.bounded import BoundedDifference, BoundedMean, BoundedT, exponential_tail
 from tuneshift.statistics.interval_reader import intervals_of
 from tuneshift.statistics.tail_error import SkewedT

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from scipy import stats
+
 from tuneshift.statistics.gate_rule import Spread, detectable_loss, gate_outcome, red_share
 from tuneshift.statistics.intervals import NoIntervals, StudentT
 

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
-from tuneshift.statistics.bootstrap import weighted_auc
+
+from tuneshift.statistics.estimates import weighted_auc
 from tuneshift.statistics.interval_reader import intervals_of
 from tuneshift.statistics.intervals import StudentT
 from tuneshift.statistics.jackknife import LogitT, LogitTChange, jackknife, jackknife_change
@@ -81,7 +82,7 @@ def test_records_give_the_same_intervals_again() -> None:
 
 def correlations(seed: int, n: int, r: float, shared: float):
     """Estimates of two correlations that share part of their noise."""
-    from tuneshift.quantities.style import weighted_spearman
+    from tuneshift.statistics.estimates import weighted_spearman
 
     rng = np.random.default_rng(seed)
     x, e, f = rng.normal(size=(3, n))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tuneshift.statistics.look_budget import SMALLEST, claim_levels
 from tuneshift.statistics.sequential import look_levels
 

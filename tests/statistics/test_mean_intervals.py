@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
+
 from tuneshift.statistics.bounded import BoundedDifference, BoundedMean, BoundedT
 from tuneshift.statistics.intervals import NoIntervals
 from tuneshift.statistics.mean_intervals import difference_intervals, mean_intervals

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from scipy import optimize, stats
+
 from tuneshift.statistics.interval_reader import intervals_of
 from tuneshift.statistics.paired_binary import PairedBinary, tango_score
 

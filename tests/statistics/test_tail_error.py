@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+
 from tuneshift.statistics.clustered import mean_influence
 from tuneshift.statistics.interval_reader import intervals_of
 from tuneshift.statistics.tail_error import (
