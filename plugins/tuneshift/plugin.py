@@ -305,8 +305,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if claims:
         from .session.console import write_summary
 
-        written = config.stash[WRITTEN]
-        write_summary(terminalreporter, list(claims.values()), written, _run(config).options.alpha)
+        written, alpha = config.stash[WRITTEN], _run(config).options.alpha
+        write_summary(terminalreporter, list(claims.values()), written, alpha, config.option.shift_inconclusive)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -132,7 +132,7 @@ def test_a_checkpoint_against_itself_never_reproduces(direction: Direction, seso
 def test_reasons_carry_the_numbers() -> None:
     up = judge(finding("greater", 0.05), with_interval(0.11234, 0.26789))
     assert up.reason == "The interval [+0.112, +0.268] lies wholly beyond the smallest effect of interest, +0.05."
-    assert up.n_needed is None
+    assert up.needed is None
     down = judge(finding("less", 0.05), with_interval(0.01, 0.02))
     assert down.reason == "The interval [+0.01, +0.02] does not reach the smallest effect of interest, -0.05."
     same = judge(finding("equivalent", 0.05), with_interval(-0.01, 0.02))
@@ -152,7 +152,7 @@ def test_no_interval_is_inconclusive_and_says_why() -> None:
     def reason(n: int, clusters: int) -> str:
         verdict = judge(finding("greater", 0.05), with_interval(math.nan, math.nan, n=n, clusters=clusters))
         assert verdict.outcome is Outcome.INCONCLUSIVE
-        assert verdict.n_needed is None
+        assert verdict.needed is None
         return verdict.reason
 
     assert reason(0, 0) == "No prompt is left to compare."

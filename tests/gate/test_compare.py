@@ -11,7 +11,7 @@ from gate_records import FINDING, ids, pair_of, paired, record
 from tuneshift.errors import UsageError
 from tuneshift.gate.compare import change_outcome, check_comparable, compare
 from tuneshift.gate.matching import match_items
-from tuneshift.statistics.change import estimate_change, two_sample_change
+from tuneshift.statistics.change import independent_change, two_sample_change
 from tuneshift.statistics.differences import paired_difference
 from tuneshift.statistics.statistic import Arm
 
@@ -224,10 +224,10 @@ def test_two_sample_change_on_the_same_groups_is_welch_of_the_changes():
 
 
 def test_the_change_of_estimates_adds_their_errors_in_quadrature():
-    found = estimate_change((0.5, 0.3), (0.1, 0.4), n=50, clusters=50, level=0.95)
+    found = independent_change((0.5, 0.3), (0.1, 0.4), n=50, clusters=50, level=0.95)
     assert found.effect == pytest.approx(-0.4)
     assert found.standard_error == pytest.approx(0.5)
-    assert np.isnan(estimate_change((0.5, None), (0.1, 0.4), n=50, clusters=50, level=0.95).interval[0])
+    assert np.isnan(independent_change((0.5, None), (0.1, 0.4), n=50, clusters=50, level=0.95).interval[0])
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from .claim_record import brief, claim_record
 from .examples import chosen_prompts, token_strip
 from .finding import Expectation, Finding, Outcome, Verdict
 from .noise_floor import above_noise, noise_floor
+from .sign_flips import is_paired, sign_flip_row
 from .verdict import deciding_error, judge
 from .view import LENSES, EvidenceName, Figure, Items, NotApplicable, Quantity, Score, View
 
@@ -132,7 +133,7 @@ class Claim:
                 left_out=excluded,
                 noise_floor=noise,
                 evidence=self._evidence_names() if applicable else {},
-                sensitivity=self._sensitivity(quantity, readings) if applicable else [],
+                sensitivity=self._sensitivity(quantity, readings, statistic) if statistic is not None else [],
                 secondary=[brief(k, self._decisive(q(self.view))) for k, q in secondary.items()] if applicable else [],
                 examples=self._examples(strips) if applicable and strips is not None else [],
                 figures=drawn,
@@ -166,9 +167,16 @@ class Claim:
                 result[role] = {"prompts": len(costs), **means}
         return result
 
-    def _sensitivity(self, quantity: Quantity, readings: Mapping[str, Quantity]) -> list[dict[str, Json]]:
+    def _sensitivity(
+        self, quantity: Quantity, readings: Mapping[str, Quantity], decided: Statistic
+    ) -> list[dict[str, Json]]:
         fresh = replace(self.view, excluded=Counter(), _attributions={})
-        rows = [self._reading(name, reading, fresh) for name, reading in readings.items()]
+        rows = []
+        if is_paired(decided):
+            clusters = {p.id: p.cluster or p.id for p in self.prompts}
+            labels = [clusters.get(i, i) for i in decided.arms[0].ids]
+            rows.append(sign_flip_row(self.finding, decided, labels, seed=self.seed))
+        rows += [self._reading(name, reading, fresh) for name, reading in readings.items()]
         for lens in LENSES if self._attributes else ():
             name = lens.name.format(own=self.responses[0], contrast=self.responses[1])
             rows.append(self._reading(name, quantity, replace(fresh, lens=lens, _attributions={})))

@@ -141,7 +141,7 @@ def explain(claim: Mapping[str, Json]) -> str:
 
 
 def write_summary(
-    terminal: Terminal, claims: Sequence[Mapping[str, Json]], written: Iterable[str], alpha: float
+    terminal: Terminal, claims: Sequence[Mapping[str, Json]], written: Iterable[str], alpha: float, inconclusive: str
 ) -> None:
     """The table of verdicts, one line a claim, what the error rate does not cover, and where the files lie."""
     terminal.write_sep("=", "tuneshift verdicts")
@@ -155,10 +155,26 @@ def write_summary(
         terminal.write_line(text, **colour)
     if any(depends_on_reading(claim) for claim in ordered):
         terminal.write_line("† under another reading the verdict differs: see the claim's sensitivity in the report")
+    if line := _undecided(ordered, inconclusive):
+        terminal.write_line(line, yellow=True)
     terminal.write_line(exposure_of(ordered, alpha).sentence(alpha))
     write_comparisons(terminal, ordered)
     for line in written:
         terminal.write_line(line)
+
+
+def _undecided(claims: Sequence[Mapping[str, Json]], inconclusive: str) -> str:
+    """How many claims nobody declared are inconclusive, and what that did to their tests; empty for none."""
+    count = sum(c["verdict"] == "inconclusive" and not c["expected"] for c in claims)
+    if not count:
+        return ""
+    subject = f"{count} claim{' is' if count == 1 else 's are'}"
+    fate = {
+        "skip": "skipped, not passed (--shift-inconclusive=fail for strict runs)",
+        "fail": "failed (--shift-inconclusive=fail)",
+        "pass": "passed as if decided (--shift-inconclusive=pass)",
+    }[inconclusive]
+    return f"? {subject} inconclusive, neither shown nor refuted: {fate}"
 
 
 def _row(claim: Mapping[str, Json]) -> tuple[str, ...]:
