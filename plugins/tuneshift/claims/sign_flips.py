@@ -42,12 +42,12 @@ def sign_flip_row(finding: Finding, statistic: Statistic, clusters: Sequence[str
     bounds = {"greater": (sesoi,), "less": (-sesoi,), "equivalent": (-sesoi, sesoi)}[finding.direction]
     rejected = all(flipped(bound).p <= error for bound in bounds)
     plain_flip = flipped(0.0)
-    how = "all" if plain_flip.exact else "random"
+    patterns = f"all {plain_flip.flips:,}" if plain_flip.exact else f"{plain_flip.flips:,} random"
     row: dict[str, Json] = plain({
         "name": NAME, "effect": statistic.effect, "interval": [None, None], "p": plain_flip.p, "n": statistic.n,
         "clusters": statistic.clusters, "standard_error": None, "intervals": None,
         "verdict": _outcome(finding, statistic.effect) if rejected else Outcome.INCONCLUSIVE,
-        "note": f"{plain_flip.flips:,} {how} patterns of signs",
+        "note": f"{patterns} patterns of signs",
     })  # fmt: skip
     return row
 
