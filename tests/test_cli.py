@@ -7,6 +7,7 @@ import os
 
 import numpy as np
 import pytest
+from gate_records import claim_with, ids, pair_of, run_of
 
 from tuneshift.claims.catalogue import findings
 from tuneshift.claims.finding import Finding
@@ -117,10 +118,11 @@ def test_findings_as_json_holds_every_field(capsys):
 
 
 def run_record(pair, folder, name="run.json"):
-    ref = {"name": "m", "fingerprint": pair * 8}
-    claim = {"finding": "x2024.one", "title": "One", "pair": pair, "prompts": "set", "group": "all", "examples": []}
-    claims = [claim | {"verdict": "not_applicable", "reason": "no ratings", "arms": [], "interval": [None, None]}]
-    return write_record(make_record({}, [{"name": pair, "base": ref, "tuned": ref}], claims), folder / name)
+    none = {"verdict": "not_applicable", "reason": "no ratings", "arms": [], "effect": None, "interval": [None, None]}
+    claims = [claim_with(finding="x2024.one", title="One", pair=pair, **none)]
+    return write_record(
+        make_record(run_of(), [pair_of(ids(3), pair=pair, base=pair, tuned=pair)], claims), folder / name
+    )
 
 
 def test_report_of_several_records_shows_their_pairs_side_by_side(tmp_path, capsys):

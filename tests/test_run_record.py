@@ -175,8 +175,8 @@ def test_junit_properties_hold_what_the_run_decided_by():
     for name, value in (("family", "who2024.what"), ("family_size", 4), ("p_decides", 0.002)):
         assert flat[f"tuneshift.{name}"] == made[name] == value
     assert not {"tuneshift.adjusted_p", "tuneshift.q"} & set(flat)  # they rest on the run's other claims
-    assert flat["tuneshift.claims.noise_floor"] == 0.02
-    assert flat["tuneshift.claims.claim"] == "held"
+    assert flat["tuneshift.noise_floor"] == 0.02
+    assert flat["tuneshift.comparison"] == "held"
 
 
 def test_the_verdicts_that_a_record_may_hold_are_the_outcomes():
