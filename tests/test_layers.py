@@ -24,6 +24,7 @@ LAYERS = (
         "clustered",
         "intervals",
         "memory",
+        "model_cache",
         "permutation",
         "parts",
         "power",
@@ -65,6 +66,7 @@ LAYERS = (
     },
     {
         "engine",
+        "failures",
         "steps",
         "embedded",
         "recording",

@@ -4,7 +4,10 @@ environment, one that imports nothing heavy at its top."""
 
 from __future__ import annotations
 
+import shlex
+import signal
 import sys
+import threading
 import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -16,6 +19,8 @@ from .errors import TuneshiftError
 from .session.options import add_options, asks_for_suites, read_options, templates_folder
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     import execnet
 
     from .claims.claim import Claim
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
 RUN: pytest.StashKey[Run] = pytest.StashKey()
 CLAIMS: pytest.StashKey[list[dict[str, Json]]] = pytest.StashKey()
 STARTED: pytest.StashKey[float] = pytest.StashKey()
+CLOCK: pytest.StashKey[float] = pytest.StashKey()
+"""The monotonic clock at the start: the other one may be set while a run lasts."""
 PROBLEM: pytest.StashKey[TuneshiftError] = pytest.StashKey()
 CLAIM: pytest.StashKey[dict[str, Json]] = pytest.StashKey()
 """Of an item: its claim as the test made it."""
@@ -35,6 +42,11 @@ DECIDED: pytest.StashKey[dict[str, Json]] = pytest.StashKey()
 RAISED: pytest.StashKey[BaseException] = pytest.StashKey()
 """Of an item: what ended its test where it was no verdict."""
 SURVEYED: pytest.StashKey[bool] = pytest.StashKey()
+TERMINATED: pytest.StashKey[bool] = pytest.StashKey()
+TERMINATED_CODE = 128 + 15
+"""What shells and schedulers make of SIGTERM."""
+ERRORS: pytest.StashKey[list[dict[str, Json]]] = pytest.StashKey()
+"""Claims that could not be made, as the run record lists them."""
 WRITTEN: pytest.StashKey[list[str]] = pytest.StashKey()
 
 
@@ -47,17 +59,44 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker and, where suites are asked for, find the user's mistakes before anything starts."""
     config.addinivalue_line("markers", "finding(finding): the published finding that this test decides (tuneshift)")
     config.stash[CLAIMS] = []
+    config.stash[ERRORS] = []
     config.stash[STARTED] = time.time()
+    config.stash[CLOCK] = time.monotonic()
     if not asks_for_suites(config) or _is_worker(config):
         return
+    _end_on_sigterm(config)
     try:
         _run(config).check()
+        if not (config.option.shift_plan or config.option.collectonly):
+            from .session.console import require_output_folder
+
+            require_output_folder(Path(config.option.shift_out))
         if config.option.shift_save or config.option.shift_compare or config.option.shift_margin:
             from .session.gating import check_gating
 
             check_gating(_run(config))
     except TuneshiftError as error:
         raise pytest.UsageError(str(error)) from None
+
+
+def _end_on_sigterm(config: pytest.Config) -> None:
+    """Have SIGTERM, by which clusters announce that they take the machine, end the run as SIGINT does.
+
+    Not where somebody else handles it, nor outside the main thread. A second one ends the process at once.
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        config.stash[TERMINATED] = True
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    def restore() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    signal.signal(signal.SIGTERM, interrupt)
+    config.add_cleanup(restore)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -207,7 +246,24 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         report.tuneshift_claim = item.stash[DECIDED]
     elif call.when == "call" and call.excinfo is not None and item.get_closest_marker("finding"):
         item.stash[RAISED] = call.excinfo.value
+    if call.excinfo is not None and report.failed and _lacks_claim(item, report):
+        report.tuneshift_error = _error_record(item, call.excinfo.value)
     return report
+
+
+def _error_record(item: pytest.Item, error: BaseException) -> dict[str, Json]:
+    """A claim that could not be made, as the run record lists it."""
+    from .checkpoints.quiet import first_line
+
+    target = _target(item)
+    said = str(error) if isinstance(error, TuneshiftError | pytest.fail.Exception) else first_line(error)
+    where = {"pair": target.pair.name, "prompts": target.on, "group": target.group}
+    return {"finding": _finding(item).id, **where, "message": said}
+
+
+def _lacks_claim(item: pytest.Item, report: pytest.TestReport) -> bool:
+    """Whether a finding's test ended without a claim."""
+    return report.when != "teardown" and DECIDED not in item.stash and item in _finding_items(item.session)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -234,20 +290,26 @@ class _Collector:
 
     def __init__(self, config: pytest.Config) -> None:
         self._claims = config.stash[CLAIMS]
+        self._errors = config.stash[ERRORS]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep the claim that a report carries."""
+        """Keep the claim that a report carries, or why there is none."""
         found = getattr(report, "tuneshift_claim", None)
         if found is not None:
             self._claims.append(found)
+        failed = getattr(report, "tuneshift_error", None)
+        if failed is not None:
+            self._errors.append(failed)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Write run.json, the summary and the report."""
     config = session.config
-    claims = config.stash[CLAIMS]
-    if _is_worker(config) or not claims:
+    if TERMINATED in config.stash:
+        session.exitstatus = exitstatus = TERMINATED_CODE
+    claims, errors = config.stash[CLAIMS], config.stash[ERRORS]
+    if _is_worker(config) or not (claims or errors):
         return
     from .session.console import update_expectations, write_results
 
@@ -255,26 +317,35 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     updated, failed = update_expectations(run, claims) if run.options.update_expectations else ([], False)
     if failed and exitstatus == pytest.ExitCode.OK:
         session.exitstatus = exitstatus = pytest.ExitCode.TESTS_FAILED
-    config.stash[WRITTEN] = write_results(
+    config.stash[WRITTEN], unwritten = write_results(
         run,
         claims,
+        errors,
         out=Path(config.option.shift_out),
         started=config.stash[STARTED],
+        duration=time.monotonic() - config.stash[CLOCK],
         exit_code=int(exitstatus),
         arguments=config.invocation_params.args,
         templates=templates_folder(config),
     )
+    if unwritten and exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
     config.stash[WRITTEN] += updated
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """The table of verdicts and where the files lie."""
-    claims = config.stash[CLAIMS]
-    if claims:
+    """The table of verdicts and where the files lie; after SIGTERM, how to go on."""
+    if TERMINATED in config.stash:
+        command = shlex.join(["pytest", *map(str, config.invocation_params.args)])
+        terminalreporter.write_line(
+            f"tuneshift: ended by SIGTERM; every finished chunk is kept. Resume with the same command: {command}"
+        )
+    claims, errors = config.stash[CLAIMS], config.stash[ERRORS]
+    if claims or errors:
         from .session.console import write_summary
 
         written = config.stash[WRITTEN]
-        write_summary(terminalreporter, claims, written)
+        write_summary(terminalreporter, claims, written, errors=len(errors))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 
 from ..errors import MeasureError
+from ..measures.generation import _way
 from .loading import Checkpoint
 from .memory import empty_cache, is_out_of_memory
 from .quiet import quiet
@@ -52,7 +53,9 @@ def greedy_responses(
     same for base and tuned.
 
     Prompts of similar length run together, padded on the left, ``batch_size`` at a time (None: 16); a batch that does
-    not fit the memory is halved. In float32 the batching leaves the responses as they are, up to ties of logits.
+    not fit the memory is halved. In float32 the batching leaves the responses as they are, up to ties of logits: a
+    model whose padded rows differ from single ones decodes prompts one by one, and one whose cache does not give what
+    whole passes give decodes without (`model_cache.decoding`).
 
     ``processor`` is called once per batch with the indices of its prompts, in the order of its rows, and gives the
     transformers LogitsProcessor whose scores take the place of the logits (`tuneshift.adapters.RuleAdapter`).
@@ -66,13 +69,16 @@ def greedy_responses(
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     ends = end_tokens(_owners(checkpoint))
     responses: dict[int, Response] = {}
+    ways = [_way(checkpoint, len(prompt), limit) for prompt, limit in zip(prompts, limits, strict=True)]
     # Only prompts with the same limit share a batch, so that none is carried beyond the context by a longer one.
-    waiting = sorted(range(len(prompts)), key=lambda i: (limits[i], len(prompts[i]), i))
+    waiting = sorted(range(len(prompts)), key=lambda i: (ways[i], limits[i], len(prompts[i]), i))
     with plain_greedy(checkpoint.model), quiet():
         while waiting:
-            batch = [i for i in waiting[:size] if limits[i] == limits[waiting[0]]]
+            way, limit = ways[waiting[0]], limits[waiting[0]]
+            most = size if way.batched else 1
+            batch = [i for i in waiting[:most] if (ways[i], limits[i]) == (way, limit)]
             processors = [] if processor is None else [processor(batch)]
-            rows = _try_batch(checkpoint, [prompts[i] for i in batch], limits[batch[0]], ends, processors)
+            rows = _try_batch(checkpoint, [prompts[i] for i in batch], limit, ends, processors, cached=way.cached)
             if rows is None:
                 size = _halved(checkpoint, len(batch), len(prompts[batch[-1]]))
                 continue
@@ -132,7 +138,7 @@ def _settings(**given: Any) -> Any:
 
 
 def _try_batch(
-    checkpoint: Checkpoint, prompts: Sequence[Ids], limit: int, ends: list[int], processors: list[Any]
+    checkpoint: Checkpoint, prompts: Sequence[Ids], limit: int, ends: list[int], processors: list[Any], *, cached: bool
 ) -> list[Ids] | None:
     """New tokens per prompt with what follows the end token, or None where memory ran out."""
     pad = _pad_token(checkpoint, ends)
@@ -143,7 +149,12 @@ def _try_batch(
         ids[row, longest - len(prompt) :] = torch.as_tensor(np.asarray(prompt, dtype=np.int64))
         mask[row, longest - len(prompt) :] = 1
     settings = _settings(
-        do_sample=False, num_beams=1, max_new_tokens=limit, pad_token_id=pad, eos_token_id=ends or None
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=limit,
+        pad_token_id=pad,
+        eos_token_id=ends or None,
+        use_cache=cached,
     )
     try:
         made = checkpoint.model.generate(

@@ -92,6 +92,16 @@ def fingerprint(ref: ModelRef, *, memo: Path | None = None) -> str:
     return digest(parts)
 
 
+def _set_apart(a: Any, b: Any) -> set[int]:
+    """Ids that both tokenizers keep out of the text's own vocabulary, so that text without such a token's name never
+    yields them: what special and reserved tokens are."""
+    return set(a.added_tokens_decoder) & set(b.added_tokens_decoder)
+
+
+def _other_names(left: Mapping[int, str], right: Mapping[int, str]) -> list[int]:
+    return sorted(i for i in left.keys() & right.keys() if left[i] != right[i])
+
+
 def _file_hashes(files: Sequence[Path], memo: Path | None) -> dict[Path, list[str]]:
     from tqdm import tqdm
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import CheckpointError, PairError
 from .files import tokenizer_folder
+from .fingerprint import _other_names, _set_apart
 from .quiet import first_line, quiet
 from .refs import ModelRef
 
@@ -47,32 +48,43 @@ def tokenizer_differences(a: Any, b: Any) -> list[str]:
     return [*_conflicts(a, b), *_only("extra", _tokens(b), _tokens(a))]
 
 
-def require_same_tokenizer(base: ModelRef, tuned: ModelRef) -> None:
+def require_same_tokenizer(base: ModelRef, tuned: ModelRef) -> tuple[str, ...]:
     """Raises PairError naming the tokens where base and tuned split text into different ids.
 
-    Tokens that the tuned checkpoint adds beyond the base's vocabulary, as chat formats do, are allowed as long as every
-    id of the base means the same to both and plain text is split alike.
+    Returns what is allowed and worth a note, one line each: special tokens that the tuned checkpoint renames, as chat
+    formats do with a base's reserved ones, and tokens that it adds beyond the base's vocabulary. Plain text yields
+    neither; every other id means the same to both, and plain text is split alike.
     """
-    found = _conflicts(load_tokenizer(base), load_tokenizer(tuned))
+    one, other = load_tokenizer(base), load_tokenizer(tuned)
+    found = _conflicts(one, other)
     if found:
         raise PairError(
             f"Tokenizers of {base.name} and {tuned.name} differ: {'; '.join(found)}. Per-token measures of a pair need "
-            "one tokenizer; tokens added after the base's last are fine. Name checkpoints of one family, or give the "
-            "tuned one its base's tokenizer files."
+            "one tokenizer; special tokens of other names and tokens added after the base's last are fine. Name "
+            "checkpoints of one family, or give the tuned one its base's tokenizer files."
         )
+    left, right = _tokens(one), _tokens(other)
+    renamed = [f"{left[i]} is {right[i]}" for i in _other_names(left, right) if i in _set_apart(one, other)]
+    added = [repr(right[i]) for i in sorted(right.keys() - left.keys())]
+    notes = []
+    if renamed:
+        notes.append(f"{tuned.name} renames special tokens: {', '.join(_shorten(renamed, 'more'))}")
+    if added:
+        notes.append(f"{tuned.name} adds tokens: {', '.join(_shorten(added, 'more'))}")
+    return tuple(notes)
 
 
 def _conflicts(a: Any, b: Any) -> list[str]:
     left, right = _tokens(a), _tokens(b)
-    return [*_renamed(left, right), *_only("missing", left, right)] or _probed(a, b)
+    return [*_renamed(left, right, _set_apart(a, b)), *_only("missing", left, right)] or _probed(a, b)
 
 
 def _tokens(tokenizer: Any) -> dict[int, str]:
     return {index: token for token, index in tokenizer.get_vocab().items()}
 
 
-def _renamed(left: Mapping[int, str], right: Mapping[int, str]) -> list[str]:
-    ids = sorted(i for i in left.keys() & right.keys() if left[i] != right[i])
+def _renamed(left: Mapping[int, str], right: Mapping[int, str], allowed: set[int]) -> list[str]:
+    ids = [i for i in _other_names(left, right) if i not in allowed]
     return _shorten([f"id {i} is {left[i]!r} against {right[i]!r}" for i in ids], "other ids differ")
 
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from ..errors import RecordError, UsageError, options
-from ..files import publish
+from ..files import acquired_lock, publish
 from ..plain import Json, digest, plain
 from ..run_record import RunRecord, check_schema
 from ..statistics.sequential import look_levels
@@ -198,8 +198,7 @@ class Baselines:
             if not ignored.exists():
                 # The folder is made to be committed; its lock is not.
                 publish(ignored, f"{LOCK_FILE}\n".encode())
-            lock = FileLock(path)
-            lock.acquire(timeout=WAIT)
+            lock = acquired_lock(path, WAIT)
         except Timeout as error:
             raise RecordError(
                 f"Another process has held {path} for {WAIT:g} s. Wait for it to end, or end it, and try again."

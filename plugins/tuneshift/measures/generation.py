@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from ..backends.model import BackendModel
 from ..checkpoints.decoding import FIRST_BATCH, Response, greedy_responses
@@ -15,6 +16,30 @@ from ..store.evidence import EvidenceItem
 from .adapter_rules import rules_of
 from .catalogue import Take
 from .rule_adapter import RuleAdapter, turn_as_released
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class _Way:
+    """How one prompt decodes, as `model_cache.Decoding`, and on which side of a rotation's switch; equal ones share
+    batches."""
+
+    beyond: bool
+    batched: bool
+    cached: bool
+
+
+def _way(checkpoint: Checkpoint, length: int, limit: int) -> _Way:
+    """How a prompt of ``length`` tokens decodes up to ``limit`` more.
+
+    Where the rotation switches within the response (LongRoPE), cached keys would keep the rotation of before, and other
+    prompts of a batch would switch with it.
+    """
+    beyond, known = False, checkpoint.decoding
+    if checkpoint.switches_at is not None and length + limit > checkpoint.switches_at:
+        beyond = length > checkpoint.switches_at
+        if not beyond:
+            return _Way(beyond=False, batched=False, cached=False)
+    return _Way(beyond=beyond, batched=known.batched, cached=known.cached)
 
 
 def generation(checkpoint: Checkpoint | BackendModel, params: Mapping[str, Json], sources: Mapping[str, Json]) -> Take:

@@ -1,20 +1,22 @@
 """Log-likelihoods of responses, an instruction's own and others': what response ranking rests on (arXiv:2409.14254).
 
-Everything is scored on token ids. An instruction's prefix runs once, and all its responses continue from its cache.
+Everything is scored on token ids. An instruction's prefix runs once, and all its responses continue from its cache,
+where the model has one that allows it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from ..backends.model import BackendModel
 from ..checkpoints.loading import Checkpoint
-from ..checkpoints.scoring import response_logprobs, usual_batch_tokens
+from ..checkpoints.scoring import Ids, _forward, _halved, _try_batch, response_logprobs, usual_batch_tokens
 from ..errors import PromptError
 from ..plain import Json
 from ..prompts.chat import bare_ids, end_token
@@ -24,9 +26,12 @@ from ..store.evidence import EvidenceItem
 from .catalogue import Take
 
 if TYPE_CHECKING:
-    from ..checkpoints.scoring import Floats, Ids
+    from ..checkpoints.scoring import Floats
 Pair = tuple[str | None, str]
 """Whose prompt stands before (None: the prompt that asks nothing), and whose reference is the response."""
+
+Request = tuple[Ids, Sequence[Ids]]
+"""A context and the responses after it, as token ids."""
 
 
 def draws(prompts: Sequence[Prompt], *, k: int, seed: int) -> dict[str, tuple[str, ...]]:
@@ -104,6 +109,44 @@ def likelihood(checkpoint: Checkpoint | BackendModel, params: Mapping[str, Json]
     return take
 
 
+def _passed(context: Ids, response: Ids) -> int:
+    """Tokens that a model is given to score a response: nothing follows the last."""
+    return len(context) + max(len(response) - 1, 0)
+
+
+def _shares_a_prefix(checkpoint: Checkpoint, request: Request) -> bool:
+    """Whether a request's responses may continue from its context's keys and values."""
+    longest = max((_passed(request[0], response) for response in request[1]), default=len(request[0]))
+    return checkpoint.keeps_rows and (checkpoint.switches_at is None or longest <= checkpoint.switches_at)
+
+
+def _in_batches(
+    checkpoint: Checkpoint,
+    requests: Sequence[Request],
+    budget: int,
+    batch_of: Callable[[Checkpoint, Sequence[Request], int], list[Floats]],
+    lengths: Sequence[int],
+) -> list[Floats]:
+    """Sums per request, in batches of similar ``lengths`` that are halved where memory runs out."""
+
+    def side(i: int) -> bool:
+        return checkpoint.switches_at is not None and lengths[i] > checkpoint.switches_at
+
+    # The longest first: what does not fit the memory shows at once. What LongRoPE turns otherwise goes apart.
+    waiting = sorted(range(len(requests)), key=lambda i: (-lengths[i], i))
+    found: dict[int, Floats] = {}
+    while waiting:
+        batch = waiting[: max(1, budget // lengths[waiting[0]])]
+        batch = [i for i in batch if side(i) == side(batch[0])]
+        sums = _try_batch(checkpoint, [requests[i] for i in batch], budget, batch_of)
+        if sums is None:
+            budget = _halved(checkpoint, budget, requests[batch[0]])
+            continue
+        found.update(zip(batch, sums, strict=True))
+        waiting = waiting[len(batch) :]
+    return [found[i] for i in range(len(requests))]
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Texts:
     """Token ids of a population's prompts and responses, each worked out once."""
@@ -146,7 +189,7 @@ class _Texts:
         asked = self.checkpoint
         return asked.scored_length if isinstance(asked, BackendModel) else asked.context_length + 1
 
-    def logprobs(self, requests: Sequence[tuple[Ids, Sequence[Ids]]]) -> list[Floats]:
+    def logprobs(self, requests: Sequence[Request]) -> list[Floats]:
         """Sums per request, by our own passes or the checkpoint's backend."""
         asked = self.checkpoint
         return (
@@ -220,3 +263,26 @@ def _item(texts: _Texts, own: str, others: Sequence[str], scores: Mapping[Pair, 
             "end_token": None if end is None else str(texts.checkpoint.tokenizer.convert_ids_to_tokens(end)),
         },
     )
+
+
+def _whole_batch(checkpoint: Checkpoint, requests: Sequence[Request], budget: int) -> list[Floats]:
+    """Sums of requests of one response each, by one pass over context and response: what follows a token, padding on
+    the right included, does not reach it."""
+    fed = [np.concatenate([context, response[:-1]]) for context, (response,) in requests]
+    longest = max(map(len, fed))
+    ids = torch.zeros((len(fed), longest), dtype=torch.int64)  # [row, position], padded on the right
+    mask = torch.zeros_like(ids)
+    for row, tokens in enumerate(fed):
+        ids[row, : len(tokens)] = torch.from_numpy(tokens)
+        mask[row, : len(tokens)] = 1
+    keep = longest - min(len(context) for context, _ in requests) + 1
+    positions = torch.arange(longest).expand_as(ids)
+    logits, _ = _forward(checkpoint, ids, mask, positions, None, keep=keep, caching=False)
+    sums = []
+    for row, (context, (response,)) in enumerate(requests):
+        first = len(context) - 1 - (longest - keep)
+        said = logits[row, first : first + len(response)].float()  # [token, vocab]
+        targets = torch.from_numpy(response)[:, None].to(said.device)
+        logprobs = said.gather(1, targets)[:, 0] - said.logsumexp(1)
+        sums.append(np.array([float(logprobs.double().sum())]))
+    return sums

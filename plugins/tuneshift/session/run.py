@@ -22,7 +22,7 @@ from ..engine.plan import Planner, Task, reads_weights
 from ..engine.second import BATCH_SHARE, can_be_measured_again, second_pair, second_settings
 from ..engine.settings import backend_of
 from ..engine.steps import Line, plan_lines
-from ..errors import UsageError
+from ..errors import NotMeasurableError, UsageError
 from ..judges.base import IFEVAL, SIMILARITY, VERIFIER, Judge
 from ..judges.ifeval import check_ifeval
 from ..judges.registry import make_judge
@@ -59,6 +59,7 @@ class Run:
     known_findings: Callable[[], Sequence[Finding]]
     _recorded: dict[tuple[ModelRef, str], dict[str, EvidenceItem]] = field(default_factory=dict)
     _inspected: dict[ModelRef, CheckpointInfo] = field(default_factory=dict)
+    _notes: dict[str, list[str]] = field(default_factory=dict)
 
     @cached_property
     def pairs(self) -> tuple[ModelPair, ...]:
@@ -208,7 +209,7 @@ class Run:
             self._inspect(ref)
         for ref in live:
             if ref is not pair.base and pair.base.evidence is None:
-                require_same_tokenizer(pair.base, ref)
+                self._notes[pair.name] = [*self._notes.get(pair.name, []), *require_same_tokenizer(pair.base, ref)]
 
     def _inspect(self, ref: ModelRef) -> CheckpointInfo:
         """What the checkpoint's files say, read once in a run."""
@@ -249,6 +250,13 @@ class Run:
                 return f"the pair names no {role} checkpoint; {MAKE.get(role, 'name it in the pair file')}"
             if ref.evidence is not None and not attributes:
                 return f"{ref.name} is recorded evidence, which holds attributions alone"
+            if ref.adapter is not None and (attributes or reads_weights(finding)):
+                kind = self._inspect(ref).prompt_learning
+                if kind is not None:
+                    return (
+                        f"{ref.name} is a {kind} adapter: learned tokens before the text, which no published finding "
+                        "counts among prompt or weights; generation, likelihood and judging take it"
+                    )
         return None
 
     def plan(self, wanted: Iterable[tuple[Finding, Target]]) -> tuple[Line, ...]:
@@ -352,7 +360,10 @@ class Run:
                 assert target.prompts is not None
                 return self._recorded_items(ref, target.prompts) if need == ATTRIBUTION.name else None
             task = planner.task(pair, role, need, target.prompts)
-            return None if task is None else {i.id: i for i in self.engine.evidence(task).items}
+            try:
+                return None if task is None else {i.id: i for i in self.engine.evidence(task).items}
+            except NotMeasurableError as error:
+                raise NotApplicable(str(error)) from error
 
         return items
 
@@ -381,12 +392,17 @@ class Run:
             },
         }
 
+    def notes(self, pair: ModelPair) -> list[str]:
+        """What `check` found of a pair that is allowed and worth knowing."""
+        return list(dict.fromkeys(self._notes.get(pair.name, [])))
+
     def describe(self) -> list[dict[str, Json]]:
         """The run's pairs for the record: checkpoints with fingerprints, formats, prompt sets with counts."""
         return [
             {
                 "name": pair.name,
                 **{role: self._describe(pair, ref) for role, ref in _roles(pair).items()},
+                "notes": self.notes(pair),
                 "settings": {
                     "max_new_tokens": self.planner.longest(pair),
                     "vocabulary": self.planner.words(pair),
