@@ -184,3 +184,15 @@ def test_the_verdicts_that_a_record_may_hold_are_the_outcomes():
     from tuneshift.record_fields import VERDICTS
 
     assert tuple(Outcome) == VERDICTS
+
+
+def error(message, finding="f", pair="p"):
+    return {"finding": finding, "pair": pair, "prompts": "s", "group": "all", "message": message}
+
+
+def test_errors_are_of_claims_that_were_not_made_and_the_last_of_each(tmp_path):
+    claimed = {"finding": "f", "pair": "p", "prompts": "s", "group": "all", "examples": []}
+    again = [error("first", "g"), error("second", "g"), error("retried", "f"), error("other", "g", "q")]
+    made = make_record({}, [], [claimed], again)
+    assert [(e["pair"], e["finding"], e["message"]) for e in made.errors] == [("p", "g", "second"), ("q", "g", "other")]
+    assert read_record(write_record(made, tmp_path / "run.json")).errors == made.errors

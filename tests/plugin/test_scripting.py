@@ -61,8 +61,8 @@ def found() -> Run:
         "tuned": {"ids": ["a", "b"], "x": [1.0, 1.0]}}, "figures": [],
         "interval": [0.25, 0.75],
     }  # fmt: skip
-    failed = {"finding": "g", "pair": "p", "prompts": "s", "group": "all", "error": "<script>no</script>"}
-    return Run(schema=1, run={"failed": [failed]}, pairs=[{"name": "p"}], claims=[claim])
+    failed = {"finding": "g", "pair": "p", "prompts": "s", "group": "all", "message": "<script>no</script>"}
+    return Run(schema=1, run={}, pairs=[{"name": "p"}], claims=[claim], errors=[failed])
 
 
 def test_every_shipped_finding_has_its_test():
