@@ -385,6 +385,6 @@ def test_a_checkpoint_names_what_scores_and_generates_for_it(folder: Path) -> No
 
 def test_a_hub_id_needs_no_organisation(folder: Path, monkeypatch) -> None:
     monkeypatch.chdir(folder)
-    (pair,) = resolve_pairs(base="gpt2", tuned="distilgpt2", pairs_file=None, names=(), prompts=(), rootdir=folder)
+    (pair,) = resolve_pairs(base="gpt2", tuned=("distilgpt2",), pairs_file=None, names=(), prompts=(), here=folder)
     assert (pair.base.model, pair.base.name, pair.tuned.model) == ("gpt2", "gpt2", "distilgpt2")
     assert pair.name == "gpt2-distilgpt2"

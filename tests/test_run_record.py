@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from gate_records import claim_with, run_of
 
 from tuneshift.claims.claim_record import claim_record, flat_properties
 from tuneshift.claims.finding import Finding, Outcome, Verdict
@@ -191,8 +192,8 @@ def error(message, finding="f", pair="p"):
 
 
 def test_errors_are_of_claims_that_were_not_made_and_the_last_of_each(tmp_path):
-    claimed = {"finding": "f", "pair": "p", "prompts": "s", "group": "all", "examples": []}
+    claimed = claim_with(finding="f", pair="p", prompts="s", group="all")
     again = [error("first", "g"), error("second", "g"), error("retried", "f"), error("other", "g", "q")]
-    made = make_record({}, [], [claimed], again)
+    made = make_record(run_of(), [], [claimed], again)
     assert [(e["pair"], e["finding"], e["message"]) for e in made.errors] == [("p", "g", "second"), ("q", "g", "other")]
     assert read_record(write_record(made, tmp_path / "run.json")).errors == made.errors

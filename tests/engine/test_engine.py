@@ -238,14 +238,14 @@ def test_what_failed_is_not_tried_again_for_what_rests_on_it(counting, tmp_path)
     made.complete([first])
     asked = len(counting.given)
     with pytest.raises(MeasureError, match="cannot measure p0"):
-        made.evidence(task("one", "b", rests_on=first))
+        made.evidence(task("one", "b", depends_on=first))
     assert len(counting.given) == asked
 
 
 @pytest.mark.parametrize("when", ["before it is read", "before what rests on it"])
 def test_evidence_that_a_prune_takes_during_the_run_is_measured_again(counting, tmp_path, monkeypatch, when):
     made, first = engine(tmp_path), task("one", "a")
-    second = task("two", "b", rests_on=first)
+    second = task("two", "b", depends_on=first)
     honest, pruned = Store.read, []
 
     def read(self, key):
@@ -271,7 +271,7 @@ def test_a_store_that_is_pruned_without_end_ends_the_task_and_not_the_run(counti
 
     monkeypatch.setattr(Store, "read", read)
     made, first = engine(tmp_path), task("one", "a")
-    for asked in (first, task("two", "b", rests_on=first)):
+    for asked in (first, task("two", "b", depends_on=first)):
         with pytest.raises(StoreError, match="gone each time it is read"):
             made.evidence(asked)
 
