@@ -322,7 +322,7 @@ def test_an_adapter_of_learned_tokens_stays_beside_the_weights_and_counts_in_the
 # Text models of models of texts and images
 
 TEXT = {
-    "vocab_size": 260, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "vocab_size": 264, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
     "num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 96, "pad_token_id": 0,
 }  # fmt: skip
 IMAGE = {"hidden_size": 16, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28,
