@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -33,6 +33,40 @@ def _one_thread() -> None:
 def _in_order() -> None:
     """pytest-randomly, installed for tests/plugin/test_third_party.py alone, would shuffle the runs inside tests."""
     os.environ["PYTEST_ADDOPTS"] = "-p no:randomly"
+
+
+ROOT = Path(__file__).resolve().parents[1]
+OF_TOOLS = {
+    ".git", ".venv", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis", "build", "dist",
+    "site",
+}  # fmt: skip
+"""Folders of the checkout that tools write while tests run."""
+OF_RUNS = ("tuneshift-results", ".tuneshift")
+"""Folders that a user's own runs have there: a test that writes into them destroys somebody's work."""
+
+
+def files_of_the_checkout() -> dict[str, float | None]:
+    """Every file below the checkout that no tool writes; when it was changed, for what a user's runs have written."""
+    found: dict[str, float | None] = {}
+    for folder, folders, files in os.walk(ROOT):
+        folders[:] = [name for name in folders if name not in OF_TOOLS and not name.endswith(".egg-info")]
+        inner = Path(folder).relative_to(ROOT)
+        of_runs = bool(inner.parts) and inner.parts[0] in OF_RUNS
+        for name in files:
+            path = Path(folder, name)
+            if not name.startswith(".coverage") and path.exists():
+                found[str(inner / name)] = path.stat().st_mtime if of_runs else None
+    return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tests_write_below_their_temporary_folder() -> Iterator[None]:
+    """No test of the session leaves a file in the checkout or changes what the user's runs wrote there."""
+    before = files_of_the_checkout()
+    yield
+    after = files_of_the_checkout()
+    written = sorted(path for path, changed in after.items() if path not in before or before[path] != changed)
+    assert not written, f"tests wrote into the checkout: {', '.join(written[:20])}"
 
 
 Maker = Callable[..., Path]

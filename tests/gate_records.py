@@ -79,3 +79,9 @@ def run_of(**more):
 def record(claims, pairs, **run) -> RunRecord:
     decided = with_run_wide([{**claim, "examples": []} for claim in claims])
     return make_record(run_of(**run), pairs, decided)
+
+
+def claim_with(**fields):
+    """A claim with all that a record's reader asks of one, and these fields."""
+    whole = with_run_wide([{**paired([0.4, 0.5, 0.6]), "examples": []}])[0]
+    return {**whole, **fields}

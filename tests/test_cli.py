@@ -7,6 +7,7 @@ import os
 
 import numpy as np
 import pytest
+from gate_records import claim_with, ids, pair_of, run_of
 
 from tuneshift.claims.catalogue import findings
 from tuneshift.claims.finding import Finding
@@ -117,10 +118,11 @@ def test_findings_as_json_holds_every_field(capsys):
 
 
 def run_record(pair, folder, name="run.json"):
-    ref = {"name": "m", "fingerprint": pair * 8}
-    claim = {"finding": "x2024.one", "title": "One", "pair": pair, "prompts": "set", "group": "all", "examples": []}
-    claims = [claim | {"verdict": "not_applicable", "reason": "no ratings", "arms": [], "interval": [None, None]}]
-    return write_record(make_record({}, [{"name": pair, "base": ref, "tuned": ref}], claims), folder / name)
+    none = {"verdict": "not_applicable", "reason": "no ratings", "arms": [], "effect": None, "interval": [None, None]}
+    claims = [claim_with(finding="x2024.one", title="One", pair=pair, **none)]
+    return write_record(
+        make_record(run_of(), [pair_of(ids(3), pair=pair, base=pair, tuned=pair)], claims), folder / name
+    )
 
 
 def test_report_of_several_records_shows_their_pairs_side_by_side(tmp_path, capsys):
@@ -187,3 +189,32 @@ def test_open_says_what_is_missing(tmp_path, capsys, monkeypatch):
     (tmp_path / "report.html").write_text("")
     assert main(["open", str(tmp_path)]) == PROBLEMS
     assert "No browser could be started" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out", ["run.json", "summary.md", "./sub/../run.json"])
+def test_a_report_is_not_written_over_a_record_that_it_reads(tmp_path, monkeypatch, capsys, out):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "run.json").write_text("the record")
+    assert main(["report", "run.json", "-o", out]) == 4
+    assert (tmp_path / "run.json").read_text() == "the record"
+    if out != "summary.md":
+        assert "would write" in capsys.readouterr().err
+
+
+def test_a_summary_beside_the_report_is_not_written_over_a_record_either(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "night.md").write_text("a record of that name")
+    assert main(["report", "night.md", "-o", "night.html"]) == 4
+    assert "--out would write night.md over night.md, which is read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", [["gate", "run.json", "--baseline", "b", "-o", "."], ["merge", "run.json", "b", "-o", "."]]
+)
+def test_gate_and_merge_do_not_write_over_their_records(tmp_path, monkeypatch, capsys, command):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.json").write_text("the record")
+    assert main(command) == 4
+    assert "--out would write run.json over run.json" in capsys.readouterr().err
+    assert (tmp_path / "run.json").read_text() == "the record"

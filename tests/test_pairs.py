@@ -162,7 +162,8 @@ def test_a_pair_without_prompts_gets_the_shipped_set(folder: Path) -> None:
         ('base = { evidence = "recorded", dtype = "float32" }\ntuned = "tuned"', "recorded evidence has none"),
         ('base = { evidence = "nowhere" }\ntuned = "tuned"', "recorded evidence 'nowhere' does not exist"),
         ('base = "./bse"\ntuned = "tuned"', "'./bse' is neither a folder"),
-        ('base = "bse"\ntuned = "tuned"', "nor a hub id of the form org/name"),
+        ('base = "bse"\ntuned = "tuned"', "'bse' is no folder, and 'base' beside it looks alike"),
+        ('base = "?"\ntuned = "tuned"', "nor a hub id of the form org/name or name"),
         ('base = "a/b/c"\ntuned = "tuned"', "'a/b/c' is neither a folder"),
         ('base = "org/model.safetensors"\ntuned = "tuned"', "is neither a folder"),
         ('base = "set.jsonl"\ntuned = "tuned"', "'set.jsonl' is a file; name the folder"),
@@ -380,3 +381,10 @@ def test_a_checkpoint_names_what_scores_and_generates_for_it(folder: Path) -> No
     body = 'base = { model = "base", backend = "vllm", backend_args = "max_model_len=64" }\ntuned = "tuned"'
     pair = one(folder, body)
     assert (pair.base.backend, pair.tuned.backend) == (LMBackend(name="vllm", args="max_model_len=64"), None)
+
+
+def test_a_hub_id_needs_no_organisation(folder: Path, monkeypatch) -> None:
+    monkeypatch.chdir(folder)
+    (pair,) = resolve_pairs(base="gpt2", tuned=("distilgpt2",), pairs_file=None, names=(), prompts=(), here=folder)
+    assert (pair.base.model, pair.base.name, pair.tuned.model) == ("gpt2", "gpt2", "distilgpt2")
+    assert pair.name == "gpt2-distilgpt2"

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from gate_records import claim_with, run_of
 
 from tuneshift.claims.claim_record import claim_record, flat_properties
 from tuneshift.claims.finding import Finding, Outcome, Verdict
@@ -175,8 +176,8 @@ def test_junit_properties_hold_what_the_run_decided_by():
     for name, value in (("family", "who2024.what"), ("family_size", 4), ("p_decides", 0.002)):
         assert flat[f"tuneshift.{name}"] == made[name] == value
     assert not {"tuneshift.adjusted_p", "tuneshift.q"} & set(flat)  # they rest on the run's other claims
-    assert flat["tuneshift.claims.noise_floor"] == 0.02
-    assert flat["tuneshift.claims.claim"] == "held"
+    assert flat["tuneshift.noise_floor"] == 0.02
+    assert flat["tuneshift.comparison"] == "held"
 
 
 def test_the_verdicts_that_a_record_may_hold_are_the_outcomes():
@@ -184,3 +185,15 @@ def test_the_verdicts_that_a_record_may_hold_are_the_outcomes():
     from tuneshift.record_fields import VERDICTS
 
     assert tuple(Outcome) == VERDICTS
+
+
+def error(message, finding="f", pair="p"):
+    return {"finding": finding, "pair": pair, "prompts": "s", "group": "all", "message": message}
+
+
+def test_errors_are_of_claims_that_were_not_made_and_the_last_of_each(tmp_path):
+    claimed = claim_with(finding="f", pair="p", prompts="s", group="all")
+    again = [error("first", "g"), error("second", "g"), error("retried", "f"), error("other", "g", "q")]
+    made = make_record(run_of(), [], [claimed], again)
+    assert [(e["pair"], e["finding"], e["message"]) for e in made.errors] == [("p", "g", "second"), ("q", "g", "other")]
+    assert read_record(write_record(made, tmp_path / "run.json")).errors == made.errors

@@ -34,6 +34,11 @@ class MeasureError(TuneshiftError):
     """A measure could not be taken from a checkpoint that loaded."""
 
 
+class NotMeasurableError(MeasureError):
+    """A measure does not apply to a checkpoint, whatever is done: its architecture lacks what is measured, or no
+    published finding says how. Findings on it are not applicable there, and no test fails."""
+
+
 class EndpointError(TuneshiftError):
     """A language model behind a URL did not answer, or its server refused; the message says what the server said."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -40,7 +41,7 @@ CHECKPOINT_KEYS: Mapping[str, type] = {
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 DEFAULT_PROMPTS = (PromptSource(path="general"),)
 PAIR_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 LONGEST_HUB_ID = 96
 """Characters that the hub accepts (huggingface_hub.utils.validate_repo_id)."""
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".json", ".parquet")
@@ -253,9 +254,22 @@ def _weights(text: str, place: ConfigPlace) -> str:
     if os.path.isfile(path):
         recorded = "; recorded evidence goes under 'evidence' in a pair file" if path.suffix == ".parquet" else ""
         place.fail(f"{text!r} is a file; name the folder that holds the weights and config.json{recorded}")
+    near = difflib.get_close_matches(text, _folders_beside(path), cutoff=0.75) if "/" not in text else []
+    if near:
+        place.fail(
+            f"{text!r} is no folder, and {' and '.join(map(repr, near))} beside it looks alike; for the hub id of that "
+            "name write org/name"
+        )
     if not HUB_ID.fullmatch(text) or text.endswith(WEIGHT_SUFFIXES) or len(text) > LONGEST_HUB_ID:
-        place.fail(f"{text!r} is neither a folder (looked at {path}) nor a hub id of the form org/name")
+        place.fail(f"{text!r} is neither a folder (looked at {path}) nor a hub id of the form org/name or name")
     return text
+
+
+def _folders_beside(path: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in path.parent.iterdir() if entry.is_dir())
+    except OSError:
+        return []
 
 
 def _chat_template(text: str | None, place: ConfigPlace) -> str | None:

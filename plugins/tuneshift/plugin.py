@@ -7,7 +7,10 @@ pytest's own loop, so that other plugins see an ordinary test.
 
 from __future__ import annotations
 
+import shlex
+import signal
 import sys
+import threading
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import asdict
@@ -27,6 +30,8 @@ from .session.options import (
 )
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     import execnet
     from xdist.workermanage import WorkerController
 
@@ -42,6 +47,8 @@ RUN: pytest.StashKey[RunSession] = pytest.StashKey()
 CLAIMS: pytest.StashKey[dict[Key, dict[str, Json]]] = pytest.StashKey()
 """The run's claims: one for each finding, pair, prompt set and group, however often its test ran."""
 STARTED: pytest.StashKey[float] = pytest.StashKey()
+CLOCK: pytest.StashKey[float] = pytest.StashKey()
+"""The monotonic clock at the start: the other one may be set while a run lasts."""
 PROBLEM: pytest.StashKey[TuneshiftError] = pytest.StashKey()
 PROBLEM_FIELD = "tuneshift_problem"
 """Of a worker's output: what was wrong with what it was asked to collect."""
@@ -52,6 +59,11 @@ MADE: pytest.StashKey[dict[str, Json]] = pytest.StashKey()
 """Of an item: the claim that its test has made and may still fail after."""
 CLAIM: pytest.StashKey[dict[str, Json]] = pytest.StashKey()
 """Of an item: the claim that its test ended with."""
+TERMINATED: pytest.StashKey[bool] = pytest.StashKey()
+TERMINATED_CODE = 128 + 15
+"""What shells and schedulers make of SIGTERM."""
+ERRORS: pytest.StashKey[dict[Key, dict[str, Json]]] = pytest.StashKey()
+"""Claims that could not be made, as the run record lists them; the last attempt of each counts."""
 LOOK = "tuneshift_look"
 WRITTEN: pytest.StashKey[list[str]] = pytest.StashKey()
 
@@ -65,17 +77,44 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker and, where suites are asked for, find the user's mistakes before anything starts."""
     config.addinivalue_line("markers", "finding(finding): the published finding that this test decides (tuneshift)")
     config.stash[CLAIMS] = {}
+    config.stash[ERRORS] = {}
     config.stash[STARTED] = time.time()
+    config.stash[CLOCK] = time.monotonic()
     if not asks_for_suites(config) or _is_worker(config):
         return
+    _end_on_sigterm(config)
     try:
         _run(config).check()
+        if not (config.option.shift_plan or config.option.collectonly):
+            from .session.console import require_output_folder
+
+            require_output_folder(Path(config.option.shift_out))
         if config.option.shift_save or config.option.shift_compare or config.option.shift_margin:
             from .session.gating import check_gating
 
             check_gating(_run(config))
     except TuneshiftError as error:
         raise pytest.UsageError(str(error)) from None
+
+
+def _end_on_sigterm(config: pytest.Config) -> None:
+    """Have SIGTERM, by which clusters announce that they take the machine, end the run as SIGINT does.
+
+    Not where somebody else handles it, nor outside the main thread. A second one ends the process at once.
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        config.stash[TERMINATED] = True
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    def restore() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    signal.signal(signal.SIGTERM, interrupt)
+    config.add_cleanup(restore)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -218,7 +257,24 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     if call.when == "call" and CLAIM in item.stash:
         report.tuneshift_claim = item.stash[CLAIM]
+    if call.excinfo is not None and report.failed and _lacks_claim(item, report):
+        report.tuneshift_error = _error_record(item, call.excinfo.value)
     return report
+
+
+def _error_record(item: pytest.Item, error: BaseException) -> dict[str, Json]:
+    """A claim that could not be made, as the run record lists it."""
+    from .checkpoints.quiet import first_line
+
+    target = _target(item)
+    said = str(error) if isinstance(error, TuneshiftError | pytest.fail.Exception) else first_line(error)
+    where = {"pair": target.pair.name, "prompts": target.on, "group": target.group}
+    return {"finding": _finding(item).id, **where, "message": said}
+
+
+def _lacks_claim(item: pytest.Item, report: pytest.TestReport) -> bool:
+    """Whether a finding's test ended without a claim."""
+    return report.when != "teardown" and CLAIM not in item.stash and _makes_claim(item)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -245,6 +301,7 @@ class _Collector:
 
     def __init__(self, config: pytest.Config) -> None:
         self._claims = config.stash[CLAIMS]
+        self._errors = config.stash[ERRORS]
         self._problem: str | None = None
 
     @pytest.hookimpl(optionalhook=True)
@@ -261,25 +318,28 @@ class _Collector:
         return result
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep the claim that a report carries."""
+        """Keep the claim that a report carries, or why there is none."""
         found = getattr(report, "tuneshift_claim", None)
         if found is not None:
-            from .claims.decisions import claim_key
-
-            self._claims[claim_key(found)] = found
+            self._claims[_key(found)] = found
+        failed = getattr(report, "tuneshift_error", None)
+        if failed is not None:
+            self._errors[_key(failed)] = failed
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Write run.json, the summary and the report."""
     config = session.config
+    if TERMINATED in config.stash:
+        session.exitstatus = exitstatus = TERMINATED_CODE
     if _is_worker(config):
         return
-    by_key = config.stash[CLAIMS]
+    by_key, unmade = config.stash[CLAIMS], config.stash[ERRORS]
     if (gate := config.stash.get(GATE, None)) is not None:
         by_key.update(zip(by_key, gate.settled(list(by_key.values())), strict=True))
-    claims = list(by_key.values())
-    if not claims:
+    claims, errors = list(by_key.values()), list(unmade.values())
+    if not (claims or errors):
         return
     from .session.console import update_expectations, write_results
 
@@ -287,26 +347,41 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     updated, failed = update_expectations(run, claims) if run.options.update_expectations else ([], False)
     if failed and exitstatus == pytest.ExitCode.OK:
         session.exitstatus = exitstatus = pytest.ExitCode.TESTS_FAILED
-    config.stash[WRITTEN] = write_results(
+    config.stash[WRITTEN], unwritten = write_results(
         run,
         claims,
+        errors,
         out=Path(config.option.shift_out),
         started=config.stash[STARTED],
+        duration=time.monotonic() - config.stash[CLOCK],
         exit_code=int(exitstatus),
         arguments=config.invocation_params.args,
         templates=templates_folder(config),
     )
+    if unwritten and exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
     config.stash[WRITTEN] += updated
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """The table of verdicts and where the files lie."""
-    claims = config.stash[CLAIMS]
-    if claims:
+    """The table of verdicts and where the files lie; after SIGTERM, how to go on."""
+    if TERMINATED in config.stash:
+        command = shlex.join(["pytest", *map(str, config.invocation_params.args)])
+        terminalreporter.write_line(
+            f"tuneshift: ended by SIGTERM; every finished chunk is kept. Resume with the same command: {command}"
+        )
+    claims, errors = config.stash[CLAIMS], config.stash[ERRORS]
+    if claims or errors:
         from .session.console import write_summary
 
-        written, alpha = config.stash[WRITTEN], _run(config).options.alpha
-        write_summary(terminalreporter, list(claims.values()), written, alpha, config.option.shift_inconclusive)
+        write_summary(
+            terminalreporter,
+            list(claims.values()),
+            config.stash[WRITTEN],
+            _run(config).options.alpha,
+            inconclusive=config.option.shift_inconclusive,
+            errors=len(errors),
+        )
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -333,6 +408,12 @@ def pytest_xdist_setupnodes(config: pytest.Config, specs: Sequence[execnet.XSpec
         from .session.scheduling import pin_devices, visible_devices
 
         pin_devices(specs, visible_devices())
+
+
+def _key(record: dict[str, Json]) -> Key:
+    from .claims.decisions import claim_key
+
+    return claim_key(record)
 
 
 def _run(config: pytest.Config) -> RunSession:

@@ -23,32 +23,54 @@ class RunRecord:
     pairs: Sequence[Mapping[str, Json]]
     claims: Sequence[Mapping[str, Json]]
     examples: Sequence[Mapping[str, Json]] = ()
+    errors: Sequence[Mapping[str, Json]] = ()
+    """Claims that could not be made: ``finding``, ``pair``, ``prompts``, ``group`` and ``message``."""
 
 
+FIELDS = ("schema", "run", "pairs", "claims", "errors", "examples")
 SCHEMA = 1
 """Goes up when a field changes its meaning or goes away; new fields do not raise it."""
 PREFIX = "tuneshift."
 """Of the names that a claim has in ``--junitxml``."""
 
+PLACE = ("pair", "finding", "prompts", "group")
+"""What makes a claim, or an error in its place, that of one test."""
+
 
 def make_record(
-    run: Mapping[str, Json], pairs: Sequence[Mapping[str, Json]], claims: Sequence[Mapping[str, Json]]
+    run: Mapping[str, Json],
+    pairs: Sequence[Mapping[str, Json]],
+    claims: Sequence[Mapping[str, Json]],
+    errors: Sequence[Mapping[str, Json]] = (),
 ) -> RunRecord:
     """The record of a run. Claims are sorted by finding, pair, prompt set and group, so that their order does not
-    depend on which worker finished first; their examples move to the record's own list."""
+    depend on which worker finished first; their examples move to the record's own list. ``errors``: one for each claim
+    that could not be made, the last where a test was tried several times, none where a later try made the claim."""
     ordered = sorted(claims, key=lambda c: (c["pair"], c["finding"], c["prompts"], c["group"]))
     examples = [{"finding": claim["finding"], **example} for claim in ordered for example in claim["examples"]]
     bare = [{k: v for k, v in claim.items() if k != "examples"} for claim in ordered]
-    return RunRecord(schema=SCHEMA, run=plain(run), pairs=plain(pairs), claims=bare, examples=examples)
+    made = {tuple(claim[part] for part in PLACE) for claim in ordered}
+    failed = {tuple(error[part] for part in PLACE): error for error in errors}
+    return RunRecord(
+        schema=SCHEMA,
+        run=plain(run),
+        pairs=plain(pairs),
+        claims=bare,
+        examples=examples,
+        errors=[plain(failed[place]) for place in sorted(failed.keys() - made)],
+    )
+
+
+def record_text(record: RunRecord) -> str:
+    """The record as JSON."""
+    return json.dumps({name: plain(getattr(record, name)) for name in FIELDS}, indent=1, ensure_ascii=False) + "\n"
 
 
 def write_record(record: RunRecord, path: Path) -> Path:
     """Write the record as JSON, whole or not at all. Raises RecordError where the folder cannot be written."""
-    fields = ("schema", "run", "pairs", "claims", "examples")
-    text = json.dumps({name: plain(getattr(record, name)) for name in fields}, indent=1, ensure_ascii=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        publish(path, (text + "\n").encode())
+        publish(path, record_text(record).encode())
     except OSError as error:
         raise RecordError(f"The run record cannot be written to {path}: {error.strerror or error}.") from error
     return path
@@ -65,7 +87,7 @@ def read_record(path: Path) -> RunRecord:
             f"{path} cannot be read: {error}. A run record is the run.json that `pytest suites` writes."
         ) from error
     check_schema(data, path)
-    return RunRecord(**{name: data.get(name, ()) for name in ("schema", "run", "pairs", "claims", "examples")})
+    return RunRecord(**{name: data.get(name, ()) for name in FIELDS})
 
 
 def check_schema(data: Json, path: Path) -> None:

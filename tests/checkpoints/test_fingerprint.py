@@ -228,3 +228,33 @@ def test_one_vocabulary_with_other_rules_is_refused(tiny_base: Path, folder: Pat
     path.write_text(json.dumps({**json.loads(path.read_text()), "normalizer": {"type": "Lowercase"}}))
     with pytest.raises(PairError, match="text is split differently, as 'N'"):
         require_same_tokenizer(ref(tiny_base), ref(folder))
+
+
+def rename(folder: Path, **names: str) -> None:
+    """Give tokens other names in every file of a tokenizer."""
+    for path in folder.glob("*.json"):
+        if path.name.startswith(("tokenizer", "special", "added")):
+            text = path.read_text()
+            for old, new in names.items():
+                text = text.replace(f"<{old}>", new)
+            path.write_text(text)
+
+
+def test_special_tokens_of_other_names_are_allowed_with_a_note(tiny_base: Path, folder: Path):
+    rename(folder, u="<|im_start|>", a="<think>")
+    (note,) = require_same_tokenizer(ref(tiny_base), ref(folder))
+    assert note == f"{ref(folder).name} renames special tokens: <u> is <|im_start|>, <a> is <think>"
+    assert require_same_tokenizer(ref(tiny_base), ref(tiny_base)) == ()
+
+
+def test_an_ordinary_token_of_another_name_stays_an_error_beside_special_ones(tiny_base: Path, folder: Path):
+    rename(folder, u="<|im_start|>")
+    another_token(folder)
+    with pytest.raises(PairError, match=r"differ: id \d+ is 'A' against 'B'; id \d+ is 'B' against 'A'\. Per"):
+        require_same_tokenizer(ref(tiny_base), ref(folder))
+
+
+def test_tokens_added_by_tuning_are_noted(tiny_base: Path, make_checkpoint: Maker):
+    chat = make_checkpoint("chat", seed=2, extra_tokens=["<|start|>", "<|stop|>"])
+    (note,) = require_same_tokenizer(ref(tiny_base), ref(chat))
+    assert note == f"{ref(chat).name} adds tokens: '<|start|>', '<|stop|>'"

@@ -17,6 +17,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from tuneshift.checkpoints import loading as checkpoints
+from tuneshift.checkpoints.fingerprint import fingerprint
 from tuneshift.checkpoints.inspection import inspect
 from tuneshift.checkpoints.loading import load, resolve_device, resolve_dtype
 from tuneshift.checkpoints.refs import ModelRef
@@ -293,3 +294,112 @@ def test_a_missing_peft_is_named(folder: Path, adapter: Path, monkeypatch: pytes
     tuned = ref(folder, adapter=str(adapter))
     with pytest.raises(CheckpointError, match=r"pip install 'tuneshift\[peft\]'"), load(tuned, device="cpu"):
         pytest.fail("loaded")
+
+
+@pytest.mark.parametrize("kind", ["PromptTuningConfig", "PrefixTuningConfig"])
+def test_an_adapter_of_learned_tokens_stays_beside_the_weights_and_counts_in_the_fingerprint(
+    folder: Path, tmp_path: Path, kind: str
+):
+    import peft
+
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+        made = peft.get_peft_model(model, getattr(peft, kind)(task_type="CAUSAL_LM", num_virtual_tokens=5))
+        made.save_pretrained(tmp_path / f"learned{seed}")
+    tuned = ref(folder, adapter=str(tmp_path / "learned1"))
+    assert inspect(tuned).prompt_learning == {"PromptTuningConfig": "PROMPT_TUNING"}.get(kind, "PREFIX_TUNING")
+    assert inspect(ref(folder)).prompt_learning is None
+    prints = {fingerprint(r) for r in (ref(folder), tuned, ref(folder, adapter=str(tmp_path / "learned2")))}
+    assert len(prints) == 3
+    with load(ref(folder), device="cpu") as checkpoint:
+        base = logits(checkpoint)[0, -1]
+    with load(tuned, device="cpu") as checkpoint:
+        assert checkpoint.context_length == 96 - 5  # their room in the context
+        assert not torch.allclose(logits(checkpoint)[0, -1], base, atol=1e-3)
+
+
+# Text models of models of texts and images
+
+TEXT = {
+    "vocab_size": 264, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 96, "pad_token_id": 0,
+}  # fmt: skip
+IMAGE = {"hidden_size": 16, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28,
+         "patch_size": 14}  # fmt: skip
+WHOLE: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "qwen3_5": (
+        "Qwen3_5ForCausalLM",
+        {**TEXT, "layer_types": ["linear_attention", "full_attention"], "linear_key_head_dim": 8,
+         "linear_value_head_dim": 8, "linear_num_key_heads": 2, "linear_num_value_heads": 2},
+        {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16,
+         "num_position_embeddings": 16},
+    ),
+    "llama4": (
+        "Llama4ForCausalLM",
+        {**TEXT, "num_local_experts": 2, "intermediate_size_mlp": 32, "attention_chunk_size": 64},
+        {**IMAGE, "vision_output_dim": 16, "projector_input_dim": 16, "projector_output_dim": 16},
+    ),
+    "mistral3": (
+        "MistralForCausalLM", {**TEXT, "model_type": "mistral"}, {**IMAGE, "model_type": "pixtral", "head_dim": 8}
+    ),
+    "mllama": (
+        "MllamaForCausalLM",
+        {**TEXT, "num_hidden_layers": 3, "cross_attention_layers": [1],
+         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}},
+        {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_global_layers": 1,
+         "attention_heads": 2, "image_size": 28, "patch_size": 14, "vision_output_dim": 32,
+         "intermediate_layers_indices": [0], "max_num_tiles": 1, "supported_aspect_ratios": [[1, 1]]},
+    ),
+}  # fmt: skip
+
+
+def whole(kind: str, tokenizer: Path, folder: Path, *, tied: bool = True) -> Any:
+    """A tiny random model of texts and images, saved with the tiny tokenizer."""
+    _, text, image = WHOLE[kind]
+    config = transformers.AutoConfig.for_model(
+        kind, text_config=dict(text, tie_word_embeddings=tied), vision_config=image, tie_word_embeddings=tied
+    )
+    torch.manual_seed(0)
+    model = transformers.AutoModelForImageTextToText.from_config(config).eval()
+    model.save_pretrained(folder)
+    for file in tokenizer.glob("tokenizer*"):
+        shutil.copy(file, folder)
+    return model
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "head of its own"])
+def test_the_text_model_of_a_model_of_images_is_loaded_and_gives_its_numbers(
+    tiny_base: Path, tmp_path: Path, kind: str, tied: bool
+):
+    if kind == "mllama" and tied:
+        pytest.skip("Mllama does not tie: its embedding has rows for the image token")
+    model = whole(kind, tiny_base, tmp_path / "whole", tied=tied)
+    ids = torch.tensor([[20, 30, 40, 50]])
+    with torch.no_grad():
+        expected = model(input_ids=ids).logits
+    found = inspect(ref(tmp_path / "whole"))
+    assert found.architecture == WHOLE[kind][0]
+    assert found.text_of == type(model).__name__
+    with load(ref(tmp_path / "whole"), device="cpu") as checkpoint:
+        assert type(checkpoint.model).__name__ == WHOLE[kind][0]
+        torch.testing.assert_close(checkpoint.model(ids).logits, expected)
+
+
+def test_a_text_model_that_lacks_weights_is_refused_whatever_the_images_have(tiny_base: Path, tmp_path: Path):
+    whole("mistral3", tiny_base, tmp_path / "whole")
+    change(tmp_path / "whole", lambda tensors: tensors.pop("language_model.model.layers.1.mlp.up_proj.weight"))
+    with (
+        pytest.raises(CheckpointError, match=r"lacks 1 weights .*layers\.1\.mlp\.up_proj"),
+        load(ref(tmp_path / "whole"), device="cpu"),
+    ):
+        pytest.fail("loaded")
+
+
+def test_a_model_of_images_without_a_causal_class_for_its_text_model_is_refused_by_that_name(
+    tiny_base: Path, folder: Path
+):
+    edit(folder / "config.json", model_type="qwen3_vl", architectures=["Qwen3VLForConditionalGeneration"])
+    with pytest.raises(CheckpointError, match=r"model of texts and images .*no causal class .*'qwen3_vl_text'"):
+        inspect(ref(folder))

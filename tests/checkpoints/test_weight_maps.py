@@ -10,13 +10,14 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from tuneshift.checkpoints.weight_maps import (
+    attends,
     attention_map,
     down_projection,
     input_embedding,
     n_layers,
     output_embedding,
 )
-from tuneshift.errors import MeasureError
+from tuneshift.errors import MeasureError, NotMeasurableError
 
 VOCAB, WIDTH = 40, 16
 ROTARY = {"hidden_size": WIDTH, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -58,6 +59,8 @@ CASES = {
     "falcon, a key per head": ("falcon", {**ROTARY, "multi_query": False, "new_decoder_architecture": False}),
     "falcon, grouped": ("falcon", {**ROTARY, "new_decoder_architecture": True, "num_kv_heads": 2}),
     "mpt": ("mpt", {"d_model": WIDTH, "n_layers": 2, "n_heads": 4}),
+    "qwen3_5_text": ("qwen3_5_text", {**WIDE_HEAD, "layer_types": ["full_attention"] * 2}),
+    "lfm2": ("lfm2", {**GROUPED, "layer_types": ["full_attention"] * 2, "block_auto_adjust_ff_dim": False}),
     "mixtral": ("mixtral", {**GROUPED, "num_local_experts": 4}),
     "olmoe": ("olmoe", {**GROUPED, **EXPERTS}),
     "qwen2_moe": ("qwen2_moe", {**GROUPED, **EXPERTS, "shared_expert_intermediate_size": 8}),
@@ -147,8 +150,8 @@ def test_queries_and_keys_are_the_models_own(case, monkeypatch):
         module, x = row["attention"]
         x = x.reshape(len(TOKENS), WIDTH)
         assert found.q.shape[0] == 4
-        q = projected(found.q, x, getattr(module, "q_norm", None))
-        k = projected(found.k, x, getattr(module, "k_norm", None))
+        norms = (getattr(module, f"{side}_norm", getattr(module, f"{side}_layernorm", None)) for side in "qk")
+        q, k = (projected(part, x, norm) for part, norm in zip((found.q, found.k), norms, strict=True))
         if case == "opt":
             q = q * module.scaling
         group = 4 // found.k.shape[0]
@@ -195,9 +198,27 @@ def test_down_projections_are_the_last_maps_of_the_models_mlp(case, monkeypatch)
         torch.testing.assert_close(out, given @ found.T + (0 if shift is None else shift), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("kind", "other", "options"),
+    [
+        ("lfm2", "conv", {}),
+        ("qwen3_5_text", "linear_attention", {"head_dim": 8, "linear_num_key_heads": 2, "linear_num_value_heads": 2,
+                                              "linear_key_head_dim": 8, "linear_value_head_dim": 8}),
+    ],
+)  # fmt: skip
+def test_a_hybrid_models_layers_without_attention_are_known_and_have_a_down_projection(kind, other, options):
+    config = AutoConfig.for_model(kind, vocab_size=VOCAB, **GROUPED, layer_types=[other, "full_attention"], **options)
+    model = AutoModelForCausalLM.from_config(config)
+    assert [attends(model, index) for index in range(2)] == [False, True]
+    assert attention_map(model, 1).q.shape[0] == 4
+    with pytest.raises(NotMeasurableError, match=r"layer 0 of .* has no attention"):
+        attention_map(model, 0)
+    assert [down_projection(model, index).shape[0] for index in range(2)] == [WIDTH, WIDTH]
+
+
 @pytest.mark.parametrize("case", MOE)
 def test_a_mixture_of_experts_has_no_one_down_projection(case):
-    with pytest.raises(MeasureError, match="is a mixture of experts: layer 0 has no one down-projection"):
+    with pytest.raises(NotMeasurableError, match="is a mixture of experts: layer 0 has no one down-projection"):
         down_projection(make(case), 0)
 
 
@@ -245,7 +266,9 @@ def test_a_post_norm_opt_has_a_scale_of_ones_and_no_embedding_of_its_residual_st
 def test_bad_models_are_named():
     config = AutoConfig.for_model("mamba", vocab_size=VOCAB, hidden_size=WIDTH, num_hidden_layers=1, state_size=4)
     unknown = AutoModelForCausalLM.from_config(config)
-    with pytest.raises(MeasureError, match=r"MambaForCausalLM cannot be named: model_type 'mamba' .*llama.*report it"):
+    with pytest.raises(
+        NotMeasurableError, match=r"MambaForCausalLM cannot be named: model_type 'mamba' .*llama.*report it"
+    ):
         n_layers(unknown)
     with pytest.raises(IndexError, match="has layers 0 to 1; got 2"):
         attention_map(make("llama"), 2)

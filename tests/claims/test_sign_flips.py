@@ -1,4 +1,4 @@
-"""Flipping signs beside a paired verdict: by the definition, at the claim's error rate, and only of paired statistics."""
+"""Flipping signs beside a paired verdict: by the definition, at the claim's error rate, of paired statistics only."""
 
 from __future__ import annotations
 

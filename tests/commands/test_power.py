@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from gate_records import claim_with, run_of
 from statsmodels.stats.power import TTestPower
 
 from tuneshift.cli import main
@@ -44,7 +45,7 @@ def test_without_a_spread_several_are_shown_and_a_findings_family_shares_the_lev
 
 def test_a_runs_claims_are_planned_at_their_own_families_levels(tmp_path, capsys):
     claims = [claim("hewitt2024.tuned_follows", family_size=5), claim("me.own", family_size=1)]
-    assert main(["power", "--from", str(write_record(make_record({}, [], claims), tmp_path / "run.json"))]) == OK
+    assert main(["power", "--from", str(write_record(make_record(run_of(), [], claims), tmp_path / "run.json"))]) == OK
     out = capsys.readouterr().out
     assert "shared by 1 claim (intervals of coverage 0.95) or by 5 claims (intervals of coverage 0.99)" in out
     counts = {line.split()[0]: int(line.split()[-1]) for line in out.splitlines() if line.startswith(("me.", "hewitt"))}
@@ -81,11 +82,8 @@ def test_other_decisions_assume_no_effect(capsys):
 
 
 def claim(finding, **fields):
-    given = {
-        "finding": finding, "pair": "pair", "prompts": "set", "group": "all", "items": "prompts",
-        "direction": "greater", "sesoi": 0.05, "standard_error": 0.05, "n": 100, "clusters": 50, "examples": [],
-    }  # fmt: skip
-    return {**given, **fields}
+    spread = {"sesoi": 0.05, "standard_error": 0.05, "n": 100, "clusters": 50}
+    return claim_with(finding=finding, **{**spread, **fields})
 
 
 @pytest.fixture
@@ -96,7 +94,7 @@ def record(tmp_path):
         claim("wu2023.lower_layers_gain_most", items="heads"),
         claim("hewitt2024.ranking_survives_tuning", direction="equivalent"),
     ]
-    return str(write_record(make_record({}, [], claims), tmp_path / "run.json"))
+    return str(write_record(make_record(run_of(), [], claims), tmp_path / "run.json"))
 
 
 def test_a_run_lends_its_precision_for_the_claims_that_prompts_can_decide(record, capsys):
@@ -115,7 +113,7 @@ def test_a_run_lends_its_precision_for_the_claims_that_prompts_can_decide(record
 
 
 def test_a_claimed_fall_takes_a_negative_effect(tmp_path, capsys):
-    path = str(write_record(make_record({}, [], [claim("x.falls", direction="less")]), tmp_path / "run.json"))
+    path = str(write_record(make_record(run_of(), [], [claim("x.falls", direction="less")]), tmp_path / "run.json"))
     assert main(["power", "--from", path, "--effect", "-0.2"]) == OK
     assert table(capsys)[0][-1].isdigit()
     assert main(["power", "--from", path, "--effect", "0.2"]) == OK
@@ -150,9 +148,9 @@ def test_an_effect_at_the_sesoi_is_decided_by_no_number(capsys):
     assert table(capsys)[0][-1].startswith("none")
 
 
-def test_a_missing_record_is_a_problem_and_a_damaged_claim_a_usage_error(tmp_path, capsys):
+def test_a_record_that_is_missing_or_damaged_is_a_problem(tmp_path, capsys):
     assert main(["power", "--from", str(tmp_path / "none.json")]) == PROBLEMS
     assert "No run record" in capsys.readouterr().err
-    damaged = str(write_record(make_record({}, [], [claim("x.y", clusters="many")]), tmp_path / "run.json"))
-    assert main(["power", "--from", damaged]) == USAGE
+    damaged = str(write_record(make_record(run_of(), [], [claim("x.y", clusters="many")]), tmp_path / "run.json"))
+    assert main(["power", "--from", damaged]) == PROBLEMS
     assert "damaged" in capsys.readouterr().err

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -44,6 +45,7 @@ class Counting:
         self.given: list[object] = []
         self.loaded = 0
         self.fail_at: str | None = None
+        self.failure: Exception | None = None
 
     def prepare(self, checkpoint, params, sources):
         self.given.append(checkpoint)
@@ -51,7 +53,7 @@ class Counting:
         def take(prompts, inputs):
             for prompt, given in zip(prompts, inputs, strict=True):
                 if prompt.id == self.fail_at:
-                    raise MeasureError(f"cannot measure {prompt.id}")
+                    raise self.failure or MeasureError(f"cannot measure {prompt.id}")
                 self.asked.append(prompt.id)
                 base = 0 if given is None else given.arrays["x"][0]
                 yield EvidenceItem(id=prompt.id, arrays={"x": np.array([base + 1.0])})
@@ -144,6 +146,134 @@ def test_a_failure_belongs_to_its_task_and_the_rest_goes_on(counting, tmp_path):
         with pytest.raises(CheckpointError, match="broken holds NaN"):
             made.evidence(task("broken"))
     assert counting.loads.count("broken") == 1
+
+
+class Watched:
+    """Stands for an activation: something that a test can see freed."""
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        RuntimeError("CUDA error: device-side assert triggered\nCompile with TORCH_USE_CUDA_DSA"),
+        AttributeError("'LinearAttentionLayer' object has no attribute 'batch_select_indices'"),
+        MemoryError(),
+        IndexError("list index out of range"),
+        RecursionError("maximum recursion depth exceeded"),
+    ],
+    ids=lambda e: type(e).__name__,
+)
+@pytest.mark.parametrize("where", ["prepare", "take"])
+def test_whatever_a_measure_raises_is_that_tasks_failure_with_a_log_and_no_memory_held(
+    counting, tmp_path, monkeypatch, raised, where
+):
+    freed = []
+    honest = counting.prepare
+
+    def fail():
+        activation = Watched()
+        weakref.finalize(activation, freed.append, 1)
+        try:
+            raise ValueError("underneath")
+        except ValueError as cause:
+            raise raised from cause
+
+    def prepare(checkpoint, params, sources):
+        if len(counting.given):
+            return honest(checkpoint, params, sources)
+        take = honest(checkpoint, params, sources)
+
+        def failing(prompts, inputs):
+            yield from take(prompts[:1], inputs[:1])
+            fail()
+
+        return fail() if where == "prepare" else failing
+
+    monkeypatch.setattr(counting, "prepare", prepare)
+    made = engine(tmp_path)
+    made.complete([task("one", "a"), task("one", "b"), task("two", "a")])
+    assert freed == [1]
+    for same in (task("one", "b"), task("two", "a")):
+        assert len(made.evidence(same).items) == 7
+    with pytest.raises(MeasureError, match=f"a of one on set failed: {type(raised).__name__}") as error:
+        made.evidence(task("one", "a"))
+    (log,) = (tmp_path / ".logs").iterdir()
+    assert str(log) in str(error.value)
+    assert "underneath" in log.read_text()
+    assert f"{type(raised).__name__}" in log.read_text()
+    assert {problem.kind for problem in Store(tmp_path).verify()} == {"incomplete"}  # the log is nothing foreign
+    engine(tmp_path).evidence(task("one", "a"))
+    assert not log.exists()  # it would tell of a failure that is over
+
+
+def test_a_failure_whose_log_cannot_be_written_says_where_it_came_from(counting, tmp_path):
+    (tmp_path / ".logs").write_text("")
+    counting.fail_at, counting.failure = "p0", IndexError("list index out of range")
+    with pytest.raises(MeasureError, match=r"IndexError: list index.*could not be written.*test_engine\.py, line \d+"):
+        engine(tmp_path).evidence(task())
+
+
+def test_a_checkpoint_that_cannot_be_loaded_or_freed_fails_what_needs_it_alone(counting, tmp_path, monkeypatch):
+    made = engine(tmp_path)
+    made.complete([task("broken", "a"), task("broken", "b"), task("fine", "a")])
+    assert counting.loads == ["broken", "fine"]  # 14 GB are not read once for each measure
+    for measure in ("a", "b"):
+        with pytest.raises(CheckpointError, match="broken holds NaN"):
+            made.evidence(task("broken", measure))
+
+    @contextlib.contextmanager
+    def load(ref, *, dtype, device):
+        yield SimpleNamespace(device=SimpleNamespace(type="cpu"), parameters=1)
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(tuneshift.checkpoints.loading, "load", load)
+    with pytest.warns(UserWarning, match="four could not be freed: RuntimeError: CUDA error"):
+        made.complete([task("four", "a")])
+    assert len(made.evidence(task("four", "a")).items) == 7
+
+
+def test_what_failed_is_not_tried_again_for_what_rests_on_it(counting, tmp_path):
+    counting.fail_at = "p0"
+    made, first = engine(tmp_path), task("one", "a")
+    made.complete([first])
+    asked = len(counting.given)
+    with pytest.raises(MeasureError, match="cannot measure p0"):
+        made.evidence(task("one", "b", depends_on=first))
+    assert len(counting.given) == asked
+
+
+@pytest.mark.parametrize("when", ["before it is read", "before what rests on it"])
+def test_evidence_that_a_prune_takes_during_the_run_is_measured_again(counting, tmp_path, monkeypatch, when):
+    made, first = engine(tmp_path), task("one", "a")
+    second = task("two", "b", depends_on=first)
+    honest, pruned = Store.read, []
+
+    def read(self, key):
+        if not pruned and key.measure == "a":
+            pruned.extend(Store(tmp_path).prune(unused_by=()))
+        return honest(self, key)
+
+    monkeypatch.setattr(Store, "read", read)
+    asked = first if when == "before it is read" else second
+    found = made.evidence(asked)
+    assert len(pruned) == 1
+    assert len(found.items) == 7
+    assert counting.asked.count("p0") == (2 if asked is first else 3)
+
+
+def test_a_store_that_is_pruned_without_end_ends_the_task_and_not_the_run(counting, tmp_path, monkeypatch):
+    honest = Store.read
+
+    def read(self, key):
+        if key.measure == "a":
+            list(Store(tmp_path).prune(unused_by=()))
+        return honest(self, key)
+
+    monkeypatch.setattr(Store, "read", read)
+    made, first = engine(tmp_path), task("one", "a")
+    for asked in (first, task("two", "b", depends_on=first)):
+        with pytest.raises(StoreError, match="gone each time it is read"):
+            made.evidence(asked)
 
 
 def test_what_was_measured_before_a_failure_is_kept(counting, tmp_path):

@@ -7,9 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+import tuneshift.measures.attribution.backend as attribution_paths
+from tuneshift.checkpoints.llama import NotLlama
 from tuneshift.checkpoints.loading import Checkpoint, load
 from tuneshift.checkpoints.refs import ModelRef
+from tuneshift.measures.attribution.backend import GenericBackend, LlamaBackend, choose_backend, in_float32
 from tuneshift.measures.catalogue import ATTRIBUTION, GENERATION
 from tuneshift.prompts.prompt import Prompt
 from tuneshift.store.evidence import EvidenceItem
@@ -104,3 +108,55 @@ def test_an_empty_response_has_no_importance_and_is_kept(checkpoint):
     (item,) = take(ATTRIBUTION, checkpoint, OWN, [PROMPT], [response()])
     assert item.left_out is None
     assert item.arrays["importance"].shape == (8, 0)
+
+
+def wide_copy(checkpoint):
+    """The same weights in a float32 model of their own."""
+    import copy
+
+    return copy.deepcopy(checkpoint.model).float()
+
+
+def test_what_half_precision_costs_is_taken_in_float32_without_a_copy_of_the_weights(tiny_base, monkeypatch):
+    with load(ModelRef(name="tiny", model=str(tiny_base)), device="cpu", dtype="bfloat16") as checkpoint:
+        exact = choose_backend(wide_copy(checkpoint))(torch.arange(20, 28), torch.tensor([20, 30, 40]))
+        backend = choose_backend(checkpoint.model)
+        before = [(p.data_ptr(), p.dtype) for p in checkpoint.model.parameters()]
+        with in_float32(backend) as widened:
+            assert [(p.data_ptr(), p.dtype) for p in checkpoint.model.parameters()] == before
+            found = widened(torch.arange(20, 28), torch.tensor([20, 30, 40]))
+        assert backend.name == widened.name == "llama"
+        assert torch.equal(found, exact)  # difference 0.0
+        assert not torch.equal(backend(torch.arange(20, 28), torch.tensor([20, 30, 40])).float(), exact)
+
+
+def test_the_generic_path_widens_for_the_comparison_and_puts_back(tiny_base):
+    with load(ModelRef(name="tiny", model=str(tiny_base)), device="cpu", dtype="bfloat16") as checkpoint:
+        backend = GenericBackend(model=checkpoint.model)
+        exact = GenericBackend(model=wide_copy(checkpoint))(torch.arange(20, 28), torch.tensor([20, 30, 40]))
+        with in_float32(backend) as widened:
+            assert torch.equal(widened(torch.arange(20, 28), torch.tensor([20, 30, 40])), exact)
+        assert {p.dtype for p in checkpoint.model.parameters()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("path", [LlamaBackend, GenericBackend])
+def test_float32_that_does_not_fit_costs_the_comparison_and_not_the_measurement(tiny_base, monkeypatch, path):
+    asked = []
+
+    def no_room(self, prompt, response):
+        if getattr(self, "dtype", None) is torch.float32 or self.model.dtype == torch.float32:
+            asked.append(1)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return torch.ones(len(prompt), len(response))
+
+    with load(ModelRef(name="tiny", model=str(tiny_base)), device="cpu", dtype="bfloat16") as checkpoint:
+        if path is GenericBackend:
+            monkeypatch.setattr(attribution_paths, "llama_blocks", lambda model: NotLlama(reason="asked for"))
+        prepared = ATTRIBUTION.prepare(checkpoint, OWN)
+        monkeypatch.setattr(path, "__call__", no_room)
+        with pytest.warns(UserWarning, match="what bfloat16 costs against float32 was not taken") as warned:
+            items = list(prepared([PROMPT, replace(PROMPT, id="b")], [response(20, 30), response(20, 30)]))
+        assert {p.dtype for p in checkpoint.model.parameters()} == {torch.bfloat16}
+    assert len(asked) == len([w for w in warned if "bfloat16" in str(w.message)]) == 1  # not tried again
+    assert [item.arrays["importance"].shape for item in items] == [(8, 2), (8, 2)]
+    assert not any("precision_cost" in item.values for item in items)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -215,19 +214,6 @@ def test_requests_that_do_not_fit_are_refused(tokenizer):
             response_logprobs(checkpoint, [(five, [five]), (context, [five])])
     assert response_logprobs(checkpoint, []) == []
     assert [len(sums) for sums in response_logprobs(checkpoint, [(five, []), (five, [five])])] == [0, 1]
-
-
-def test_a_model_without_keys_and_values_is_refused_by_name(tokenizer):
-    class Recurrent:
-        config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(vocab_size=8))
-
-        def forward(self, input_ids, attention_mask, past_key_values, use_cache):
-            return SimpleNamespace(logits=torch.zeros(*input_ids.shape, 8), past_key_values=None)
-
-        __call__ = forward
-
-    with pytest.raises(MeasureError, match="Recurrent keeps no keys and values of a prefix"):
-        response_logprobs(replace(make(tokenizer), model=Recurrent()), [(np.ones(2, int), [np.ones(2, int)])])
 
 
 # Draws

@@ -27,7 +27,8 @@ def test_a_folder_that_is_none_is_a_usage_error_before_anything_runs(suites, pyt
 def test_a_template_that_fails_costs_neither_verdicts_nor_record(suites, pytester, record):
     folder = pytester.mkdir("mine")
     (folder / "claim.html").write_text("{% for %}")
-    result = suites("-k", "density_rises", "--shift-templates", folder)
+    suites("-k", "density_rises")
+    result = suites("-k", "density_rises", "--shift-templates", folder, "--shift-inconclusive", "skip")
     result.stdout.fnmatch_lines(
         [
             "*= tuneshift verdicts =*",
@@ -37,3 +38,5 @@ def test_a_template_that_fails_costs_neither_verdicts_nor_record(suites, pyteste
         ]
     )
     assert record()["claims"]
+    assert result.ret == record()["run"]["exit_code"] == pytest.ExitCode.TESTS_FAILED
+    assert not (pytester.path / "tuneshift-results" / "report.html").exists()  # an earlier run's would tell of that one

@@ -61,8 +61,8 @@ def found() -> Run:
         "tuned": {"ids": ["a", "b"], "x": [1.0, 1.0]}}, "figures": [],
         "interval": [0.25, 0.75],
     }  # fmt: skip
-    failed = {"finding": "g", "pair": "p", "prompts": "s", "group": "all", "error": "<script>no</script>"}
-    return Run(schema=1, run={"failed": [failed]}, pairs=[{"name": "p"}], claims=[claim])
+    failed = {"finding": "g", "pair": "p", "prompts": "s", "group": "all", "message": "<script>no</script>"}
+    return Run(schema=1, run={}, pairs=[{"name": "p"}], claims=[claim], errors=[failed])
 
 
 def test_every_shipped_finding_has_its_test():
@@ -163,8 +163,8 @@ def test_mistakes_are_told_before_anything_is_measured(run, named, said):
 def test_mistakes_of_pairs(run, tiny_base, tiny_tuned, tmp_path):
     with pytest.raises(UsageError, match="base is given without tuned"):
         run(tiny_base)
-    with pytest.raises(UsageError, match="base: 'nowhere' is neither a folder"):
-        run("nowhere", tiny_tuned)
+    with pytest.raises(UsageError, match=r"base: './nowhere' is neither a folder"):
+        run("./nowhere", tiny_tuned)
     with pytest.raises(UsageError, match="a pair file, a ModelPair or a list"):
         tuneshift.run(pairs=[])
     with pytest.raises(UsageError, match=r"prompts: prompt set .* does not exist"):

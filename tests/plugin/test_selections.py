@@ -74,7 +74,7 @@ def test_a_claim_is_made_once_in_a_run_with_workers(suites, pairs, pytester, mon
     pytester.makepyfile(
         counted="""
         import os
-        import tuneshift.comparison as comparison
+        import tuneshift.claims.claim as comparison
 
         def pytest_configure(config):
             made = comparison.Claim.decide

@@ -152,3 +152,19 @@ def test_many_pairs_have_their_filter_and_closed_claims() -> None:
     page = Page(render_html(many_pairs_record()))
     assert any(a.get("id") == "filter" for a in page.all("input"))
     assert not any("open" in a for a in page.all("details") if a.get("class") == "claim")
+
+
+def test_an_error_stays_until_a_run_makes_its_claim() -> None:
+    def run(claims: list[str], errors: list[str]) -> RunRecord:
+        place = {"pair": "p", "prompts": "s", "group": "all"}
+        return RunRecord(
+            schema=1,
+            run={},
+            pairs=[{"name": "p"}],
+            claims=[{**place, "finding": name} for name in claims],
+            errors=[{**place, "finding": name, "message": "no memory"} for name in errors],
+        )
+
+    both = merged([run(["a"], ["b"]), run(["b"], ["a", "c"])])
+    assert [claim["finding"] for claim in both.claims] == ["a", "b"]
+    assert [error["finding"] for error in both.errors] == ["c"]

@@ -30,11 +30,16 @@ def answering(
 
     ``checkpoint``: the loaded one for lm-eval's ``hf``; None for a backend that has its own weights (or whose server
     does), and then no weights are loaded here. ``dtype``: what an engine in this process computes in; a server has its
-    own. Raises UsageError as `backends.require_backend`, and for an adapter that the backend cannot take; MeasureError
-    where an engine does not start.
+    own. Raises UsageError as `backends.require_backend`, and for an adapter that the backend cannot take (one that
+    learns tokens before the text: none can); MeasureError where an engine does not start.
     """
-    model = model_class(backend)
-    context = checkpoint.context_length if checkpoint else inspect(ref).context_length
+    model, info = model_class(backend), inspect(ref)
+    if info.prompt_learning is not None:
+        raise UsageError(
+            f"Checkpoint {ref.name!r} is a {info.prompt_learning} adapter: learned tokens before the text, which "
+            f"backend {backend.name!r} would count among the text's or leave out. Measure it without the backend."
+        )
+    context = checkpoint.context_length if checkpoint else info.context_length
     given = _loaded_arguments(checkpoint) if checkpoint else _own_arguments(backend, ref, model, dtype, context)
     with ExitStack() as stack:
         lm = _started(backend, ref, model, given)

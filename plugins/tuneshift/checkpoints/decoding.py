@@ -52,7 +52,9 @@ def greedy_responses(
     same for base and tuned.
 
     Prompts of similar length run together, padded on the left, ``batch_size`` at a time (None: 16); a batch that does
-    not fit the memory is halved. In float32 the batching leaves the responses as they are, up to ties of logits.
+    not fit the memory is halved. In float32 the batching leaves the responses as they are, up to ties of logits: a
+    model whose padded rows differ from single ones decodes prompts one by one, and one whose cache does not give what
+    whole passes give decodes without (`model_cache.decoding`).
 
     ``processor`` is called once per batch with the indices of its prompts, in the order of its rows, and gives the
     transformers LogitsProcessor whose scores take the place of the logits (`tuneshift.adapters.RuleAdapter`).
@@ -66,13 +68,16 @@ def greedy_responses(
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     ends = end_tokens(_owners(checkpoint))
     responses: dict[int, Response] = {}
+    ways = [_way(checkpoint, len(prompt), limit) for prompt, limit in zip(prompts, limits, strict=True)]
     # Only prompts with the same limit share a batch, so that none is carried beyond the context by a longer one.
-    waiting = sorted(range(len(prompts)), key=lambda i: (limits[i], len(prompts[i]), i))
+    waiting = sorted(range(len(prompts)), key=lambda i: (ways[i], limits[i], len(prompts[i]), i))
     with plain_greedy(checkpoint.model), quiet():
         while waiting:
-            batch = [i for i in waiting[:size] if limits[i] == limits[waiting[0]]]
+            way, limit = ways[waiting[0]], limits[waiting[0]]
+            most = size if way.batched else 1
+            batch = [i for i in waiting[:most] if (ways[i], limits[i]) == (way, limit)]
             processors = [] if processor is None else [processor(batch)]
-            rows = _try_batch(checkpoint, [prompts[i] for i in batch], limits[batch[0]], ends, processors)
+            rows = _try_batch(checkpoint, [prompts[i] for i in batch], limit, ends, processors, cached=way.cached)
             if rows is None:
                 size = _halved(checkpoint, len(batch), len(prompts[batch[-1]]))
                 continue
@@ -132,7 +137,7 @@ def _settings(**given: Any) -> Any:
 
 
 def _try_batch(
-    checkpoint: Checkpoint, prompts: Sequence[Ids], limit: int, ends: list[int], processors: list[Any]
+    checkpoint: Checkpoint, prompts: Sequence[Ids], limit: int, ends: list[int], processors: list[Any], *, cached: bool
 ) -> list[Ids] | None:
     """New tokens per prompt with what follows the end token, or None where memory ran out."""
     pad = _pad_token(checkpoint, ends)
@@ -143,7 +148,12 @@ def _try_batch(
         ids[row, longest - len(prompt) :] = torch.as_tensor(np.asarray(prompt, dtype=np.int64))
         mask[row, longest - len(prompt) :] = 1
     settings = _settings(
-        do_sample=False, num_beams=1, max_new_tokens=limit, pad_token_id=pad, eos_token_id=ends or None
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=limit,
+        pad_token_id=pad,
+        eos_token_id=ends or None,
+        use_cache=cached,
     )
     try:
         made = checkpoint.model.generate(
@@ -182,3 +192,27 @@ def _response(checkpoint: Checkpoint, row: Ids, ends: list[int]) -> Response:
     ids = row[: stops[0]] if len(stops) else row
     text = checkpoint.tokenizer.decode(ids.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return Response(ids=ids.copy(), ended=bool(len(stops)), text=text)
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class _Way:
+    """How one prompt decodes, as `model_cache.Decoding`, and on which side of a rotation's switch; equal ones share
+    batches."""
+
+    beyond: bool
+    batched: bool
+    cached: bool
+
+
+def _way(checkpoint: Checkpoint, length: int, limit: int) -> _Way:
+    """How a prompt of ``length`` tokens decodes up to ``limit`` more.
+
+    Where the rotation switches within the response (LongRoPE), cached keys would keep the rotation of before, and other
+    prompts of a batch would switch with it.
+    """
+    beyond, known = False, checkpoint.decoding
+    if checkpoint.switches_at is not None and length + limit > checkpoint.switches_at:
+        beyond = length > checkpoint.switches_at
+        if not beyond:
+            return _Way(beyond=False, batched=False, cached=False)
+    return _Way(beyond=beyond, batched=known.batched, cached=known.cached)

@@ -19,6 +19,8 @@ from .files import headers, locate, locate_adapter, read_json, tokenizer_folder,
 from .quiet import first_line, quiet
 from .refs import ModelRef
 
+PROMPT_LEARNING = ("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING")
+"""PEFT's kinds of adapters that are no change of weights, so that nothing can be merged."""
 UNLIMITED = 2**31 - 1
 """Context length of an architecture without position limit, as state-space models and ALiBi."""
 
@@ -42,7 +44,9 @@ class CheckpointInfo:
 
     ``parameters`` counts the stored numbers (a tied matrix once, without the adapter's), ``dtype`` is the stored type
     of most of them (``float32`` ...), ``context_length`` in tokens, ``vocabulary`` the rows of the embedding,
-    ``layers`` the number of blocks and ``width`` the size of the residual stream (d_model).
+    ``layers`` the number of blocks and ``width`` the size of the residual stream (d_model). ``text_of`` names the class
+    of a model of texts and images whose text model this is, None for others; the other weights are left where they are.
+    ``prompt_learning``: the kind of an adapter that learns tokens before the text (``PROMPT_TUNING`` ...), else None.
     """
 
     folder: Path
@@ -55,6 +59,8 @@ class CheckpointInfo:
     vocabulary: int
     layers: int
     width: int
+    text_of: str | None = None
+    prompt_learning: str | None = None
 
 
 def inspect(ref: ModelRef, readings: Readings | None = None) -> CheckpointInfo:
@@ -90,16 +96,26 @@ def inspect(ref: ModelRef, readings: Readings | None = None) -> CheckpointInfo:
         vocabulary=said["vocabulary"],
         layers=said["layers"],
         width=said["width"],
+        text_of=said["text_of"],
+        prompt_learning=None if adapter is None else prompt_learning_kind(adapter),
     )
+
+
+def prompt_learning_kind(adapter: Path) -> str | None:
+    """The kind of an adapter that learns tokens before the text and leaves the weights alone; None for others."""
+    kind = read_json(adapter / "adapter_config.json").get("peft_type")
+    return str(kind) if kind in PROMPT_LEARNING else None
 
 
 def _said(ref: ModelRef, folder: Path) -> dict[str, Json]:
     """What transformers makes of the configuration."""
     config = _config(ref, folder)
     text = config.get_text_config()
+    architecture, text_of = _require_causal(ref, folder, config)
     return {
         "model_type": config.model_type,
-        "architecture": _require_causal(ref, folder, config),
+        "architecture": architecture,
+        "text_of": text_of,
         "context_length": context_length(config),
         "vocabulary": int(text.vocab_size),
         "layers": int(text.num_hidden_layers),
@@ -194,8 +210,12 @@ def _known(model_type: str | None) -> bool:
     return model_type in CONFIG_MAPPING
 
 
-def _require_causal(ref: ModelRef, folder: Path, config: Any) -> str:
-    """Name of the causal architecture. Raises CheckpointError for encoders, encoder-decoders and bare backbones."""
+def _require_causal(ref: ModelRef, folder: Path, config: Any) -> tuple[str, str | None]:
+    """Names of the causal architecture and of the class of texts and images that it is the text model of, if it is one.
+
+    Raises CheckpointError for encoders, encoder-decoders, bare backbones, and models of images whose text model
+    transformers has no causal class for.
+    """
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -209,14 +229,26 @@ def _require_causal(ref: ModelRef, folder: Path, config: Any) -> str:
     if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
         raise CheckpointError(f"{folder} is an encoder ({shown}). {wanted}")
     if ref.trust_remote_code and "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {}):
-        return str(shown)
+        return str(shown), None
+    text = config.get_text_config()
+    whole = next((n for n in named if n.endswith("ForConditionalGeneration")), None) if text is not config else None
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        raise CheckpointError(f"{folder} is no causal language model ({shown}, model type {kind!r}). {wanted}")
-    own = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind]
+        inner = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(text.model_type)
+        if whole is None:
+            raise CheckpointError(f"{folder} is no causal language model ({shown}, model type {kind!r}). {wanted}")
+        if inner is None:
+            raise CheckpointError(
+                f"{folder} is a model of texts and images ({shown}), and transformers has no causal class for its text "
+                f"model ({text.model_type!r}), so it cannot be loaded alone. {wanted}"
+            )
+        return str(inner), whole
+    own = str(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind])
     causal = [n for n in named if n == own or n.endswith(("ForCausalLM", "LMHeadModel"))]
-    if named and not causal:
-        raise CheckpointError(f"{folder} was saved as {shown}, which has no language-model head ({own} has). {wanted}")
-    return str(causal[0] if causal else own)
+    if causal or not named:
+        return str(causal[0] if causal else own), None
+    if whole is not None:
+        return own, whole
+    raise CheckpointError(f"{folder} was saved as {shown}, which has no language-model head ({own} has). {wanted}")
 
 
 def context_length(config: Any) -> int:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,23 @@ import torch
 
 from ..errors import CheckpointError, UsageError
 from ..parse import parse_json
+from .files import headers, weight_files
 from .inspection import CheckpointInfo, inspect
 from .memory import empty_cache
+from .model_cache import Decoding, decoding, keeps_rows, switches_at, virtual_tokens
 from .quiet import first_line, quiet
 from .refs import ModelRef
 from .tokenizers import load_tokenizer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+TEXT_IN_WHOLE = {
+    r"^language_model\.model\.": "model.",
+    r"^language_model\.lm_head\.": "lm_head.",
+    r"^model\.language_model\.": "model.",
+}
+"""How models of texts and images name the weights of their text model, and what it calls them itself."""
+BESIDE_TEXT = ("model.vision", "model.visual", "model.multi_modal", "model.audio", "model.image", "model.connector")
+"""Their other weights, where they stand within the same module."""
 _SHOWN = 5
 # Two models at once is what the engine must never do (DESIGN.md); the lock makes a slip an error, not a full memory.
 _in_memory = threading.Lock()
@@ -43,6 +54,22 @@ class Checkpoint:
     dtype: str
     context_length: int
     parameters: int
+
+    @cached_property
+    def keeps_rows(self) -> bool:
+        """As `model_cache.keeps_rows`."""
+        return keeps_rows(self.model)
+
+    @cached_property
+    def decoding(self) -> Decoding:
+        """As `model_cache.decoding`."""
+        with quiet():
+            return decoding(self.model)
+
+    @cached_property
+    def switches_at(self) -> int | None:
+        """As `model_cache.switches_at`."""
+        return switches_at(self.model)
 
 
 def resolve_device(device: str) -> torch.device:
@@ -84,7 +111,8 @@ def load(
     ``dtype`` as in `resolve_dtype`, ``device`` as in `resolve_device`; where the checkpoint names a ``device_map``,
     accelerate places the layers instead and ``device`` is where the input embedding lies. ``attn_implementation`` None
     leaves the choice to transformers; ``eager`` is what forward-mode differentiation needs on a CPU. A PEFT adapter is
-    merged into the weights.
+    merged into the weights; one that learns tokens before the text stays beside them, and those tokens take their room
+    in the context (`CheckpointInfo.prompt_learning`). Of a model of texts and images the text model is loaded.
 
     Raises as `inspect`; CheckpointError also for a second checkpoint while one is loaded, weights that the
     architecture lacks or that it would have to make up, NaN or infinite weights, a vocabulary smaller than the
@@ -110,16 +138,18 @@ def load(
             tokenizer=tokenizer,
             device=model.get_input_embeddings().weight.device,
             dtype=name,
-            context_length=info.context_length,
+            context_length=info.context_length - virtual_tokens(model),
             parameters=sum(parameter.numel() for parameter in model.parameters()),
         )
     finally:
-        if model is not None:
-            _release(model)
-        del model
-        gc.collect()
-        empty_cache()
-        _in_memory.release()
+        try:
+            if model is not None:
+                _release(model)
+            del model
+            gc.collect()
+            empty_cache()
+        finally:  # a device that failed refuses these calls too
+            _in_memory.release()
 
 
 def loaded(ref: ModelRef, *, dtype: str | None = None, device: str = "auto") -> Checkpoint:
@@ -144,9 +174,7 @@ def give_way() -> None:
 
 
 def _model(ref: ModelRef, info: CheckpointInfo, dtype: torch.dtype, device: torch.device, attention: str | None) -> Any:
-    """The model with its adapter merged, in evaluation mode, without gradients."""
-    from transformers import AutoModelForCausalLM
-
+    """The model with its adapter merged, or put before it, in evaluation mode, without gradients."""
     options: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}
     if ref.device_map is not None:
         options["device_map"] = _device_map(ref.device_map)
@@ -154,7 +182,8 @@ def _model(ref: ModelRef, info: CheckpointInfo, dtype: torch.dtype, device: torc
         options["device_map"] = {"": device}  # straight to the device, never twice in main memory
     try:
         with quiet():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            chosen, particular = _model_class(info)
+            loaded: Any = chosen.from_pretrained(
                 info.folder,
                 dtype=dtype,
                 use_safetensors=True,
@@ -162,11 +191,14 @@ def _model(ref: ModelRef, info: CheckpointInfo, dtype: torch.dtype, device: torc
                 trust_remote_code=ref.trust_remote_code,
                 output_loading_info=True,
                 **options,
+                **particular,
             )
             model, report = loaded
-            _require_complete(info.folder, model, report)
+            _require_complete(info, model, report)
             if info.adapter is not None:
-                model = _merged(model, info.adapter)
+                # Learned tokens before the text are no change of weights, so that there is nothing to merge.
+                adapted = _with_adapter if info.prompt_learning else _merged
+                model = adapted(model, info.adapter)
     except CheckpointError:
         raise
     except torch.OutOfMemoryError as error:
@@ -181,6 +213,23 @@ def _model(ref: ModelRef, info: CheckpointInfo, dtype: torch.dtype, device: torc
     return model.eval().requires_grad_(False)
 
 
+def _model_class(info: CheckpointInfo) -> tuple[Any, dict[str, Any]]:
+    """The class to load with, and what it has to be told: of a model of texts and images that transformers has no
+    causal class for, the text model's own class, its configuration, and where its weights stand in the whole."""
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as causal_types
+
+    if info.text_of is None or info.model_type in causal_types:
+        return transformers.AutoModelForCausalLM, {}
+    configured: Any = transformers.AutoConfig  # its methods carry no types
+    whole = configured.from_pretrained(info.folder, local_files_only=True)
+    text = whole.get_text_config()
+    stored = (tensor.name for file in weight_files(info.folder) for tensor in headers(file))
+    if getattr(whole, "tie_word_embeddings", False) and not any(name.endswith("lm_head.weight") for name in stored):
+        text.tie_word_embeddings = True  # the whole's word counts, and the text's own is the default
+    return getattr(transformers, info.architecture), {"config": text, "key_mapping": TEXT_IN_WHOLE}
+
+
 def _device_map(text: str) -> Any:
     """A policy or device name as it stands, or a JSON object from module to device."""
     if not text.lstrip().startswith("{"):
@@ -191,10 +240,14 @@ def _device_map(text: str) -> Any:
         raise CheckpointError(f"`device_map` is no JSON object: {error}; got {text!r}.") from error
 
 
-def _require_complete(folder: Path, model: Any, report: dict[str, Any]) -> None:
-    """Every weight comes from the files and every weight in the files is used; tied ones may be stored once."""
-    kind = type(model).__name__
+def _require_complete(info: CheckpointInfo, model: Any, report: dict[str, Any]) -> None:
+    """Every weight comes from the files and every weight in the files is used; tied ones may be stored once. What a
+    model of texts and images holds beside its text model is not the text model's."""
+    kind, folder = type(model).__name__, info.folder
     missing, unexpected = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
+    if info.text_of is not None:
+        unexpected = [name for name in unexpected if name.startswith(("language_model.", "model.", "lm_head."))
+                      and not name.startswith(BESIDE_TEXT)]  # fmt: skip
     if missing:
         raise CheckpointError(
             f"{folder} lacks {len(missing)} weights of {kind}, which would be random: {_some(missing)}. The checkpoint "
@@ -211,24 +264,34 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")
 
 
-def _merged(model: Any, adapter: Path) -> Any:
-    """The model with a PEFT adapter merged in. An adapter that does not fit is an error, not peft's warning."""
+def _with_adapter(model: Any, adapter: Path) -> Any:
+    """The model with a PEFT adapter. An adapter that does not fit is an error, not peft's warning."""
     import warnings
 
+    peft_model = _peft_model(adapter)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*missing adapter keys.*")
+            return peft_model.from_pretrained(model, str(adapter), local_files_only=True)
+    except Exception as error:  # whatever an adapter for another model makes peft raise
+        raise CheckpointError(
+            f"The adapter in {adapter} does not fit {type(model).__name__}: {first_line(error)}"
+        ) from error
+
+
+def _peft_model(adapter: Path) -> Any:
     try:
         from peft import PeftModel
     except ImportError as error:
         raise CheckpointError(
             f"{adapter} is a PEFT adapter and peft is not installed: `pip install 'tuneshift[peft]'`."
         ) from error
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", message=".*missing adapter keys.*")
-            return PeftModel.from_pretrained(model, str(adapter), local_files_only=True).merge_and_unload()
-    except Exception as error:  # whatever an adapter for another model makes peft raise
-        raise CheckpointError(
-            f"The adapter in {adapter} does not fit {type(model).__name__}: {first_line(error)}"
-        ) from error
+    return PeftModel
+
+
+def _merged(model: Any, adapter: Path) -> Any:
+    """The model with a PEFT adapter merged in. Raises as `_with_adapter`."""
+    return _with_adapter(model, adapter).merge_and_unload()
 
 
 def _require_finite(ref: ModelRef, model: Any, dtype: str) -> None:

@@ -8,7 +8,7 @@ _WORDS = ("can't allocate memory", "not enough memory", "out of memory")
 """What the allocators of Linux, of Windows and of mps say, which have no class of error of their own."""
 
 
-def is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException | None) -> bool:
     """Whether an error says that memory ran out: torch's class on a GPU, Python's, or an allocator's words on a CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True

@@ -48,37 +48,54 @@ def tokenizer_differences(a: Any, b: Any) -> list[str]:
     return [*_conflicts(a, b), *_only("extra", _tokens(b), _tokens(a))]
 
 
-def require_same_tokenizer(base: ModelRef, tuned: ModelRef, readings: Readings | None = None) -> None:
+def require_same_tokenizer(base: ModelRef, tuned: ModelRef, readings: Readings | None = None) -> tuple[str, ...]:
     """Raises PairError naming the tokens where base and tuned split text into different ids.
 
-    ``readings`` remembers tokenizers that were found the same, unless a checkpoint brings code of its own.
-
-    Tokens that the tuned checkpoint adds beyond the base's vocabulary, as chat formats do, are allowed as long as every
-    id of the base means the same to both and plain text is split alike.
+    Returns what is allowed and worth a note, one line each: special tokens that the tuned checkpoint renames, as chat
+    formats do with a base's reserved ones, and tokens that it adds beyond the base's vocabulary. Plain text yields
+    neither; every other id means the same to both, and plain text is split alike. ``readings`` remembers what two
+    tokenizers were found to differ in, unless a checkpoint brings code of its own.
     """
     own_code = base.trust_remote_code or tuned.trust_remote_code
     content = [tokenizer_content(tokenizer_folder(ref)) for ref in (base, tuned)]
     remembered = Readings() if readings is None or own_code else readings
-    found = remembered.read(content, lambda: _conflicts(load_tokenizer(base), load_tokenizer(tuned)))
-    if found:
+    found = remembered.read(content, lambda: _compared(load_tokenizer(base), load_tokenizer(tuned)))
+    if found["conflicts"]:
         raise PairError(
-            f"Tokenizers of {base.name} and {tuned.name} differ: {'; '.join(found)}. Per-token measures of a pair need "
-            "one tokenizer; tokens added after the base's last are fine. Name checkpoints of one family, or give the "
-            "tuned one its base's tokenizer files."
+            f"Tokenizers of {base.name} and {tuned.name} differ: {'; '.join(found['conflicts'])}. Per-token measures "
+            "of a pair need one tokenizer; special tokens of other names and tokens added after the "
+            "base's last are fine. Name checkpoints of one family, or give the tuned one its base's tokenizer files."
         )
+    notes = []
+    if found["renamed"]:
+        notes.append(f"{tuned.name} renames special tokens: {', '.join(found['renamed'])}")
+    if found["added"]:
+        notes.append(f"{tuned.name} adds tokens: {', '.join(found['added'])}")
+    return tuple(notes)
+
+
+def _compared(a: Any, b: Any) -> dict[str, list[str]]:
+    left, right = _tokens(a), _tokens(b)
+    renamed = [f"{left[i]} is {right[i]}" for i in _other_names(left, right) if i in _set_apart(a, b)]
+    added = [repr(right[i]) for i in sorted(right.keys() - left.keys())]
+    return {
+        "conflicts": _conflicts(a, b),
+        "renamed": _shorten(renamed, "more"),
+        "added": _shorten(added, "more"),
+    }
 
 
 def _conflicts(a: Any, b: Any) -> list[str]:
     left, right = _tokens(a), _tokens(b)
-    return [*_renamed(left, right), *_only("missing", left, right)] or _probed(a, b)
+    return [*_renamed(left, right, _set_apart(a, b)), *_only("missing", left, right)] or _probed(a, b)
 
 
 def _tokens(tokenizer: Any) -> dict[int, str]:
     return {index: token for token, index in tokenizer.get_vocab().items()}
 
 
-def _renamed(left: Mapping[int, str], right: Mapping[int, str]) -> list[str]:
-    ids = sorted(i for i in left.keys() & right.keys() if left[i] != right[i])
+def _renamed(left: Mapping[int, str], right: Mapping[int, str], allowed: set[int]) -> list[str]:
+    ids = [i for i in _other_names(left, right) if i not in allowed]
     return _shorten([f"id {i} is {left[i]!r} against {right[i]!r}" for i in ids], "other ids differ")
 
 
@@ -98,3 +115,13 @@ def _probed(a: Any, b: Any) -> list[str]:
     at = next((i for i, (x, y) in enumerate(zip(first, second, strict=False)) if x != y), min(len(first), len(second)))
     shown = [" ".join(map(repr, t.convert_ids_to_tokens(ids[at : at + 3]))) for t, ids in ((a, first), (b, second))]
     return [f"text is split differently, as {shown[0] or 'its end'} against {shown[1] or 'its end'}"]
+
+
+def _set_apart(a: Any, b: Any) -> set[int]:
+    """Ids that both tokenizers keep out of the text's own vocabulary, so that text without such a token's name never
+    yields them: what special and reserved tokens are."""
+    return set(a.added_tokens_decoder) & set(b.added_tokens_decoder)
+
+
+def _other_names(left: Mapping[int, str], right: Mapping[int, str]) -> list[int]:
+    return sorted(i for i in left.keys() & right.keys() if left[i] != right[i])

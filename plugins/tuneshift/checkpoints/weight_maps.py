@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import MeasureError
+from ..errors import MeasureError, NotMeasurableError
 
 Split = Callable[[Any, "_Sizes"], tuple[Tensor, Tensor]]
 """(attention module, sizes) -> query and key weights [n_heads, d_head, d_model], [n_kv_heads, d_head, d_model]."""
@@ -39,13 +39,22 @@ def n_layers(model: nn.Module) -> int:
     return len(_layers(model))
 
 
+def attends(model: nn.Module, index: int) -> bool:
+    """Whether the layer with this index has attention: in hybrid models some have a convolution or a linear recurrence
+    in its place. Raises as `attention_map`."""
+    family, layer = _family(model), _layer(model, index)
+    return not any(hasattr(layer, other) for other in family.instead)
+
+
 def attention_map(model: nn.Module, index: int) -> AttentionMap:
     """The query and key maps of the layer with this index, from 0.
 
-    Raises MeasureError for an unknown architecture and where a weight is missing, quantised, offloaded or of another
-    shape than the config says; IndexError for a layer that is not there.
+    Raises NotMeasurableError for an unknown architecture and a layer that does not attend; MeasureError where a weight
+    is missing, quantised, offloaded or of another shape than the config says; IndexError for a layer that is not there.
     """
     family, layer, sizes = _family(model), _layer(model, index), _sizes(model)
+    if not attends(model, index):
+        raise NotMeasurableError(f"layer {index} of {_name(model)} has no attention, so it has no heads")
     q, k = family.split(_part(model, layer, family.attention), sizes)
     for name, tensor, heads in (("query", q, sizes.heads), ("key", k, sizes.kv_heads)):
         if tensor.shape[0] != heads or tensor.shape[2] != sizes.d_model:
@@ -60,11 +69,11 @@ def attention_map(model: nn.Module, index: int) -> AttentionMap:
 def down_projection(model: nn.Module, index: int) -> Tensor:
     """The last map of a layer's feed-forward block, [d_model, d_mlp]: its columns are what the block writes.
 
-    Raises as `attention_map`, and MeasureError for a mixture of experts, which has as many of them as experts.
+    Raises as `attention_map`, and NotMeasurableError for a mixture of experts, which has as many of them as experts.
     """
     family, layer, sizes = _family(model), _layer(model, index), _sizes(model)
     if family.down is None:
-        raise MeasureError(
+        raise NotMeasurableError(
             f"{_name(model)} is a mixture of experts: layer {index} has no one down-projection, and no published "
             "finding says how experts' should be joined. This measure is taken from dense models only."
         )
@@ -103,7 +112,7 @@ class _Family:
     """Where an architecture keeps its parts: paths from the model to the layers and from a layer to the rest.
 
     ``norm`` has paths to try in turn, none for a model that norms elsewhere; ``offset`` is added to the norm's weight;
-    ``down`` None: a mixture of experts.
+    ``down`` None: a mixture of experts; ``instead``: what stands in a hybrid model's layers that do not attend.
     """
 
     layers: str = "model.layers"
@@ -112,11 +121,19 @@ class _Family:
     attention: str = "self_attn"
     split: Split
     down: str | None = "mlp.down_proj"
+    instead: tuple[str, ...] = ()
 
 
 def _separate(attention: Any, sizes: _Sizes) -> tuple[Tensor, Tensor]:
     q, k = _weight(attention, attention.q_proj), _weight(attention, attention.k_proj)
     return _by_head(q, sizes.heads), _by_head(k, sizes.kv_heads)
+
+
+def _gated(attention: Any, sizes: _Sizes) -> tuple[Tensor, Tensor]:
+    """Each head's query, then the gate on what it writes, in one matrix (Qwen3.5)."""
+    fused = _by_head(_weight(attention, attention.q_proj), sizes.heads)
+    k = _weight(attention, attention.k_proj)
+    return fused[:, : fused.shape[1] // 2], _by_head(k, sizes.kv_heads)
 
 
 def _stacked(name: str) -> Split:
@@ -165,6 +182,10 @@ _FAMILIES: Mapping[str, _Family] = {
     "starcoder2": _Family(split=_separate, down="mlp.c_proj"),
     **dict.fromkeys(("mixtral", "olmoe", "qwen2_moe", "qwen3_moe"), _EXPERTS),
     **dict.fromkeys(("gemma", "gemma2", "gemma3_text"), _GEMMA),
+    "qwen3_5_text": _Family(split=_gated, offset=1.0, instead=("linear_attn",)),
+    "lfm2": _Family(
+        norm=("operator_norm",), split=_separate, down="feed_forward.w2", instead=("conv",)
+    ),
     "gemma3": _Family(layers="model.language_model.layers", split=_separate, offset=1.0),
     **dict.fromkeys(("olmo2", "olmo3"), _POST_NORM),
     "phi": _Family(split=_separate, down="mlp.fc2"),
@@ -194,7 +215,7 @@ _FAMILIES: Mapping[str, _Family] = {
 def _family(model: Any) -> _Family:
     kind = str(getattr(getattr(model, "config", None), "model_type", None))
     if kind not in _FAMILIES:
-        raise MeasureError(
+        raise NotMeasurableError(
             f"the weights of {_name(model)} cannot be named: model_type {kind!r} is not among "
             f"{', '.join(sorted(_FAMILIES))}. Please report it with the model's name; an architecture is one line in "
             "tuneshift/parts.py and its test."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -22,6 +23,15 @@ def add_store(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--store", type=Path, metavar="DIR", help=f"evidence store (default: ${STORE_VARIABLE}, else the user's cache)"
     )
+
+
+def require_other_files(written: Iterable[Path], read: Iterable[Path], option: str) -> None:
+    """Raise UsageError where a command would write a file that it reads: what was read would be gone."""
+    inputs = {path.resolve(): path for path in read}
+    for path in written:
+        if path.resolve() in inputs:
+            read_as = inputs[path.resolve()]
+            raise UsageError(f"{option} would write {path} over {read_as}, which is read; name another file or folder.")
 
 
 def store_folder(arguments: argparse.Namespace) -> Path:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ..errors import RecordError, UsageError
 from ..run_record import RunRecord
 from ..session.options import EXAMPLE_MARGIN, margins_of
-from .common import OK, PROBLEMS, Commands
+from .common import OK, PROBLEMS, Commands, require_other_files
 
 FORCE = "--force"
 
@@ -64,7 +65,10 @@ def _gate(arguments: argparse.Namespace) -> int:
     from ..gate.compare import check_comparable, check_margins, require_numbers
     from ..gate.look import against, run_baseline
     from ..gate.text import write_comparisons
+    from ..report.conclusion import unmade
 
+    if arguments.out is not None:
+        _require_other_files(arguments.out, [arguments.record])
     record = _read(arguments.record)
     storage = Baselines(folder=storage_folder(arguments.storage, Path.cwd()))
     baseline = storage.load(arguments.baseline)
@@ -83,7 +87,9 @@ def _gate(arguments: argparse.Namespace) -> int:
     if arguments.out is not None:
         _write(replace(record, run={**record.run, "baseline": run_baseline(claims)}, claims=claims), arguments.out)
     failing = {"regressed"} | ({"inconclusive"} if arguments.inconclusive == "fail" else set())
-    return PROBLEMS if outcomes & failing else OK
+    if record.errors:
+        print(f"{unmade(len(record.errors))} {arguments.record} lists them under `errors`.")
+    return PROBLEMS if record.errors or outcomes & failing else OK
 
 
 def _bless(arguments: argparse.Namespace) -> int:
@@ -109,6 +115,7 @@ def _merge(arguments: argparse.Namespace) -> int:
     paths: list[Path] = arguments.records
     if len(paths) < 2:
         raise UsageError("Merging takes two records or more; `tuneshift report RUN.json` renders one.")
+    _require_other_files(arguments.out, paths)
     records = [_read(path) for path in paths]
     command = shlex.join(["tuneshift", "merge", *map(str, paths), "-o", str(arguments.out)])
     merged = merge(records, [str(path) for path in paths], command=command)
@@ -125,6 +132,10 @@ def _read(path: Path) -> RunRecord:
         return read_record(path)
     except RecordError as error:
         raise UsageError(str(error)) from error
+
+
+def _require_other_files(folder: Path, records: Sequence[Path]) -> None:
+    require_other_files([folder / name for name in ("run.json", "summary.md", "report.html")], records, "--out")
 
 
 def _write(record: RunRecord, folder: Path) -> None:

@@ -12,7 +12,7 @@ from ..pairs import ModelPair
 from ..plain import Json
 from ..prompts.sets import load_prompts
 from ..store.store import Store
-from .common import OK, Commands, add_store, store_folder
+from .common import OK, Commands, add_store, require_other_files, store_folder
 
 
 def add(commands: Commands) -> None:
@@ -45,6 +45,8 @@ def _write_outputs(arguments: argparse.Namespace) -> int:
     from ..store.store import Store
     from .outputs import alpaca_outputs
 
+    read = [*([arguments.pairs] if arguments.pairs else []), *map(Path, arguments.prompts)]
+    require_other_files([arguments.out], read, "--out")
     pairs = resolve_pairs(
         base=arguments.base,
         tuned=() if arguments.tuned is None else (arguments.tuned,),

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..errors import UsageError
-from .common import OK, Commands
+from .common import OK, Commands, require_other_files
 
 
 def add(commands: Commands) -> None:
@@ -39,8 +39,10 @@ def _report(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out or records[0].with_name("report.html")
     if out.suffix == ".md":
         raise UsageError(f"--out is {out}; it names the HTML report, and the summary goes beside it. End it in .html.")
-    record = merged([read_record(path) for path in records])
     summary = out.with_name("summary.md") if out.stem == "report" else out.with_suffix(".md")
+    templates = arguments.templates.rglob("*") if arguments.templates else ()
+    require_other_files([out, summary], [*records, *templates], "--out")
+    record = merged([read_record(path) for path in records])
     print(write_report(record, out, arguments.templates))
     print(write_summary(record, summary))
     return OK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -9,13 +10,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..backends.spec import backend_provenance, is_loaded
+from ..checkpoints.quiet import first_line
 from ..checkpoints.refs import ModelRef
-from ..errors import CheckpointError, MeasureError, TuneshiftError
+from ..errors import CheckpointError, StoreError, TuneshiftError
 from ..measures.catalogue import Take
 from ..plain import Json
 from ..store.evidence import Evidence, EvidenceItem
-from ..store.files import DamagedEvidence, EvidenceWarning
+from ..store.files import DamagedEvidence, EvidenceWarning, MissingEvidence
 from ..store.store import Store
+from .failures import failure_log, free_memory, measure_failure
 from .plan import Task
 from .progress import silent_bars
 from .provenance import provenance
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from ..checkpoints.refs import LMBackend
     from .progress import Bars
 
+ROUNDS = 3
+"""Times that evidence is measured which a prune takes away before it is read."""
 SMALL = 20_000_000
 """Parameters under which a model is measured on one CPU thread."""
 
@@ -37,7 +42,7 @@ class Engine:
     """Evidence on demand: from memory, from the store, or measured.
 
     A failure belongs to one checkpoint and measure: it is kept, raised again for whoever asks for that evidence, and
-    the rest goes on.
+    the rest goes on. It is a TuneshiftError whatever a model, a driver or an allocator raised.
     """
 
     store: Store
@@ -49,11 +54,16 @@ class Engine:
     def evidence(self, task: Task) -> Evidence:
         """Complete evidence of a task. Raises the TuneshiftError that kept it from being measured."""
         digest = task.key.digest
-        if digest not in self._read:
+        for _ in range(ROUNDS):
+            if digest in self._read:
+                break
             self.complete([task])
             if digest in self._failures:
                 raise self._failures[digest]
-            self._read[digest] = self.store.read(task.key)
+            with contextlib.suppress(MissingEvidence):  # a prune came between
+                self._read.setdefault(digest, self.store.read(task.key))
+        else:
+            raise MissingEvidence(_pruned(task))
         return self._read[digest]
 
     def forget(self) -> None:
@@ -65,16 +75,32 @@ class Engine:
 
         ``keep``: whether evidence that is read on the way stays in memory; else never more than one checkpoint's does.
         """
-        wanted = [t for t in tasks if t.key.digest not in self._failures]
-        # What needs no weights comes after every checkpoint was freed: an annotator may be a model itself, which is
-        # then loaded once, and a backend has its own.
-        for loads in (True, False):
-            for step in steps(wanted):
-                missing = tuple(t for t in step.tasks if t.loads is loads and not self._whole(t))
-                if missing:
-                    self._measure(Step(ref=step.ref, tasks=missing))
-                if not keep:
-                    self.forget()
+        wanted = list(tasks)
+        for _ in range(ROUNDS):
+            left: list[Task] = []
+            # What needs no weights comes after every checkpoint was freed: an annotator may be a model itself, which is
+            # then loaded once, and a backend has its own.
+            for loads in (True, False):
+                for step in steps([t for t in wanted if t.key.digest not in self._failures]):
+                    missing = [t for t in step.tasks if t.loads is loads and not self._settled(t)]
+                    if missing:
+                        left += self._measure(Step(ref=step.ref, tasks=tuple(missing)))
+                    if not keep:
+                        self.forget()
+            if not left:
+                return
+            wanted = left
+        self._failures.update({t.key.digest: MissingEvidence(_pruned(t)) for t in left})
+
+    def _settled(self, task: Task) -> bool:
+        """Whether nothing is left to measure of a task: it failed before, or its store cannot be read, or has it."""
+        if task.key.digest in self._failures:
+            return True
+        try:
+            return self._whole(task)
+        except StoreError as error:
+            self._failures[task.key.digest] = error
+            return True
 
     def _whole(self, task: Task) -> bool:
         """Whether the store holds it, every checksum right. A damaged chunk is set aside here and measured again."""
@@ -85,20 +111,43 @@ class Engine:
             return False
         try:
             self._read[digest] = self.store.read(task.key)
+        except MissingEvidence:
+            return False  # pruned since its status was read
         except DamagedEvidence as error:
             # The store has set the file aside; the session that follows measures that chunk again.
             warnings.warn(str(error), EvidenceWarning, stacklevel=2)
             return False
         return True
 
-    def _measure(self, step: Step) -> None:
-        with ExitStack() as stack:
-            loaded = _Loader(ref=step.ref, settings=self.settings, stack=stack)
-            for task in step.tasks:
-                try:
-                    self._fill(task, loaded)
-                except TuneshiftError as error:
-                    self._failures[task.key.digest] = error
+    def _measure(self, step: Step) -> list[Task]:
+        """Measure a step's tasks; those that have to wait because what they rest on was pruned meanwhile."""
+        left: list[Task] = []
+        try:
+            with ExitStack() as stack:
+                loaded = _Loader(ref=step.ref, settings=self.settings, stack=stack)
+                left += [t for t in step.tasks if not self._attempt(t, loaded)]
+        except Exception as error:  # whatever freeing a checkpoint on a broken device raises
+            # What was measured is stored, so no task failed; the next one that needs the device will say so.
+            warnings.warn(f"{step.ref.name} could not be freed: {first_line(error)}", stacklevel=2)
+        return left
+
+    def _attempt(self, task: Task, loaded: _Loader) -> bool:
+        """Fill a task; whatever goes wrong is kept as its failure, and the memory of it given back.
+
+        False where it has to be tried again, because what it rests on is not there any more or was set aside.
+        """
+        try:
+            self._fill(task, loaded)
+        except (MissingEvidence, DamagedEvidence):
+            return False
+        except Exception as error:  # whatever models, drivers and allocators raise
+            self._failures[task.key.digest] = measure_failure(error, task, self.store.root)
+        else:
+            with contextlib.suppress(OSError):
+                failure_log(task, self.store.root).unlink(missing_ok=True)
+            return True
+        free_memory()
+        return True
 
     def _fill(self, task: Task, loaded: _Loader) -> None:
         inputs = self._inputs(task)
@@ -120,9 +169,22 @@ class Engine:
                     session.write(number, items)
 
     def _inputs(self, task: Task) -> dict[str, EvidenceItem]:
+        """Items of what a task rests on. Raises its failure, and MissingEvidence where it was pruned."""
         if task.depends_on is None:
             return {}
-        return {item.id: item for item in self.evidence(task.depends_on).items}
+        digest = task.depends_on.key.digest
+        if digest in self._failures:
+            raise self._failures[digest]
+        if digest not in self._read:
+            self._read[digest] = self.store.read(task.depends_on.key)
+        return {item.id: item for item in self._read[digest].items}
+
+
+def _pruned(task: Task) -> str:
+    return (
+        f"{task.measure.name} of {task.ref.name} was measured {ROUNDS} times and is gone each time it is read: "
+        "something prunes the store while this run writes it. End that, and run again."
+    )
 
 
 @dataclass(kw_only=True)
@@ -134,25 +196,35 @@ class _Loader:
     stack: ExitStack
     checkpoint: Checkpoint | None = None
     answers: BackendModel | None = None
+    refused: CheckpointError | None = None
+    """Why it could not be loaded, for the tasks that follow."""
 
     def prepare(self, task: Task) -> Take:
         """What takes the task's measure, on the checkpoint, loaded if the measure needs it, or behind its backend."""
         asked: Checkpoint | BackendModel | None = self._loaded() if task.loads else None
         if task.backend is not None:
             asked = self._answering(task.backend)
-        try:
-            return task.measure.prepare(asked, task.params, task.sources)
-        except (RuntimeError, ValueError) as error:
-            raise MeasureError(f"{task.measure.name} of {self.ref.name}: {error}") from error
+        return task.measure.prepare(asked, task.params, task.sources)
 
     def _loaded(self) -> Checkpoint:
+        if self.refused is not None:
+            raise self.refused  # the next task would only read 14 GB to fail again
         if self.checkpoint is None:
-            from ..checkpoints.loading import load
-
             try:
-                self.checkpoint = self.stack.enter_context(
-                    load(self.ref, dtype=self._dtype, device=self.settings.device)
-                )
+                self.checkpoint = self.stack.enter_context(self._load())
+            except CheckpointError as error:
+                self.refused = error
+                raise
+            self.stack.enter_context(_fitting_threads(self.checkpoint))
+        return self.checkpoint
+
+    @contextmanager
+    def _load(self) -> Iterator[Checkpoint]:
+        from ..checkpoints.loading import load
+
+        with ExitStack() as stack:
+            try:
+                loaded = stack.enter_context(load(self.ref, dtype=self._dtype, device=self.settings.device))
             except CheckpointError as error:
                 backend = backend_of(self.ref, self.settings)
                 if backend is None or is_loaded(backend):
@@ -162,8 +234,7 @@ class _Loader:
                     "logits, attribution, findings on weights and what is compared with them need the weights in this "
                     "process."
                 ) from error
-            self.stack.enter_context(_fitting_threads(self.checkpoint))
-        return self.checkpoint
+            yield loaded
 
     def _answering(self, backend: LMBackend) -> BackendModel:
         if self.answers is None:

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from ..errors import RecordError, UsageError, did_you_mean
-from ..files import KEPT, project_folder, publish
+from ..files import KEPT, acquired_lock, project_folder, publish
 from ..parse import MalformedError, parse_json
 from ..plain import Json, digest, plain
 from ..run_record import RunRecord, check_schema
@@ -241,8 +241,7 @@ class Baselines:
             if not ignored.exists():
                 # The folder is made to be committed; its lock is not.
                 publish(ignored, f"{LOCK_FILE}\n".encode())
-            lock = FileLock(path)
-            lock.acquire(timeout=WAIT)
+            lock = acquired_lock(path, WAIT)
         except Timeout as error:
             raise RecordError(
                 f"Another process has held {path} for {WAIT:g} s. Wait for it to end, or end it, and try again."

@@ -37,7 +37,8 @@ def merge(records: Sequence[RunRecord], names: Sequence[str], *, command: str) -
     claims = with_run_wide(_claims(records, names))
     examples = _examples(records)
     with_examples = [{**claim, "examples": examples.get(claim_key(claim), [])} for claim in claims]
-    return make_record(_run(records, with_examples, command), pairs, with_examples)
+    errors = [error for record in records for error in record.errors]
+    return make_record(_run(records, with_examples, command), pairs, with_examples, errors)
 
 
 def _check_runs(here: Mapping[str, Json], there: Mapping[str, Json], name: str, other: str) -> None:

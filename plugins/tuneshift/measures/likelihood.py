@@ -1,6 +1,7 @@
 """Log-likelihoods of responses, an instruction's own and others': what response ranking rests on (arXiv:2409.14254).
 
-Everything is scored on token ids. An instruction's prefix runs once, and all its responses continue from its cache.
+Everything is scored on token ids. An instruction's prefix runs once, and all its responses continue from its cache,
+where the model has one that allows it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 from ..backends.model import BackendModel
 from ..checkpoints.loading import Checkpoint
-from ..checkpoints.scoring import response_logprobs, usual_batch_tokens
+from ..checkpoints.scoring import Ids, response_logprobs, usual_batch_tokens
 from ..errors import PromptError
 from ..plain import Json
 from ..prompts.chat import bare_ids, end_token
@@ -24,7 +25,8 @@ from ..store.evidence import EvidenceItem
 from .catalogue import Take
 
 if TYPE_CHECKING:
-    from ..checkpoints.scoring import Floats, Ids
+    from ..checkpoints.scoring import Floats, Request
+
 Pair = tuple[str | None, str]
 """Whose prompt stands before (None: the prompt that asks nothing), and whose reference is the response."""
 
@@ -146,7 +148,7 @@ class _Texts:
         asked = self.checkpoint
         return asked.scored_length if isinstance(asked, BackendModel) else asked.context_length + 1
 
-    def logprobs(self, requests: Sequence[tuple[Ids, Sequence[Ids]]]) -> list[Floats]:
+    def logprobs(self, requests: Sequence[Request]) -> list[Floats]:
         """Sums per request, by our own passes or the checkpoint's backend."""
         asked = self.checkpoint
         return (

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..checkpoints.loading import Checkpoint
 from ..checkpoints.refs import Layer
-from ..checkpoints.weight_maps import AttentionMap, attention_map, input_embedding
+from ..checkpoints.weight_maps import AttentionMap, attends, attention_map, input_embedding
 from ..errors import MeasureError
 from ..plain import Json
 from ..store.evidence import EvidenceItem
@@ -26,6 +26,7 @@ from ..words.tokens import WordRows, word_rows
 from ..words.vocabulary import load_vocabulary
 from .catalogue import Take
 
+NO_ATTENTION = "layer without attention"
 ACTIVATIONS_AT_ONCE = 1 << 20
 """Activations in a block: 4 MB of float32, small enough that an allocator hands the same memory out again."""
 GATHERED_AT_ONCE = 1 << 18
@@ -74,7 +75,8 @@ def relations(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Mappi
     identifies vocabulary and word space; ``sources`` names these two. Arrays: ``pairs`` int32 [pair, 2] (key word,
     query word, as indices into ``words``), ``scores`` float32 [pair], ``counts`` int32 [head, neuron]. Values:
     ``words``, ``left_out`` (reason -> number of words), ``note`` (empty, or why a norm's scale was taken as 1). A layer
-    with activations that are not finite is left out. Computed in float32 whatever the weights' dtype.
+    without attention or with activations that are not finite is left out. Computed in float32 whatever the weights'
+    dtype.
 
     Thresholds belong to the word space alone: they come from all its words, before the tokenizer drops any. A word is
     dropped where it has no vector or no token, where it holds the unknown token, and where its tokens equal an
@@ -96,6 +98,9 @@ def relations(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Mappi
 
     def take(units: Sequence[Layer], inputs: Sequence[EvidenceItem | None]) -> Iterator[EvidenceItem]:
         for layer in units:
+            if not attends(checkpoint.model, layer.index):
+                yield EvidenceItem(id=layer.id, left_out=NO_ATTENTION)
+                continue
             maps = attention_map(checkpoint.model, layer.index)
             found = layer_relations(maps, embeddings, kept, top=top)
             if found is None:

@@ -7,6 +7,8 @@ base to tuned, and loses it where it falls. ``docs/verb-relations.md`` has the f
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -187,8 +189,11 @@ class VerbChanges:
         return base, tuned
 
     def note_excluded(self, view: View) -> None:
-        if unmeasured := self.n_layers - len(self.layers):
-            view.excluded["layers with activations that are not finite"] += unmeasured
+        """Count the layers that were not measured by why they were not."""
+        for items in (view.items(role, "relations") or {} for role in ("base", "tuned")):
+            reasons = Counter(re.sub(r"layer \d+", "layers", item.left_out) for item in items.values() if item.left_out)
+            for reason, count in reasons.items():
+                view.excluded[reason] = max(view.excluded[reason], count)
 
 
 @dataclass(frozen=True, kw_only=True)

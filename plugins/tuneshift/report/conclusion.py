@@ -24,6 +24,13 @@ def headline(claims: Sequence[Mapping[str, Json]]) -> str:
     return _regressed(worse, len(claims)) + _held(claims) if worse else _held(claims)
 
 
+def unmade(count: int) -> str:
+    """One sentence on claims that could not be made, empty where there are none."""
+    if not count:
+        return ""
+    return f"{count} claim{'' if count == 1 else 's'} could not be made, because something failed."
+
+
 def _regressed(worse: Sequence[Mapping[str, Json]], total: int) -> str:
     names = list(dict.fromkeys(str(c["comparison"]["baseline"]) for c in worse))
     subject = f"{len(worse)} of {total} claims" if total > 1 else "The one claim that was tested has"

@@ -23,7 +23,7 @@ from ..run_record import RunRecord
 from . import values as display
 from .changes import CHANGES, change_sentence, changed
 from .claims import View, finding_views
-from .conclusion import SHAPES, declared, headline, worst
+from .conclusion import SHAPES, declared, headline, unmade, worst
 from .items import ValueColumns
 from .pairs import matrix_rows, pair_names, small_multiples
 from .prompts import example_views, shared_out
@@ -112,6 +112,8 @@ def page_view(record: RunRecord, jinja: Environment) -> View:
         "examples_held": len(record.examples),
         "counts": Counter(c["verdict"] for c in claims),
         "headline": headline(claims),
+        "errors": record.errors,
+        "unmade": unmade(len(record.errors)),
         "declared": declared(claims),
         "change": change_sentence(claims, runs),
         "changed": changed(claims),

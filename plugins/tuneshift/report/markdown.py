@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from ..plain import Json
 from ..run_record import RunRecord
 from .changes import CHANGES, change_sentence, changed, outcome_of
 from .claims import finding_views
-from .conclusion import SHAPES, declared, headline
+from .conclusion import SHAPES, declared, headline, unmade
 from .html import write_text
 from .several_runs import runs_of
 from .values import MISSING, number, shown
@@ -28,13 +28,24 @@ def render_summary(record: RunRecord) -> str:
     """The run record as Markdown: the conclusion, the changes against the baseline, one table row per claim."""
     claims = [c for f in finding_views(record.claims) for c in f["claims"]]
     runs = runs_of(record)
-    sentences = [headline(claims), declared(claims), change_sentence(claims, runs)]
+    sentences = [headline(claims), unmade(len(record.errors)), declared(claims), change_sentence(claims, runs)]
     blocks = ["\n".join(f"{'**' * (k == 0)}{markdown(s)}{'**' * (k == 0)}" for k, s in enumerate(sentences) if s)]
     if changed(claims):
         blocks.append("\n".join(change_table(changed(claims))))
     if claims:
         blocks.append("\n".join(verdict_table(claims)))
+    if record.errors:
+        blocks.append("\n".join(error_table(record.errors)))
     return "\n\n".join(blocks) + "\n"
+
+
+def error_table(errors: Sequence[Mapping[str, Json]]) -> list[str]:
+    """What could not be claimed, and why."""
+    lines = ["| not made | on | why |", "| --- | --- | --- |"]
+    for error in errors[:ROWS]:
+        on = [error.get("pair"), error.get("prompts"), *([error.get("group")] if error.get("group") != "all" else [])]
+        lines.append(row([error.get("finding"), " · ".join(map(str, on)), error.get("message")]))
+    return lines
 
 
 def change_table(claims: Sequence[View]) -> list[str]:

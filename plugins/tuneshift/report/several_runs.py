@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ..errors import RecordError
 from ..plain import Json
-from ..run_record import RunRecord
+from ..run_record import PLACE, RunRecord
 
 
 def merged(records: Sequence[RunRecord]) -> RunRecord:
@@ -27,11 +27,17 @@ def merged(records: Sequence[RunRecord]) -> RunRecord:
     pairs: dict[str, Mapping[str, Json]] = {}
     claims: dict[tuple[Json, ...], Mapping[str, Json]] = {}
     examples: dict[tuple[Json, ...], Mapping[str, Json]] = {}
+    errors: dict[tuple[Json, ...], Mapping[str, Json]] = {}
     for record in records:
         renamed = {str(p.get("name")): names.setdefault(identity(p), unused_name(p, set(names.values())))
                    for p in record.pairs}  # fmt: skip
         pairs |= {renamed[str(p.get("name"))]: {**p, "name": renamed[str(p.get("name"))]} for p in record.pairs}
-        claims |= _keyed(record.claims, renamed, ("pair", "finding", "prompts", "group"))
+        made = _keyed(record.claims, renamed, PLACE)
+        failed = _keyed(record.errors, renamed, PLACE)
+        # What a later run could claim failed no more; what it could not claim stands as the earlier one claimed it.
+        errors = {place: row for place, row in errors.items() if place not in made}
+        errors |= {place: row for place, row in failed.items() if place not in claims}
+        claims |= made
         examples |= _keyed(record.examples, renamed, ("pair", "prompt_set", "group", "id"))
     runs = [dict(record.run) for record in records]
     return RunRecord(
@@ -40,6 +46,7 @@ def merged(records: Sequence[RunRecord]) -> RunRecord:
         pairs=list(pairs.values()),
         claims=list(claims.values()),
         examples=list(examples.values()),
+        errors=list(errors.values()),
     )
 
 

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ..checkpoints.devices import device_name
+from ..checkpoints.quiet import first_line
 from ..checkpoints.refs import ModelRef
 from ..claims.claim_record import depends_on_reading
 from ..claims.decisions import exposure_of, with_run_wide
 from ..claims.expectations_update import GIVE_THE_REASON, observed_update, update_file
 from ..claims.finding import Finding
 from ..engine.provenance import versions
-from ..errors import TuneshiftError
+from ..errors import RecordError, TuneshiftError, UsageError
+from ..files import publish_all, remove_leftovers, require_writable
 from ..gate.look import run_baseline
 from ..gate.text import write_comparisons
 from ..plain import Json
-from ..run_record import make_record, write_record
+from ..run_record import RunRecord, make_record, record_text, write_record
 from .gating import saved
 from .options import command_line
 from .requests import Target
@@ -52,6 +55,7 @@ def header_lines(run: RunSession) -> list[str]:
     """Pairs, settings, store and baselines, for pytest's header."""
     settings = run.options.settings
     lines = [f"tuneshift: pair {pair.name}: {_shown(pair.base)} -> {_shown(pair.tuned)}" for pair in run.pairs]
+    lines += [f"tuneshift: note: {note}" for pair in run.pairs for note in run.notes(pair)]
     if _device(run) is not None:
         lines.append(f"tuneshift: device {_device(run)}, dtype {settings.dtype}, response {settings.response}")
     spent = run.exposure(run.catalogue_claims)
@@ -141,9 +145,16 @@ def explain(claim: Mapping[str, Json]) -> str:
 
 
 def write_summary(
-    terminal: Terminal, claims: Sequence[Mapping[str, Json]], written: Iterable[str], alpha: float, inconclusive: str
+    terminal: Terminal,
+    claims: Sequence[Mapping[str, Json]],
+    written: Iterable[str],
+    alpha: float,
+    *,
+    inconclusive: str,
+    errors: int = 0,
 ) -> None:
-    """The table of verdicts, one line a claim, what the error rate does not cover, and where the files lie."""
+    """The table of verdicts, one line a claim, what the error rate does not cover, how many claims could not be made,
+    and where the files lie."""
     terminal.write_sep("=", "tuneshift verdicts")
     head = ("finding", "on", "n", "base", "tuned", "effect [interval]", "verdict")
     ordered = sorted(claims, key=lambda c: (c["pair"], c["finding"], c["prompts"], c["group"]))
@@ -159,6 +170,10 @@ def write_summary(
         terminal.write_line(line, yellow=True)
     terminal.write_line(exposure_of(ordered, alpha).sentence(alpha))
     write_comparisons(terminal, ordered)
+    if errors:
+        from ..report.conclusion import unmade
+
+        terminal.write_line(f"{unmade(errors)} Why stands above and under `errors` in run.json.", red=True)
     for line in written:
         terminal.write_line(line)
 
@@ -231,44 +246,88 @@ def append_step_summary(markdown: str) -> list[str]:
     return []
 
 
+def require_output_folder(out: Path) -> None:
+    """Raise UsageError where the results could not be written: asked before hours of measuring, not after."""
+    try:
+        require_writable(out)
+    except OSError as error:
+        raise UsageError(
+            f"--shift-out {out} cannot be written ({error.strerror or error}); name another folder."
+        ) from error
+    remove_leftovers(out)
+
+
 def write_results(
     run: RunSession,
     claims: Sequence[Mapping[str, Json]],
+    errors: Sequence[Mapping[str, Json]],
     *,
     out: Path,
     started: float,
+    duration: float,
     exit_code: int,
     arguments: Iterable[object],
     templates: Path | None = None,
-) -> list[str]:
-    """Write run.json, summary.md and report.html; lines that say where they lie, or why they could not be written.
+) -> tuple[list[str], bool]:
+    """Write run.json, summary.md and report.html; lines that say where they lie, or why they could not be written, and
+    whether one of them, or the baseline to be saved, was not.
 
+    All three are rendered before any takes its place, and one that cannot be rendered is removed where an earlier run
+    left it, so that they never tell of two runs. ``errors``: claims that could not be made. ``duration`` in seconds.
     ``templates`` is a folder whose templates come before the report's own.
     """
-    from ..report.html import write_report
-    from ..report.markdown import render_summary, write_summary
-
-    fields = {**run_fields(run, claims, started), "command": command_line(arguments), "exit_code": exit_code}
-    record = make_record(fields, run.describe(), with_run_wide(claims))
-    lines = []
     try:
-        lines.append(f"record: {write_record(record, out / 'run.json')}")
-        lines.append(f"summary: {write_summary(record, out / 'summary.md')}")
-        lines += append_step_summary(render_summary(record))
-        lines.append(f"report: {write_report(record, out / 'report.html', templates)}")
+        fields = {**run_fields(run, claims, started, duration), "command": command_line(arguments)}
+        record = make_record({**fields, "exit_code": exit_code}, run.describe(), with_run_wide(claims), errors)
+        lines, failed = _publish(record, out, templates)
     except (TuneshiftError, OSError) as error:
-        lines.append(f"tuneshift: {error}")
-        return lines
-    return [*lines, *saved(run.options.gating, record)]
+        return [f"tuneshift: nothing was written to {out}: {error}"], True
+    kept, unsaved = saved(run.options.gating, record)
+    failed |= unsaved
+    if failed and exit_code == 0:
+        with contextlib.suppress(RecordError):  # the record that is there then says 0 and the process 1
+            write_record(replace(record, run={**record.run, "exit_code": 1}), out / "run.json")
+    return [*lines, *kept], failed
 
 
-def run_fields(run: RunSession, claims: Sequence[Mapping[str, Json]], started: float) -> dict[str, Json]:
-    finished = time.time()
+def _publish(record: RunRecord, out: Path, templates: Path | None) -> tuple[list[str], bool]:
+    """Write what can be rendered of a record; lines that say where or why not, and whether something was not."""
+    from ..report.html import render_html
+    from ..report.markdown import render_summary
+
+    made: dict[str, tuple[Path, Callable[[], str]]] = {
+        "record": (out / "run.json", lambda: record_text(record)),
+        "summary": (out / "summary.md", lambda: render_summary(record)),
+        "report": (out / "report.html", lambda: render_html(record, templates)),
+    }
+    rendered, refused = {}, {}
+    for what, (path, render) in made.items():
+        try:
+            rendered[path] = render().encode()
+        except TuneshiftError as error:
+            refused[path] = f"tuneshift: {error}"
+        except Exception as error:  # whatever a template or a figure raises: the record must not be lost to it
+            refused[path] = f"tuneshift: the {what} could not be rendered: {first_line(error)}"
+    out.mkdir(parents=True, exist_ok=True)
+    publish_all(rendered)
+    remove_leftovers(out)
+    for path in refused:
+        path.unlink(missing_ok=True)
+    lines = [refused.get(path) or f"{what}: {path}" for what, (path, _) in made.items()]
+    summary = rendered.get(out / "summary.md")
+    if summary is not None:
+        lines[2:2] = append_step_summary(summary.decode())
+    return lines, bool(refused)
+
+
+def run_fields(
+    run: RunSession, claims: Sequence[Mapping[str, Json]], started: float, duration: float
+) -> dict[str, Json]:
     settings = run.options.settings
     return {
         "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
-        "finished": datetime.fromtimestamp(finished, UTC).isoformat(timespec="seconds"),
-        "duration_s": round(finished - started, 2),
+        "finished": datetime.fromtimestamp(started + duration, UTC).isoformat(timespec="seconds"),
+        "duration_s": round(duration, 2),
         "versions": versions(),
         "host": {"platform": platform.platform(), "cpus": os.cpu_count(), "device": _device(run)},
         "alpha": run.options.alpha,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import TuneshiftError, UsageError
+from ..files import remove_leftovers, require_writable
 from ..gate.baselines import Baseline, Baselines, Look
 from ..gate.compare import check_comparable, check_margins
 from ..gate.look import compared_at, described_look
@@ -32,6 +33,15 @@ def check_gating(run: RunSession) -> None:
                 "it regressed from. Compare first; `tuneshift bless RUN.json` promotes a run on purpose."
             )
         storage.require_free(asked.save, overwrite=asked.overwrite, allow=OVERWRITE)
+        folder = asked.storage / asked.save
+        try:
+            require_writable(folder)
+        except OSError as error:
+            raise UsageError(
+                f"--shift-save {asked.save}: {folder} cannot be written ({error.strerror or error}); name another "
+                "folder with --shift-storage."
+            ) from error
+        remove_leftovers(folder)
     if asked.compare is None:
         if asked.margins:
             raise UsageError("--shift-margin belongs to --shift-compare=NAME, which is not given.")
@@ -83,12 +93,12 @@ def open_gate(run: RunSession, look: Look | None = None) -> Gate | None:
     )
 
 
-def saved(gating: Gating, record: RunRecord) -> list[str]:
-    """Save the run as the baseline that the options name; lines that say so, or why not."""
+def saved(gating: Gating, record: RunRecord) -> tuple[list[str], bool]:
+    """Save the run as the baseline that the options name; lines that say so, or why not, and whether it was not."""
     if gating.save is None:
-        return []
+        return [], False
     try:
         path = Baselines(folder=gating.storage).save(record, gating.save, overwrite=gating.overwrite, allow=OVERWRITE)
     except TuneshiftError as error:
-        return [f"tuneshift: {error}"]
-    return [f"baseline {gating.save}: {path} ({len(record.claims)} claims)"]
+        return [f"tuneshift: {error}"], True
+    return [f"baseline {gating.save}: {path} ({len(record.claims)} claims)"], False

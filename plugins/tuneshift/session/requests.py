@@ -69,6 +69,11 @@ class Target:
         return ",".join(parts)
 
     @property
+    def on(self) -> str:
+        """The prompt set's name, ``weights`` for a finding on weights: what a claim says that it is about."""
+        return self.prompts.name if self.prompts else "weights"
+
+    @property
     def members(self) -> tuple[Prompt, ...]:
         """The group's prompts, in file order; none for a finding on weights."""
         return tuple(p for p in self.prompts.prompts if p.group == self.group) if self.prompts else ()

@@ -70,11 +70,8 @@ class Run(RunRecord):
 
     @property
     def failed(self) -> Rows:
-        """One row for each claim that could not be made: ``finding``, ``pair``, ``prompts``, ``group``, ``error``.
-
-        Empty for a record that pytest wrote: there a failure is a failed test.
-        """
-        return Rows(self.run.get("failed", ()))
+        """One row for each claim that could not be made: ``finding``, ``pair``, ``prompts``, ``group``, ``message``."""
+        return Rows(dict(error) for error in self.errors)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the record as JSON, for `load_run` and the ``tuneshift`` commands; its path. Raises RecordError."""

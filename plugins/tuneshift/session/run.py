@@ -25,7 +25,7 @@ from ..engine.plan import Planner, Task, reads_weights
 from ..engine.second import BATCH_SHARE, can_be_measured_again, second_pair, second_settings
 from ..engine.settings import backend_of
 from ..engine.steps import Line, plan_lines
-from ..errors import UsageError
+from ..errors import NotMeasurableError, UsageError
 from ..judges.base import IFEVAL, SIMILARITY, VERIFIER, Judge
 from ..judges.ifeval import check_ifeval
 from ..judges.registry import make_judge
@@ -65,6 +65,7 @@ class RunSession:
     _recorded: dict[tuple[ModelRef, str], dict[str, EvidenceItem]] = field(default_factory=dict)
     _inspected: dict[ModelRef, CheckpointInfo] = field(default_factory=dict)
     _made: dict[tuple[str, str], Judge] = field(default_factory=dict)
+    _notes: dict[str, list[str]] = field(default_factory=dict)
 
     @cached_property
     def pairs(self) -> tuple[ModelPair, ...]:
@@ -214,7 +215,8 @@ class RunSession:
             self._inspect(ref)
         for ref in live:
             if ref is not pair.base and pair.base.evidence is None:
-                require_same_tokenizer(pair.base, ref, self.planner.readings)
+                found = require_same_tokenizer(pair.base, ref, self.planner.readings)
+                self._notes[pair.name] = [*self._notes.get(pair.name, []), *found]
 
     def _inspect(self, ref: ModelRef) -> CheckpointInfo:
         """What the checkpoint's files say, read once in a run."""
@@ -271,6 +273,13 @@ class RunSession:
                 return f"the pair names no {role} checkpoint; {MAKE.get(role, 'name it in the pair file')}"
             if ref.evidence is not None and not attributes:
                 return f"{ref.name} is recorded evidence, which holds attributions alone"
+            if ref.adapter is not None and (attributes or reads_weights(finding)):
+                kind = self._inspect(ref).prompt_learning
+                if kind is not None:
+                    return (
+                        f"{ref.name} is a {kind} adapter: learned tokens before the text, which no published finding "
+                        "counts among prompt or weights; generation, likelihood and judging take it"
+                    )
         return None
 
     def plan(self, wanted: Iterable[tuple[Finding, Target]]) -> tuple[Line, ...]:
@@ -386,7 +395,10 @@ class RunSession:
             if (role, need) not in tasks:
                 tasks[role, need] = planner.task(pair, role, need, target.prompts)
             task = tasks[role, need]
-            return None if task is None else {i.id: i for i in self.engine.evidence(task).items}
+            try:
+                return None if task is None else {i.id: i for i in self.engine.evidence(task).items}
+            except NotMeasurableError as error:
+                raise NotApplicable(str(error)) from error
 
         return items
 
@@ -430,12 +442,17 @@ class RunSession:
             },
         }
 
+    def notes(self, pair: ModelPair) -> list[str]:
+        """What `check` found of a pair that is allowed and worth knowing."""
+        return list(dict.fromkeys(self._notes.get(pair.name, [])))
+
     def describe(self) -> list[dict[str, Json]]:
         """The run's pairs for the record: checkpoints with fingerprints, formats, prompt sets with counts."""
         return [
             {
                 "name": pair.name,
                 **{role: self._describe(pair, ref) for role, ref in _roles(pair).items()},
+                "notes": self.notes(pair),
                 "settings": {
                     "max_new_tokens": self.planner.longest(pair),
                     "vocabulary": self.planner.words(pair),

@@ -84,7 +84,7 @@ def run(
     Raises UsageError (PairError, PromptError ...) for what is wrong before anything is measured, and TuneshiftError
     where no claim can be made at all.
     """
-    started = time.time()
+    started, clock = time.time(), time.monotonic()
     tests = _tests(findings)
     session = RunSession(
         options=_options(store, settings), known_findings=_shipped, given=_pairs(base, tuned, pairs, prompts)
@@ -96,18 +96,17 @@ def run(
     session.measure(wanted)
     claims, failed = _claims(session, tests, wanted)
     if failed:
-        message = f"{len(failed)} of {len(wanted)} claims could not be made; the first: {failed[0]['error']}"
+        message = f"{len(failed)} of {len(wanted)} claims could not be made; the first: {failed[0]['message']}"
         if not claims:
             raise TuneshiftError(message)
         warnings.warn(message, stacklevel=2)
     decided = with_run_wide(claims)
     fields = {
-        **run_fields(session, decided, started),
+        **run_fields(session, decided, started, time.monotonic() - clock),
         "command": _call(base, tuned, pairs=pairs, findings=findings, prompts=prompts, store=store, **settings),
         "exit_code": 0,
-        "failed": failed,
     }
-    return as_run(make_record(fields, session.describe(), decided))
+    return as_run(make_record(fields, session.describe(), decided, failed))
 
 
 def compare_runs(
@@ -278,13 +277,11 @@ def _claims(
     failed: list[dict[str, Json]] = []
     for finding, target in _pair_by_pair(session, wanted):
         made: list[dict[str, Json]] = []
-        place = {"finding": finding.id, "pair": target.pair.name}
         try:
-            claim = session.claim(finding, target, conclude=made.append)
-            place |= {"prompts": claim.prompt_set, "group": claim.group}
-            tests[finding](claim)
+            tests[finding](session.claim(finding, target, conclude=made.append))
         except TuneshiftError as error:
-            failed.append(plain({**place, "error": f"{finding.id} on {target.id}: {error}"}))
+            place = {"finding": finding.id, "pair": target.pair.name, "prompts": target.on, "group": target.group}
+            failed.append(plain({**place, "message": f"{finding.id} on {target.id}: {error}"}))
             continue
         if not made:
             raise UsageError(f"{finding.id}: its test ended without claim.decide(quantity), so nothing was decided.")

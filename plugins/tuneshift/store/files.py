@@ -13,13 +13,16 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, Timeout
 
 from ..errors import StoreError
+from ..files import acquired_lock
 from ..parse import parse_json
 
 KEY_FILE = "key.json"
 LOCKS = ".locks"
+LOGS = ".logs"
+"""Tracebacks of measurements that failed."""
 _CHUNK = re.compile(r"chunk-(\d{5,})\.(json|safetensors)")
 _ASIDE = re.compile(r"(?:key|chunk-\d{5,})\.(?:json|safetensors)\.damaged-\d+")
 _TEMPORARY = re.compile(r"\.(?:key|chunk-\d{5,})\.(?:json|safetensors)\.tmp-[0-9a-f-]+")
@@ -130,9 +133,7 @@ def hold(root: Path, digest: str, timeout: float | None) -> Iterator[None]:
     holder = path.with_suffix(".json")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # not thread local: a session may be closed by another thread than the one that opened it
-        lock = FileLock(path, thread_local=False)
-        _acquire(lock, holder, timeout)
+        lock = _acquired(path, holder, timeout)
     except Timeout as error:
         raise LockedEvidence(
             f"the evidence {digest[:12]} is being measured by {_holder(holder)}, which holds the lock {path} "
@@ -150,14 +151,14 @@ def hold(root: Path, digest: str, timeout: float | None) -> Iterator[None]:
         lock.release()
 
 
-def _acquire(lock: FileLock, holder: Path, timeout: float | None) -> None:
+def _acquired(path: Path, holder: Path, timeout: float | None) -> BaseFileLock:
     try:
-        lock.acquire(timeout=0)
+        return acquired_lock(path, 0)
     except Timeout:
         if timeout == 0:
             raise
         _LOG.warning("waiting for %s, which measures the same evidence", _holder(holder))
-        lock.acquire(timeout=-1 if timeout is None else timeout, poll_interval=0.1)
+        return acquired_lock(path, -1 if timeout is None else timeout, poll_interval=0.1)
 
 
 def _holder(path: Path) -> str:

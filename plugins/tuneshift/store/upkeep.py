@@ -16,6 +16,7 @@ from .evidence import EvidenceKey
 from .files import (
     KEY_FILE,
     LOCKS,
+    LOGS,
     DamagedEvidence,
     FutureEvidence,
     LockedEvidence,
@@ -91,7 +92,7 @@ def stored_sets(root: Path) -> Iterator[Stored]:
 def problems(root: Path) -> Iterator[Problem]:
     """Every checksum verified, every file accounted for. Takes no lock: a set being written shows as incomplete."""
     known = set(_set_folders(root))
-    for name in sorted(names_in(root) - {LOCKS}):
+    for name in sorted(names_in(root) - {LOCKS, LOGS}):
         measure = root / name
         if not measure.is_dir():
             yield Problem(kind="foreign", path=measure, message="not a file of the store; it is left alone")
@@ -157,7 +158,7 @@ def prune(
 
 
 def _set_folders(root: Path) -> tuple[Path, ...]:
-    measures = (root / name for name in sorted(names_in(root) - {LOCKS}) if (root / name).is_dir())
+    measures = (root / name for name in sorted(names_in(root) - {LOCKS, LOGS}) if (root / name).is_dir())
     folders = (m / name for m in measures for name in sorted(names_in(m)) if _DIGEST.fullmatch(name))
     return tuple(folder for folder in folders if folder.is_dir())
 

@@ -18,7 +18,7 @@ from ..checkpoints.quiet import quiet
 from ..checkpoints.refs import ModelRef
 from ..checkpoints.tokenizers import load_tokenizer
 from ..errors import UsageError
-from ..files import publish
+from ..files import acquired_lock, publish
 from ..prompts.chat import resolve_chat_template
 from .card import CARD, NOTES, Tuned, card, versions
 from .data import Examples, TokenRow, learned_end, paper_template, read_examples, token_rows
@@ -119,7 +119,7 @@ def _plan(recipe: Recipe, ref: ModelRef, examples: Examples, template: str | Non
 @contextmanager
 def _claimed(out: Path, plan: Mapping[str, Any], tell: Tell) -> Iterator[Path | None]:
     """The folder to work in, locked; None where ``out`` is done already. It goes when the block ends well."""
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
     if _is_done(out, plan, tell):
         yield None
@@ -129,9 +129,8 @@ def _claimed(out: Path, plan: Mapping[str, Any], tell: Tell) -> Iterator[Path | 
         part.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{part} cannot be made ({error.strerror}); name another folder as --out.") from error
-    lock = FileLock(part / ".lock", timeout=0)
     try:
-        lock.acquire()
+        lock = acquired_lock(part / ".lock", 0)
     except Timeout as error:
         raise UsageError(f"Another process is tuning into {out}; wait for it, or name another folder.") from error
     try:

@@ -6,7 +6,10 @@ token when the n-th prompt embedding is removed (arXiv:2310.00492, section 3.1; 
 
 from __future__ import annotations
 
+import copy
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,6 +18,7 @@ from torch import Tensor
 
 from ...checkpoints.llama import LlamaBlocks, NotLlama, llama_blocks
 from ...checkpoints.memory import empty_cache, is_out_of_memory
+from ...checkpoints.model_cache import switches_at
 from ...errors import MeasureError
 from . import generic as attribution_generic
 from .llama import LlamaAttribution
@@ -36,6 +40,7 @@ BATCH = 8
 class Backend(Protocol):
     """Takes I of one prompt and response: ``backend(prompt_ids [n], response_ids [m])`` -> [n, m], float32 or wider."""
 
+    model: Any
     name: str
     reason: str
 
@@ -79,26 +84,57 @@ def choose_backend(model: Any) -> Backend:
     return GenericBackend(model=model, reason=reason)
 
 
+@contextmanager
+def in_float32(backend: Backend) -> Iterator[Backend]:
+    """A way to take the same I in float32 from a model in half precision, for as long as the block lasts.
+
+    The fast path casts each weight where it is used and needs no copy. Any other model's weights are widened, so that
+    they take twice their memory, and put back on leaving. Parameters only: buffers such as rotary frequencies never
+    were in half precision.
+    """
+    if isinstance(backend, LlamaBackend):
+        exact = copy.copy(backend)  # with what memory has left of its batches
+        exact.dtype = torch.float32
+        yield exact
+        return
+    model = backend.model
+    stored = [(parameter, parameter.data) for parameter in model.parameters()]
+    try:
+        for parameter, data in stored:
+            parameter.data = data.float()
+        yield GenericBackend(model=model)
+    finally:
+        for parameter, data in stored:
+            parameter.data = data
+
+
 @dataclass(kw_only=True)
 class GenericBackend:
-    """Any decoder-only model, through its own forward. ``batch`` and ``segmented`` shrink to what the model allows."""
+    """Any decoder-only model, through its own forward. ``batch`` and ``segmented`` shrink to what the model allows.
+
+    A text beyond the length at which LongRoPE turns over is taken in one pass: the cache of its beginning would keep
+    the rotation of before.
+    """
 
     model: Any
     name: str = "generic"
     reason: str = "asked for"
     batch: int = BATCH
     segmented: bool = field(init=False)
+    _switch: int | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.segmented = _cache_is_differentiable(self.model)
+        self._switch = switches_at(self.model)
 
     def __call__(self, prompt: Tensor, response: Tensor) -> Tensor:
         """I[n, m]; halves the batch where memory runs out, and keeps the smaller one."""
         prompt, response = _on_device(self.model, prompt, response)
+        whole = self._switch is not None and len(prompt) + len(response) - 1 > self._switch
         while True:
             try:
                 found = attribution_generic.importance(
-                    self.model, prompt, response, batch=self.batch, segmented=self.segmented
+                    self.model, prompt, response, batch=self.batch, segmented=self.segmented and not whole
                 )
                 return _finite(found)
             except (RuntimeError, MemoryError) as error:
@@ -118,13 +154,14 @@ class GenericBackend:
 class LlamaBackend:
     """The Llama family, by layer products written by hand.
 
-    Derivatives are carried in the weights' dtype. The forward pass is in float32 even for half-precision weights, which
-    are loaded by the user's choice only (``--shift-dtype``): a forward in half precision would cost ten times as much
-    accuracy as the derivatives do (5-13 % of I against 0.6-0.8 %).
+    Derivatives are carried in ``dtype``, None for the weights' own. The forward pass is in float32 even for
+    half-precision weights, which are loaded by the user's choice only (``--shift-dtype``): a forward in half precision
+    would cost ten times as much accuracy as the derivatives do (5-13 % of I against 0.6-0.8 %).
     """
 
     model: Any
     blocks: LlamaBlocks
+    dtype: torch.dtype | None = None
     name: str = "llama"
     reason: str = "agreed with the generic path on a probe"
     rows: int = ROWS
@@ -139,7 +176,7 @@ class LlamaBackend:
     def __call__(self, prompt: Tensor, response: Tensor) -> Tensor:
         """I[n, m]; halves batch and stored tangents where memory runs out, and keeps the smaller ones."""
         prompt, response = _on_device(self.model, prompt, response)
-        engine = LlamaAttribution(self.blocks, self.model.get_input_embeddings().weight.dtype)
+        engine = LlamaAttribution(self.blocks, self.dtype or self.model.get_input_embeddings().weight.dtype)
         while True:
             try:
                 return _finite(engine.importance(prompt, response, rows=self.rows, tangent_bytes=self.tangent_bytes))

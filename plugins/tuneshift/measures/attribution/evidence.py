@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from ...checkpoints.loading import Checkpoint
+from ...checkpoints.memory import empty_cache, is_out_of_memory
+from ...errors import MeasureError
 from ...plain import Json
 from ...prompts.prompt import Prompt
 from ...prompts.tokens import EncodedPrompt, display_tokens, encode, response_ids
 from ...store.evidence import EvidenceItem
 from ..catalogue import Take
 from ..generation import too_long
-from .backend import Backend, choose_backend
+from .backend import Backend, choose_backend, in_float32
 from .density import importance_levels
 
 Ids = npt.NDArray[np.int64]
@@ -52,16 +53,18 @@ def attribution(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Map
                 values: dict[str, Json] = (
                     dict(given.values) if given is not None else {"response": prompt.reference, "ended": None}
                 )
-                scores = _importance(checkpoint, backend, encoded, ids)
+                scores = _importance(backend, encoded, ids)
                 if half and checked < PRECISION_PROMPTS and len(ids):
-                    values["precision_cost"] = _precision_cost(checkpoint, encoded, ids, scores)
-                    checked += 1
+                    cost = _precision_cost(checkpoint, backend, encoded, ids, scores)
+                    # Where float32 did not fit once it is not tried again.
+                    checked = PRECISION_PROMPTS if cost is None else checked + 1
+                    values |= {} if cost is None else {"precision_cost": cost}
                 yield _attribution_item(checkpoint, prompt, encoded, ids, scores, values)
 
     return take
 
 
-def _importance(checkpoint: Checkpoint, backend: Backend, encoded: EncodedPrompt, ids: Ids) -> npt.NDArray[np.float32]:
+def _importance(backend: Backend, encoded: EncodedPrompt, ids: Ids) -> npt.NDArray[np.float32]:
     if len(ids) == 0:
         return np.zeros((len(encoded.ids), 0), dtype=np.float32)
     scores = backend(torch.from_numpy(encoded.ids), torch.from_numpy(ids))
@@ -69,32 +72,34 @@ def _importance(checkpoint: Checkpoint, backend: Backend, encoded: EncodedPrompt
 
 
 def _precision_cost(
-    checkpoint: Checkpoint, encoded: EncodedPrompt, ids: Ids, scores: npt.NDArray[np.float32]
-) -> dict[str, Json]:
-    """What half precision costs on one prompt: relative error (Frobenius) and share of levels moved, against
-    float32."""
-    with _in_float32(checkpoint.model):
-        exact = _importance(checkpoint, choose_backend(checkpoint.model), encoded, ids)
+    checkpoint: Checkpoint, backend: Backend, encoded: EncodedPrompt, ids: Ids, scores: npt.NDArray[np.float32]
+) -> dict[str, Json] | None:
+    """What half precision costs on one prompt: relative error (Frobenius) and share of levels moved, against float32.
+
+    None, with a warning, where float32 does not fit the memory: whoever chose half precision may have done so for that.
+    """
+    try:
+        with in_float32(backend) as exactly:
+            exact = _importance(exactly, encoded, ids)
+    except (RuntimeError, MemoryError, MeasureError) as error:
+        if not (is_out_of_memory(error) or is_out_of_memory(error.__cause__)):
+            raise
+        # No exception is kept, nor the frames that it holds: the pass that follows needs their memory.
+        exact = None
+    if exact is None:
+        empty_cache()
+        warnings.warn(
+            f"{checkpoint.ref.name}: what {checkpoint.dtype} costs against float32 was not taken, because float32 does "
+            "not fit the memory.",
+            stacklevel=2,
+        )
+        return None
     size = float(np.linalg.norm(exact))
     moved = importance_levels(scores) != importance_levels(exact)
     return {
         "relative_error": float(np.linalg.norm(scores - exact)) / size if size else 0.0,
         "levels_moved": float(moved.mean()),
     }
-
-
-@contextmanager
-def _in_float32(model: nn.Module) -> Iterator[None]:
-    """The same weights, widened to float32 and put back. Parameters only: buffers such as rotary frequencies never
-    were in half precision."""
-    stored = [(parameter, parameter.data) for parameter in model.parameters()]
-    try:
-        for parameter, data in stored:
-            parameter.data = data.float()
-        yield
-    finally:
-        for parameter, data in stored:
-            parameter.data = data
 
 
 def _attribution_item(
