@@ -12,15 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from tuneshift.quantities.style import weighted_spearman
-from tuneshift.statistics.bootstrap import Estimate, bootstrap_statistic
-from tuneshift.statistics.change import two_sample_change, weighted_change
+from tuneshift.statistics.change import two_sample_change
 from tuneshift.statistics.differences import paired_difference
 from tuneshift.statistics.permutation import sign_flip
 from tuneshift.statistics.power import clustered_design, items_needed
@@ -78,17 +76,6 @@ def shared_row(hits: list[bool], **row: Any) -> Row:
     return {**row, "share": share, "Monte-Carlo error": np.float64(math.sqrt(share * (1 - share) / len(hits)))}
 
 
-def spearman_changes(pair: Sequence[Estimate], clusters: list[str], seed: int) -> tuple[Statistic, Statistic]:
-    """The change of a weighted statistic, and what the bootstrap gives without the t expansion."""
-    first, second = pair
-    changed = weighted_change(first, second, arms=(), clusters=clusters, level=LEVEL, seed=seed, resamples=999)
-    plain = bootstrap_statistic(
-        lambda weights: second(weights) - first(weights),
-        arms=(), clusters=clusters, level=LEVEL, seed=seed, resamples=999,
-    )  # fmt: skip
-    return changed, plain
-
-
 def coverage(runs: int) -> Iterator[Row]:
     """Coverage of 95 % intervals of the change between two runs; half of a cluster's variance is shared."""
     for n, size in ((30, 1), (30, 2), (200, 1), (200, 5)):
@@ -106,19 +93,6 @@ def coverage(runs: int) -> Iterator[Row]:
             else:
                 hits.append(found.interval[0] <= 0.3 <= found.interval[1])
         yield shared_row(hits, statistic="two-sample change", n=n, **{"clusters of": size, "no interval": unknown})
-    for n, size in ((30, 1), (30, 2), (30, 5), (200, 1), (200, 5)):
-        rng, clusters = np.random.default_rng(2), labels(n, size)
-        intervals: dict[str, list[tuple[float, float]]] = {"Spearman change": [], "the same by plain BCa": []}
-        for run in range(runs // 5):
-            x = noise(rng, n, size)
-            pair = [weighted_spearman(x, 0.5 * x + 0.9 * noise(rng, n, size)) for _ in range(2)]
-            for name, found in zip(intervals, spearman_changes(pair, clusters, run), strict=True):
-                intervals[name].append(found.interval)
-        for name, drawn in intervals.items():
-            hits = [low <= 0 <= high for low, high in drawn if not math.isnan(low)]
-            yield shared_row(
-                hits, statistic=name, n=n, **{"clusters of": size, "no interval": len(drawn) - len(hits)}
-            )  # fmt: skip
     for n, share in ((30, 0.5), (30, 0.9), (200, 0.5), (200, 0.9)):
         rng, hits = np.random.default_rng(3), []
         for count in rng.binomial(n, share, size=runs):

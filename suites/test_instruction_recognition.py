@@ -24,6 +24,9 @@ BOTH = (
 )
 TUNED = (("tuned", "generation.local"), ("tuned", "attribution"), ("tuned", "attribution.contrast"))
 
+OF_A_SLOPE = (-0.3, 0.3)
+"""The range of the least-squares slope of five shares: (2 + 1) / 10 where the last two are 1 and the others 0."""
+
 FEWEST_RESPONSE_TOKENS = 5
 """The paper's release leaves out shorter responses where it compares followed with unfollowed prompts."""
 
@@ -128,12 +131,12 @@ def test_instructions_stay_important(claim: Claim) -> None:
     """The response stays conditioned on the instruction."""
     undefined = "no context, or a response under five tokens"
     claim.decide(
-        paired(mean_instruction_share, undefined=undefined),
-        secondary={"slope per response fifth": paired(instruction_share_slope, undefined=undefined)},
+        paired(mean_instruction_share, undefined=undefined, span=(0.0, 1.0)),
+        secondary={"slope per response fifth": paired(instruction_share_slope, undefined=undefined, span=OF_A_SLOPE)},
     )
 
 
 @pytest.mark.finding(MIDDLE_RECOVERS)
 def test_prompt_middle_recovers(claim: Claim) -> None:
     """The middle of the prompt is less neglected."""
-    claim.decide(paired(middle_density_share, undefined="prompt under 30 tokens"))
+    claim.decide(paired(middle_density_share, undefined="prompt under 30 tokens", span=(0.0, 1.0)))

@@ -28,19 +28,27 @@ def ids(n: int) -> tuple[str, ...]:
     return tuple(f"p{k:03}" for k in range(n))
 
 
-def claim(finding: Finding, statistic: Statistic, pair: str = "pair"):
+def claim(finding: Finding, statistic: Statistic, pair: str = "pair", evidence=None):
     return claim_record(
         finding, statistic, judge(finding, statistic), pair=pair, prompts="set", group="all", level=0.95, family_size=1,
-        p_decides=deciding_error(finding, statistic.intervals), expected=None, left_out={},
+        p_decides=deciding_error(finding, statistic.intervals), expected=None, left_out={}, evidence=evidence or {},
     )  # fmt: skip
 
 
-def paired(tuned: Sequence[float], *, finding: Finding = FINDING, names: Sequence[str] | None = None, pair="pair"):
+def paired(
+    tuned: Sequence[float],
+    *,
+    finding: Finding = FINDING,
+    names: Sequence[str] | None = None,
+    pair="pair",
+    span=None,
+    evidence=None,
+):
     """A claim whose base arm is all 0."""
     at = tuple(names or ids(len(tuned)))
-    base = Arm(label="base", ids=at, values=np.zeros(len(at)))
+    base = Arm(label="base", ids=at, values=np.zeros(len(at)), span=span)
     found = paired_difference(base, replace(base, label="tuned", values=np.array(tuned)), clusters=None, level=0.95)
-    return claim(finding, found, pair)
+    return claim(finding, found, pair, evidence)
 
 
 def items(names: Sequence[str], texts: Sequence[str] | None = None, clusters: Sequence[str] | None = None):

@@ -18,7 +18,7 @@ PACKAGE = Path(tuneshift.__file__).parent
 LISTED = (
     "Finding", "Outcome", "View", "NotApplicable", "Arm", "Statistic", "paired", "followed_or_not", "following",
     "win_rate", "ranked", "ranking_survives", "paired_difference", "two_sample_difference", "equivalence",
-    "bootstrap_statistic", "responses", "clusters_of", "ModelRef", "ModelPair", "load_pairs", "load_prompts",
+    "jackknife_statistic", "responses", "clusters_of", "ModelRef", "ModelPair", "load_pairs", "load_prompts",
     "run", "Run", "load_run", "attribute", "Attribution", "write_report", "compare_runs", "Baselines", "Store",
     "Evidence", "fingerprint", "TuneshiftError", "UsageError", "__version__",
 )  # fmt: skip

@@ -99,7 +99,7 @@ def test_a_claim_holds_what_the_schema_names_as_plain_types():
     ):
         assert name in made
     assert made["base"] == {"label": "base", "mean": pytest.approx(0.15), "sd": pytest.approx(0.05), "n": 2}
-    assert made["values"]["tuned"] == {"ids": ["a", "b"], "x": [0.1, 0.4]}
+    assert made["values"]["tuned"] == {"ids": ["a", "b"], "x": [0.1, 0.4], "span": None}
 
 
 def test_a_claim_without_statistic_is_complete_and_empty():

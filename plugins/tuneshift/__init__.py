@@ -55,8 +55,8 @@ if TYPE_CHECKING:
     from .report.html import write_report
     from .session.results import Rows, Run, load_run
     from .session.scripting import compare_runs, run
-    from .statistics.bootstrap import bootstrap_statistic
     from .statistics.differences import equivalence, paired_difference, two_sample_difference
+    from .statistics.estimates import jackknife_statistic
     from .statistics.statistic import Arm, Statistic
     from .store.evidence import Evidence
     from .store.store import Store
@@ -72,11 +72,11 @@ _MODULES = {
     "Outcome": ".claims.finding",
     "Statistic": ".statistics.statistic",
     "View": ".claims.view",
-    "bootstrap_statistic": ".statistics.bootstrap",
     "clusters_of": ".quantities.following",
     "equivalence": ".statistics.differences",
     "followed_or_not": ".quantities.recognition",
     "following": ".quantities.following",
+    "jackknife_statistic": ".statistics.estimates",
     "paired": ".quantities.recognition",
     "paired_difference": ".statistics.differences",
     "ranked": ".quantities.ranking",
@@ -159,7 +159,6 @@ __all__ = [
     "__version__",
     "angle_curves_figure",
     "attribute",
-    "bootstrap_statistic",
     "category_shift",
     "clusters_of",
     "compare_runs",
@@ -175,6 +174,7 @@ __all__ = [
     "instruction_score",
     "instruction_share_slope",
     "instruction_verbs_gain",
+    "jackknife_statistic",
     "length_figure",
     "level_shares_figure",
     "levels_shift",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import RecordError, UsageError
 from .parse import fault_of_name, shown_name
 from .plain import Json
-from .statistics.intervals import intervals_of
+from .statistics.interval_reader import intervals_of
 
 if TYPE_CHECKING:
     from .run_record import RunRecord
@@ -98,7 +98,7 @@ def _interval(value: Any) -> str | None:
 
 
 def _arm(value: Any) -> str | None:
-    fault = _table(ids=_row(_name), x=_row(_any))(value)
+    fault = _table({"span": _or_none(_interval)}, ids=_row(_name), x=_row(_any))(value)
     if fault or len(value["ids"]) == len(value["x"]):
         return fault
     return f"has {len(value['ids'])} ids and {len(value['x'])} values"
@@ -189,6 +189,10 @@ _COMPARISON = _table(
         "p": _or_none(_number),
         "clusters": _or_none(_count),
         "n_needed": _or_none(_count),
+        "n_at_least": _or_none(_count),
+        "needed": _or_none(_text),
+        "freedom": _or_none(_number),
+        "asked": _or_none(_count),
         "intervals": _or_none(_intervals),
         "against": _AGAINST,
         "differing": _each(_row(_name)),
@@ -208,12 +212,17 @@ CLAIM = _table(
         "arms": _row(_ARM_SUMMARY),
         "measures": _row(_name),
         "n_needed": _or_none(_count),
+        "n_at_least": _or_none(_count),
+        "needed": _or_none(_text),
+        "freedom": _or_none(_number),
+        "asked": _or_none(_count),
         "p_decides": _or_none(_number),
         "adjusted_p": _or_none(_number),
         "q": _or_none(_number),
         "noise_floor": _or_none(_table({"effect": _number, "settings": _text}, floor=_number)),
         "comparison": _or_none(_COMPARISON),
         "expected": _or_none(_table({"reason": _text}, verdict=_one_of(*VERDICTS))),
+        "evidence": _each(_or_none(_name), _label),
         "left_out": _each(_count),
         "intervals": _or_none(_intervals),
         **dict.fromkeys(("sensitivity", "secondary"), _row(_READING)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -113,6 +114,7 @@ def test_a_planted_shift_is_reproduced_and_recorded_whole():
     assert record["secondary"][0]["effect"] == record["effect"]
     names = [row["name"] for row in record["sensitivity"]]
     assert names == [
+        "by flipping signs",
         "own response, over the user turn",
         "reference, over all prompt tokens",
         "reference, over the user turn",
@@ -251,13 +253,14 @@ def test_level_interval_verdict_and_rows_are_those_of_the_familys_share(size, sh
     made, concluded = claim(family_size=size, items=items(shift))
     made.decide(SCORE, secondary={"again": SCORE}, readings={"same": SCORE})
     (record,) = concluded
-    low, high = record["interval"]
+    low, high = (math.nan if end is None else end for end in record["interval"])
     assert record["level"] == pytest.approx(1 - 0.05 / size)
     assert (record["family"], record["family_size"]) == (FINDING.id, size)
     assert record["verdict"] == ("reproduced" if low > 0.05 else "contradicted" if high < 0.05 else "inconclusive")
     assert (record["verdict"] == "inconclusive") == (record["p_decides"] is None or record["p_decides"] > 0.05 / size)
-    assert record["sensitivity"][0]["interval"] == record["secondary"][0]["interval"] == record["interval"]
-    assert record["sensitivity"][0]["verdict"] == record["verdict"]
+    same = {row["name"]: row for row in record["sensitivity"]}["same"]
+    assert same["interval"] == record["secondary"][0]["interval"] == record["interval"]
+    assert same["verdict"] == record["verdict"]
 
 
 def test_a_larger_family_widens_the_interval():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from typing import Literal
 
@@ -48,6 +49,7 @@ def with_interval(low: float, high: float, *, n: int = 40, clusters: int = 40) -
         seed=None,
         arms=(),
         intervals=NoIntervals(),
+        freedom=clusters - 1,
     )
 
 
@@ -132,7 +134,7 @@ def test_a_checkpoint_against_itself_never_reproduces(direction: Direction, seso
 def test_reasons_carry_the_numbers() -> None:
     up = judge(finding("greater", 0.05), with_interval(0.11234, 0.26789))
     assert up.reason == "The interval [+0.112, +0.268] lies wholly beyond the smallest effect of interest, +0.05."
-    assert up.n_needed is None
+    assert up.needed is None
     down = judge(finding("less", 0.05), with_interval(0.01, 0.02))
     assert down.reason == "The interval [+0.01, +0.02] does not reach the smallest effect of interest, -0.05."
     same = judge(finding("equivalent", 0.05), with_interval(-0.01, 0.02))
@@ -143,16 +145,43 @@ def test_an_undecided_interval_names_the_n_that_would_decide() -> None:
     verdict = judge(finding("greater", 0.05), with_interval(0.0, 0.2))
     assert verdict.outcome is Outcome.INCONCLUSIVE
     assert verdict.reason == "The interval [+0, +0.2] holds the smallest effect of interest, +0.05."
-    assert verdict.n_needed is not None
-    assert verdict.n_needed > 40
-    assert judge(finding("greater", 0.1), with_interval(0.0, 0.2)).n_needed is None
+    assert verdict.needed is not None
+    # A fresh set decides either way in four of five cases: with the truth at +0.2, the farther end, 37 would do; over
+    # all that the effect may be it takes many more.
+    assert verdict.needed.at_least < 60 < verdict.needed.assured
+    assert re.fullmatch(r"[\d,]+ prompts \(at least \d+ if the truth .* farther end\)", verdict.needed.text("prompts"))
+    at_the_bound = judge(finding("greater", 0.1), with_interval(0.0, 0.2)).needed
+    assert at_the_bound is not None
+    assert verdict.needed.assured < at_the_bound.assured < 100_000
+    layers = replace(finding("greater", 0.05), items="layers")
+    assert judge(layers, with_interval(0.0, 0.2)).needed is None
+
+
+def test_all_items_of_two_groups_are_counted() -> None:
+    few = replace(with_interval(0.0, 0.2), n=26, asked=342, freedom=28.0)
+    claim = finding("greater", 0.05)
+    alone, both = (judge(claim, s).needed for s in (replace(few, asked=None), few))
+    assert alone is not None
+    assert both is not None
+    # The same standard error from 26 or from 342 items: thirteen times as many fresh ones for the same precision.
+    assert both.assured == pytest.approx(alone.assured * 342 / 26, rel=0.1)
+
+
+def test_values_that_agree_name_the_n_at_which_agreement_would_do() -> None:
+    ones = Arm(label="base", ids=tuple(map(str, range(20))), values=np.ones(20), span=(0.0, 1.0))
+    found = paired_difference(ones, replace(ones, label="tuned"), clusters=None, level=0.95)
+    verdict = judge(finding("equivalent", 0.05), found)
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert verdict.needed is not None
+    n = verdict.needed.assured
+    assert 1 - 0.025 ** (1 / n) < 0.05 <= 1 - 0.025 ** (1 / (n - 1))
 
 
 def test_no_interval_is_inconclusive_and_says_why() -> None:
     def reason(n: int, clusters: int) -> str:
         verdict = judge(finding("greater", 0.05), with_interval(math.nan, math.nan, n=n, clusters=clusters))
         assert verdict.outcome is Outcome.INCONCLUSIVE
-        assert verdict.n_needed is None
+        assert verdict.needed is None
         return verdict.reason
 
     assert reason(0, 0) == "No prompt is left to compare."

@@ -33,8 +33,16 @@ reason = "two random models differ by chance"
 """
 
 
-def test_inconclusive_fails_with_effect_interval_and_reason(suites, record):
+def test_by_default_it_is_skipped_and_the_summary_says_so(suites, record):
     result = suites("-k", DENSITY)
+    assert record()["claims"][0]["verdict"] == "inconclusive"
+    result.assert_outcomes(skipped=1)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["[?] 1 claim is inconclusive, neither shown nor refuted: skipped, not passed *"])
+
+
+def test_a_strict_run_fails_with_effect_interval_and_reason(suites, record):
+    result = suites("-k", DENSITY, "--shift-inconclusive", "fail")
     claim = record()["claims"][0]
     assert claim["verdict"] == "inconclusive"
     result.assert_outcomes(failed=1)
@@ -44,6 +52,7 @@ def test_inconclusive_fails_with_effect_interval_and_reason(suites, record):
             "  claim:  *",
             "  found:  * (n = 20, 98.75 % interval, p = *)",
             "  reason: *",
+            "[?] 1 claim is inconclusive, neither shown nor refuted: failed (--shift-inconclusive=fail)",
         ]
     )
 

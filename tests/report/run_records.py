@@ -10,6 +10,12 @@ from tuneshift.run_record import RunRecord
 Row = dict[str, Any]
 
 
+def needed(n: int | None) -> dict[str, object]:
+    """What a fresh set takes to decide, as a record has it."""
+    end = "(at least 240 if the truth lies at the interval's farther end)"
+    return {"n_needed": n, "n_at_least": n and 240, "needed": n and f"{n} prompts {end}"}
+
+
 def model_ref(name: str) -> Row:
     """A checkpoint as the run record holds it."""
     return {
@@ -64,7 +70,7 @@ def claim(finding: str = "wu2023.instruction_density_rises", n: int = 40, shift:
         "sesoi_reason": "A tenth of the published standard deviation.",
         "verdict": verdict,
         "reason": f"The interval decides: {verdict}.",
-        "n_needed": 412 if verdict == "inconclusive" else None,
+        **needed(412 if verdict == "inconclusive" else None),
         "expected": None,
         "sensitivity": [
             {"name": "user turn only", "effect": 0.1, "interval": [-0.02, 0.22], "verdict": "inconclusive", "n": n}
@@ -80,7 +86,9 @@ def claim(finding: str = "wu2023.instruction_density_rises", n: int = 40, shift:
 
 def not_applicable(**changed: Any) -> Row:
     """A claim that could not be tested: nothing but its words."""
-    nothing: Row = dict.fromkeys(("base", "tuned", "effect", "interval", "p", "level", "seed", "n_needed", "expected"))
+    nothing: Row = dict.fromkeys(
+        ("base", "tuned", "effect", "interval", "p", "level", "seed", "n_needed", "n_at_least", "needed", "expected")
+    )
     empty: Row = {"arms": [], "values": {}, "sensitivity": [], "secondary": [], "details": {}, "left_out": {}}
     words = {"verdict": "not_applicable", "reason": "No prompt of this group is rated.", "n": 0, "clusters": 0}
     return claim(**changed) | nothing | empty | words
@@ -222,7 +230,7 @@ def compared(outcome: str = "held", **changed: Any) -> Row:
         "p": 0.004,
         "margin": 0.05,
         "n": 38,
-        "n_needed": 900 if outcome == "inconclusive" else None,
+        **needed(900 if outcome == "inconclusive" else None),
         "new_items": 2,
         "gone_items": 1,
         "reason": f"The interval of the change says: {outcome}.",

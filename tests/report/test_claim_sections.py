@@ -117,7 +117,10 @@ def test_a_comparison_is_told_in_words_and_drawn_as_a_bar() -> None:
     assert "the effect changed by 0.0100 [−0.0300, 0.0500] importance density (98.75 % interval, p = 0.0040, " in text
     assert "n = 38, margin 0.05)" in text
     assert "○ inconclusive against baseline good" in text
-    assert "About 900 items would decide it." in text
+    assert (
+        "A fresh set of 900 prompts (at least 240 if the truth lies at the interval's farther end) would decide it"
+        in text
+    )
     assert "Not in both: 2 prompts new, 1 prompts gone." in text
     view = finding_views([row])[0]
     assert view["claims"][0]["baseline_estimate"] == pytest.approx(0.39)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from tuneshift.quantities.style import weighted_spearman
-from tuneshift.statistics.bootstrap import bootstrap_statistic
-from tuneshift.statistics.change import two_sample_change, weighted_change
-from tuneshift.statistics.clustered import expanded_level, expanded_p
+from tuneshift.statistics.change import paired_change, two_sample_change
 from tuneshift.statistics.differences import paired_difference
+from tuneshift.statistics.estimates import estimate_change, jackknife_statistic, weighted_spearman
 from tuneshift.statistics.statistic import Arm
 
 
@@ -44,7 +43,8 @@ def test_equal_low_arms_give_the_paired_test_of_the_high_ones():
     rng = np.random.default_rng(0)
     high = np.arange(60) < 40
     before = rng.normal(size=60)
-    after = before + np.where(high, rng.normal(0.2, size=60), 0.0)
+    moves = rng.normal(size=20)
+    after = before + np.concatenate([0.2 + moves, 0.2 - moves, np.zeros(20)])  # without skewness
     old, new = run(before, high), run(after, high)
     clusters = clusters_of(60, 2)
     found = two_sample_change(old, new, clusters=clusters, level=0.9)
@@ -57,14 +57,16 @@ def test_equal_low_arms_give_the_paired_test_of_the_high_ones():
 
 def test_items_that_keep_their_arm_give_welchs_test_of_their_changes():
     rng = np.random.default_rng(1)
-    high = rng.random(70) < 0.4
-    before, after = rng.normal(size=70), rng.normal(0.3, size=70)
+    # Each arm's changes with their mirror images: without skewness the interval is Welch's exactly.
+    high, half = np.arange(70) < 28, [rng.normal(size=n) for n in (14, 21)]
+    before = rng.normal(size=70)
+    after = before + 0.3 + np.concatenate([side for h in half for side in (h, -h)])
     found = two_sample_change(run(before, high), run(after, high), clusters=None, level=0.95)
     change = after - before
     welch = stats.ttest_ind(change[high], change[~high], equal_var=False)
     assert found.p == pytest.approx(welch.pvalue)
     assert found.interval == pytest.approx(tuple(welch.confidence_interval(0.95)))
-    assert found.details["degrees_of_freedom"] == pytest.approx(welch.df)
+    assert found.freedom == pytest.approx(welch.df)
     assert found.details["changed_arm"] == 0
 
 
@@ -112,14 +114,17 @@ def test_the_interval_covers(n, size):
 def test_a_run_against_itself_and_what_was_not_seen():
     old, _ = simulated(np.random.default_rng(5), 60)
     same = two_sample_change(old, old, clusters=None, level=0.95)
-    assert (same.effect, same.interval, same.p, same.standard_error) == (0.0, (0.0, 0.0), 1.0, 0.0)
-    few = two_sample_change(old, old, clusters=clusters_of(60, 15), level=0.95)
+    assert (same.effect, same.standard_error) == (0.0, 0.0)
+    assert math.isnan(same.interval[0])
+    certain = two_sample_change(old, old, clusters=None, level=0.95, same_evidence=True)
+    assert (certain.interval, certain.p) == ((0.0, 0.0), 1.0)
+    few = two_sample_change(old, old, clusters=clusters_of(60, 15), level=0.95, same_evidence=True)
     assert math.isnan(few.p)
     assert all(math.isnan(x) for x in few.interval)
     shifted = tuple(Arm(label=a.label, ids=a.ids, values=a.values + k) for k, a in enumerate(old))
     unseen = two_sample_change(old, shifted, clusters=None, level=0.95)
     assert unseen.effect == pytest.approx(1.0)
-    assert math.isnan(unseen.standard_error)
+    assert math.isnan(unseen.interval[0])
 
 
 def test_runs_of_other_items_are_refused():
@@ -139,65 +144,105 @@ def test_runs_of_other_items_are_refused():
         two_sample_change(old, new, clusters=None, level=95)
 
 
+def shares(label, values):
+    return Arm(
+        label=label, ids=tuple(f"p{i}" for i in range(len(values))), values=np.asarray(values, float), span=(0, 1)
+    )
+
+
+def test_where_every_item_moved_alike_the_range_bounds_how_many_would_not():
+    """Clopper and Pearson: of 50 that all stayed, at most 1 - 0.025**(1/50) would not, and those by what can move."""
+    old = shares("base", np.zeros(50)), shares("tuned", np.ones(50))
+    new = shares("base", np.zeros(50)), shares("tuned", np.ones(50))
+    reach = 1 - 0.025 ** (1 / 50)
+    both = paired_change(old, new, clusters={}, level=0.95)
+    # Both sides may move, by 1 each: twice the range of one.
+    assert both.interval == pytest.approx((-2 * reach, 2 * reach))
+    assert paired_change(old, new, clusters={}, level=0.95, same_evidence=True).interval == (0.0, 0.0)
+    lost = shares("base", np.zeros(50)), shares("tuned", np.zeros(50))
+    one = paired_change(old, lost, clusters={}, level=0.95)
+    # The base did not move, so that the change cannot leave -1 to 1, and lies at its lower end.
+    assert one.interval == pytest.approx((-1.0, -1 + 2 * reach))
+    fixed = [replace(arm, span=None) for arm in (*old, *new)]
+    assert math.isnan(paired_change(tuple(fixed[:2]), tuple(fixed[2:]), clusters={}, level=0.95).interval[0])
+
+
+def test_the_side_that_moved_decides_the_range():
+    rng = np.random.default_rng(10)
+    base, tuned, after = ((rng.random(80) < p).astype(float) for p in (0.3, 0.6, 0.5))
+    old = shares("base", base), shares("tuned", tuned)
+    found = paired_change(old, (old[0], shares("tuned", after)), clusters={}, level=0.95)
+    plain = paired_difference(shares("a", tuned), shares("b", after), clusters=None, level=0.95)
+    assert found.interval == plain.interval
+    back = paired_change(old, (shares("base", after), old[1]), clusters={}, level=0.95)
+    assert back.effect == pytest.approx(base.mean() - after.mean())
+
+
+def test_two_groups_that_keep_their_items_have_a_bounded_change():
+    old = (
+        shares("low", np.zeros(20)),
+        Arm(label="high", ids=tuple(f"q{i}" for i in range(20)), values=np.ones(20), span=(0, 1)),
+    )
+    found = two_sample_change(old, old, clusters=None, level=0.95)
+    # Each arm at half of the error rate, its items free to move by 1.
+    reach = 2 * (1 - 0.0125 ** (1 / 20))
+    assert found.interval == pytest.approx((-reach, reach))
+
+
+def points(x, y):
+    return {str(i): (a, b) for i, (a, b) in enumerate(zip(x, y, strict=True))}
+
+
 def correlated(rng, n, rho=0.5):
     x = rng.normal(size=n)
     return x, rho * x + math.sqrt(1 - rho**2) * rng.normal(size=n)
 
 
-def test_a_weighted_change_is_the_bootstrap_of_the_difference():
+def test_the_change_of_a_correlation_is_joined():
     rng = np.random.default_rng(7)
     (x, y), z = correlated(rng, 60), rng.normal(size=60)
-    clusters = [str(i // 2) for i in range(60)]
-    before, after = weighted_spearman(x, y), weighted_spearman(x, y + z)
-    common = {"arms": (), "clusters": clusters, "level": 0.9, "seed": 3, "resamples": 999}
-    found = weighted_change(before, after, **common)
+    clusters = {str(i): str(i // 2) for i in range(60)}
+    found = estimate_change("spearman", points(x, y), points(x, y + z), clusters=clusters, level=0.9)
     assert found.effect == pytest.approx(stats.spearmanr(x, y + z)[0] - stats.spearmanr(x, y)[0])
-    both = [bootstrap_statistic(e, **common) for e in (before, after)]
-    plain = bootstrap_statistic(lambda w: after(w) - before(w), **common)
-    assert found.interval[0] < plain.interval[0] < plain.interval[1] < found.interval[1]
-    assert found.level == 0.9
-    assert found.standard_error < math.hypot(*(b.standard_error for b in both))  # the runs share their items
-    back = weighted_change(after, before, **common)
-    assert back.interval == pytest.approx((-found.interval[1], -found.interval[0]), abs=0.02)
-    # The mean of values is a paired difference: the bootstrap's error is near its t error.
-    mean = [lambda w, v=v: (w @ v) / w.sum(axis=1) for v in (x, y)]
-    arms = [Arm(label=s, ids=tuple(map(str, range(60))), values=v) for s, v in (("x", x), ("y", y))]
-    t = paired_difference(*arms, clusters=clusters, level=0.9)
-    assert weighted_change(*mean, **common).standard_error == pytest.approx(t.standard_error, rel=0.1)
-    assert weighted_change(before, before, **common).interval == (0.0, 0.0)
+    labels = list(clusters.values())
+    alone = [jackknife_statistic(weighted_spearman(x, side), arms=(), clusters=labels, level=0.9, span=(-1, 1))
+             for side in (y, y + z)]  # fmt: skip
+    assert found.standard_error < math.hypot(*(a.standard_error for a in alone))  # the runs share their items
+    assert (found.n, found.clusters, found.details["estimate"]) == (60, 30, "spearman")
+    back = estimate_change("spearman", points(x, y + z), points(x, y), clusters=clusters, level=0.9)
+    assert back.interval == pytest.approx((-found.interval[1], -found.interval[0]))
+    with pytest.raises(ValueError, match="one of spearman, slope"):
+        estimate_change("median", points(x, y), points(x, y), clusters={}, level=0.9)
 
 
-def test_a_weighted_change_covers():
+def test_a_slope_may_have_points_in_one_run_only():
+    rng = np.random.default_rng(8)
+    x = np.repeat(np.arange(4.0), 15)
+    before, after = points(x, rng.normal(size=60)), points(x, rng.normal(0.3 * x))
+    less = {i: point for i, point in after.items() if i != "7"}
+    found = estimate_change("slope", before, less, clusters={}, level=0.95)
+    xs, ys = np.array(list(less.values())).T
+    slope = np.polyfit(xs, ys, 1)[0] - np.polyfit(x, [y for _, y in before.values()], 1)[0]
+    assert found.effect == pytest.approx(slope)
+    assert found.n == 60
+    assert found.interval[0] < found.effect < found.interval[1]
+
+
+def test_the_change_of_a_correlation_covers():
     rng, hit, runs = np.random.default_rng(8), 0, 150
-    for seed in range(runs):
+    for _ in range(runs):
         x = rng.normal(size=100)
-        before, after = (weighted_spearman(x, 0.6 * x + 0.8 * rng.normal(size=100)) for _ in range(2))
-        low, high = weighted_change(
-            before, after, arms=(), clusters=list(map(str, range(100))), level=0.95, seed=seed, resamples=499
-        ).interval
+        sides = [points(x, 0.6 * x + 0.8 * rng.normal(size=100)) for _ in range(2)]
+        low, high = estimate_change("spearman", *sides, clusters={}, level=0.95).interval
         hit += low <= 0 <= high
     assert stats.binom.ppf(0.001, runs, 0.95) <= hit
 
 
-def test_an_expanded_level_has_the_t_intervals_reach():
-    reach = stats.norm.isf((1 - expanded_level(0.95, 10)) / 2)
-    assert reach == pytest.approx(stats.t.isf(0.025, 9) * math.sqrt(10 / 9))
-    assert expanded_level(0.95, 1e6) == pytest.approx(0.95, abs=1e-5)
-    # p and interval agree: the expanded p of what the expanded level just excludes is 1 - level.
-    assert expanded_p(1 - expanded_level(0.99, 12), 12) == pytest.approx(0.01)
-    assert expanded_p(1.0, 12) == pytest.approx(1.0)
-    with pytest.raises(ValueError, match="more than one"):
-        expanded_level(0.95, 1)
-    with pytest.raises(ValueError, match="probability"):
-        expanded_p(1.5, 9)
-
-
-def test_few_clusters_have_no_weighted_change():
+def test_few_clusters_have_no_change_of_a_correlation():
     rng = np.random.default_rng(9)
     (x, y), z = correlated(rng, 40), rng.normal(size=40)
-    for count, known in ((1, False), (5, False), (7, False), (10, True)):
-        clusters = [str(i * count // 40) for i in range(40)]
-        common = {"arms": (), "clusters": clusters, "level": 0.95, "seed": 0, "resamples": 299}
-        found = weighted_change(weighted_spearman(x, y), weighted_spearman(x, z), **common)
-        assert math.isfinite(found.p) == known, count
+    for count, known in ((1, False), (5, False), (8, True), (10, True)):
+        clusters = {str(i): str(i * count // 40) for i in range(40)}
+        found = estimate_change("spearman", points(x, y), points(x, z), clusters=clusters, level=0.95)
+        assert math.isfinite(found.interval[0]) == known, count
         assert math.isfinite(found.effect)

@@ -12,8 +12,9 @@ import pytest
 from tuneshift.errors import RecordError
 from tuneshift.quantities.following import share_of
 from tuneshift.statistics.bootstrap import bootstrap_statistic
-from tuneshift.statistics.change import weighted_change
 from tuneshift.statistics.differences import equivalence, paired_difference, two_sample_difference
+from tuneshift.statistics.estimates import jackknife_statistic, weighted_spearman
+from tuneshift.statistics.interval_reader import intervals_of
 from tuneshift.statistics.intervals import (
     AtBound,
     Bca,
@@ -25,7 +26,8 @@ from tuneshift.statistics.intervals import (
     TwoOneSided,
     Wilson,
     fewest_clusters,
-    intervals_of,
+    p_value,
+    smallest_error,
 )
 from tuneshift.statistics.statistic import Arm
 
@@ -66,13 +68,13 @@ STATISTICS = {
     "paired": lambda a, b, c, level: paired_difference(a, b, clusters=c, level=level),
     "equivalence": lambda a, b, c, level: equivalence(a, b, clusters=c, level=level, margin=0.5),
     "two samples": lambda a, b, c, level: two_sample_difference(
-        a, b, clusters=dict(zip(a.ids, c, strict=True)), level=level, seed=1, resamples=99
+        a, b, clusters=dict(zip(a.ids, c, strict=True)), level=level
     ),
     "bootstrap": lambda a, b, c, level: bootstrap_statistic(
         mean_of(b.values - a.values), arms=(a, b), clusters=c, level=level, seed=1, resamples=999
     ),
-    "weighted change": lambda a, b, c, level: weighted_change(
-        mean_of(a.values), mean_of(b.values), arms=(a, b), clusters=c, level=level, seed=1, resamples=999
+    "correlation": lambda a, b, c, level: jackknife_statistic(
+        weighted_spearman(a.values, b.values), arms=(a, b), clusters=c, level=level, span=(-1.0, 1.0)
     ),
     "share": lambda a, b, c, level: share_of(
         Arm(label="won", ids=a.ids, values=(b.values > a.values).astype(float)), c, level
@@ -86,7 +88,7 @@ def test_a_statistic_at_one_level_knows_its_interval_at_another(name):
     first = STATISTICS[name](base, tuned, clusters, 0.95)
     for level in LEVELS:
         there = STATISTICS[name](base, tuned, clusters, level)
-        assert first.intervals.at(level) == pytest.approx(there.interval, rel=1e-9)
+        assert first.intervals.at(level) == pytest.approx(there.interval, rel=1e-9, nan_ok=True)
         assert first.intervals.coverage(level) == pytest.approx(there.level)
 
 
@@ -137,3 +139,12 @@ def test_the_farthest_of_several_is_the_one_that_fails_first():
 def test_a_form_that_is_not_ours_is_an_error_that_says_so(plain):
     with pytest.raises(RecordError, match="cannot be read"):
         intervals_of(plain)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.15, -0.4])
+def test_a_closed_p_is_the_rate_at_which_the_interval_ends_there(value):
+    wide = StudentT(effect=0.2, error=0.1, freedom=99.0, units=100.0)
+    found = smallest_error(wide, lambda low, high: not low <= value <= high)
+    assert p_value(wide, value) == pytest.approx(found) if found is not None else p_value(wide, value) > 0.49
+    # A kind without a closed form: the search is the p.
+    assert p_value(TwoOneSided(inner=wide), value) == (found and pytest.approx(found / 2)) or found is None

@@ -19,7 +19,6 @@ from tuneshift.statistics.power import (
     items_needed,
     minimal_detectable_effect,
     minimal_distance,
-    n_needed,
     observed_design,
     planned_power,
     smallest_n,
@@ -83,15 +82,19 @@ def test_the_minimal_effect_is_the_one_that_needs_n():
     assert found == pytest.approx(0.9, abs=1e-6)
 
 
-def test_an_observed_run_plans_as_the_verdict_does():
+def test_an_observed_run_is_planned_in_whole_clusters():
     rng = np.random.default_rng(0)
     base = Arm(label="base", ids=tuple(map(str, range(60))), values=np.zeros(60))
     tuned = Arm(label="tuned", ids=base.ids, values=rng.normal(0.3, size=60))
     found = paired_difference(base, tuned, clusters=[str(i // 2) for i in range(60)], level=0.95)
     design = observed_design(standard_error=found.standard_error, n=found.n, clusters=found.clusters)
     needed = items_needed(effect=found.effect, bound=0.1, decision="beyond", power=0.8, level=0.95, design=design)
-    named = n_needed(found, sesoi=0.1, direction="greater", power=0.8)
-    assert named <= needed < named + 2  # rounded up to whole clusters
+    at = planned_power(needed, effect=found.effect, bound=0.1, decision="beyond", level=0.95, design=design)
+    assert (
+        at
+        >= 0.8
+        > planned_power(needed - 2, effect=found.effect, bound=0.1, decision="beyond", level=0.95, design=design)
+    )
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,9 @@ from .claim_record import brief, claim_record
 from .examples import chosen_prompts, token_strip
 from .finding import Expectation, Finding, Outcome, Verdict
 from .noise_floor import above_noise, noise_floor
+from .sign_flips import is_paired, sign_flip_row
 from .verdict import deciding_error, judge
-from .view import LENSES, Figure, Items, NotApplicable, Quantity, Score, View
+from .view import LENSES, EvidenceName, Figure, Items, NotApplicable, Quantity, Score, View
 
 
 @dataclass(kw_only=True)
@@ -42,6 +43,7 @@ class Claim:
     alpha: float
     family_size: int = 1
     items: Items
+    evidence_name: EvidenceName = lambda role, need: None
     second: tuple[Items, str] | None = None
     """Evidence of a second measurement, for the noise floor, and what is other in it, in words."""
     expected: Expectation | None
@@ -75,7 +77,14 @@ class Claim:
     @cached_property
     def view(self) -> View:
         """The deciding view: of attributions, density over all prompt tokens to the run's kind of response."""
-        return View(pair=self.pair, prompts=self.prompts, items=self.items, level=1 - self.alpha, seed=self.seed)
+        return View(
+            pair=self.pair,
+            prompts=self.prompts,
+            items=self.items,
+            level=1 - self.alpha,
+            seed=self.seed,
+            evidence_name=self.evidence_name,
+        )
 
     def decide(
         self,
@@ -123,12 +132,17 @@ class Claim:
                 expected=self.expected,
                 left_out=excluded,
                 noise_floor=noise,
-                sensitivity=self._sensitivity(quantity, readings) if applicable else [],
+                evidence=self._evidence_names() if applicable else {},
+                sensitivity=self._sensitivity(quantity, readings, statistic) if statistic is not None else [],
                 secondary=[brief(k, self._decisive(q(self.view))) for k, q in secondary.items()] if applicable else [],
                 examples=self._examples(strips) if applicable and strips is not None else [],
                 figures=drawn,
             )
         )
+
+    def _evidence_names(self) -> dict[str, str | None]:
+        """What the finding's needs were read from, by content: a gate knows equal evidence by it."""
+        return {f"{role} {need}": self.evidence_name(role, need) for role, need in self.finding.needs}
 
     def _noise_floor(self, quantity: Quantity, statistic: Statistic | None) -> Mapping[str, Json] | None:
         """How far the effect moves in the second measurement; None where there is none, or nothing to compare."""
@@ -153,9 +167,16 @@ class Claim:
                 result[role] = {"prompts": len(costs), **means}
         return result
 
-    def _sensitivity(self, quantity: Quantity, readings: Mapping[str, Quantity]) -> list[dict[str, Json]]:
+    def _sensitivity(
+        self, quantity: Quantity, readings: Mapping[str, Quantity], decided: Statistic
+    ) -> list[dict[str, Json]]:
         fresh = replace(self.view, excluded=Counter(), _attributions={})
-        rows = [self._reading(name, reading, fresh) for name, reading in readings.items()]
+        rows = []
+        if is_paired(decided):
+            clusters = {p.id: p.cluster or p.id for p in self.prompts}
+            labels = [clusters.get(i, i) for i in decided.arms[0].ids]
+            rows.append(sign_flip_row(self.finding, decided, labels, seed=self.seed))
+        rows += [self._reading(name, reading, fresh) for name, reading in readings.items()]
         for lens in LENSES if self._attributes else ():
             name = lens.name.format(own=self.responses[0], contrast=self.responses[1])
             rows.append(self._reading(name, quantity, replace(fresh, lens=lens, _attributions={})))

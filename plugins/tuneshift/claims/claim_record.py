@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ..plain import Json, plain
+from ..plain import NOTHING, Json, plain
 from ..run_record import PREFIX
+from ..statistics.assurance import NeededItems
 from ..statistics.statistic import Arm, Statistic
 from .finding import Expectation, Finding, Verdict
 
@@ -31,6 +32,7 @@ def claim_record(
     expected: Expectation | None,
     left_out: Mapping[str, int],
     noise_floor: Mapping[str, Json] | None = None,
+    evidence: Mapping[str, str | None] = NOTHING,
     sensitivity: Sequence[Mapping[str, Json]] = (),
     secondary: Sequence[Mapping[str, Json]] = (),
     examples: Sequence[Mapping[str, Json]] = (),
@@ -58,17 +60,18 @@ def claim_record(
         **_numbers(statistic, level),
         "verdict": verdict.outcome,
         "reason": verdict.reason,
-        "n_needed": verdict.n_needed,
+        **needed_fields(verdict.needed, finding.items),
         "p_decides": p_decides,
         "adjusted_p": None,
         "q": None,
         "noise_floor": noise_floor,
+        "evidence": evidence,
         "comparison": None,
         "expected": {"verdict": expected.verdict, "reason": expected.reason} if expected else None,
         "left_out": left_out,
         "sensitivity": sensitivity,
         "secondary": secondary,
-        "values": {arm.label: {"ids": arm.ids, "x": [round(float(x), 6) for x in arm.values]} for arm in arms},
+        "values": {arm.label: _values(arm) for arm in arms},
         "examples": examples,
         "figures": figures,
     }
@@ -76,12 +79,25 @@ def claim_record(
     return result
 
 
+def needed_fields(needed: NeededItems | None, items: str) -> dict[str, Json]:
+    """``n_needed`` and ``n_at_least``, and both in words as ``needed``; None for more than can be named."""
+    if needed is None:
+        return {"n_needed": None, "n_at_least": None, "needed": None}
+    return {"n_needed": needed.assured, "n_at_least": needed.at_least, "needed": needed.text(items)}
+
+
 def _numbers(statistic: Statistic | None, level: float) -> dict[str, Any]:
     if statistic is None:
-        empty = dict.fromkeys(("effect", "p", "method", "seed", "standard_error", "intervals"))
+        empty = dict.fromkeys(("effect", "p", "method", "seed", "standard_error", "freedom", "asked", "intervals"))
         return {**empty, "n": 0, "clusters": 0, "interval": [None, None], "level": level, "details": {}}
-    names = ("effect", "interval", "level", "p", "n", "clusters", "standard_error", "method", "seed", "details")
+    names = ("effect", "interval", "level", "p", "n", "clusters", "standard_error", "freedom", "asked", "method",
+             "seed", "details")  # fmt: skip
     return {**{name: getattr(statistic, name) for name in names}, "intervals": statistic.intervals.plain()}
+
+
+def _values(arm: Arm) -> dict[str, Json]:
+    """Ids, values to six decimals, and the range that they cannot leave."""
+    return {"ids": arm.ids, "x": [round(float(x), 6) for x in arm.values], "span": arm.span}
 
 
 def brief(name: str, statistic: Statistic, **more: Json) -> dict[str, Json]:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from ..statistics.assurance import NeededItems
+
+Direction = Literal["greater", "less", "equivalent"]
 
 
 class Outcome(StrEnum):
@@ -31,7 +36,7 @@ class Finding:
     title: str
     claim: str
     source: str
-    direction: Literal["greater", "less", "equivalent"]
+    direction: Direction
     unit: str
     sesoi: float
     sesoi_reason: str
@@ -52,7 +57,7 @@ class Verdict:
 
     outcome: Outcome
     reason: str
-    n_needed: int | None = None
+    needed: NeededItems | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
-from ..statistics.intervals import Intervals, fewest_clusters
-from ..statistics.power import n_needed
+from ..statistics.assurance import NeededItems, Seen, beyond_bounds, needed_items, needed_without_variance
+from ..statistics.intervals import Intervals, fewest_clusters, smallest_error
 from ..statistics.statistic import Statistic
-from .finding import Finding, Outcome, Verdict
-
-SMALLEST_ERROR, LARGEST_ERROR = 1e-12, 0.49
+from .finding import Direction, Finding, Outcome, Verdict
 
 
 def judge(finding: Finding, statistic: Statistic) -> Verdict:
     """The verdict on a finding. Reproduced: the interval lies beyond the sesoi in the claimed direction (for
     ``equivalent``: wholly within it). Contradicted: it lies wholly on the other side of the sesoi. Else inconclusive,
-    with the number of items that would decide it if the observed effect were the true one; not where the items are a
-    model's layers, heads or verbs, of which nobody can take more.
+    with the number of items of a fresh set that would decide (`assurance`); not where the items are a model's layers,
+    heads or verbs, of which nobody can take more.
 
     Raises ValueError for a sesoi that is negative or not finite.
     """
@@ -25,40 +22,40 @@ def judge(finding: Finding, statistic: Statistic) -> Verdict:
         raise ValueError(f"{finding.id}: the sesoi is {finding.sesoi}; it is a finite size of an effect, 0 or above")
     low, high = statistic.interval
     if not (math.isfinite(low) and math.isfinite(high)):
-        return Verdict(outcome=Outcome.INCONCLUSIVE, reason=_too_few(finding, statistic))
+        return Verdict(outcome=Outcome.INCONCLUSIVE, reason=_no_interval(finding, statistic))
     outcome = _outcome(finding, low, high)
     if outcome is not Outcome.INCONCLUSIVE:
         return Verdict(outcome=outcome, reason=_decided(finding, outcome, low, high))
     more = finding.items == "prompts"
-    needed = n_needed(statistic, sesoi=finding.sesoi, direction=finding.direction) if more else None
-    return Verdict(outcome=outcome, reason=_undecided(finding, low, high), n_needed=needed)
+    needed = would_decide(statistic, sesoi=finding.sesoi, direction=finding.direction) if more else None
+    return Verdict(outcome=outcome, reason=_undecided(finding, low, high), needed=needed)
+
+
+def would_decide(statistic: Statistic, *, sesoi: float, direction: Direction) -> NeededItems | None:
+    """The items of a fresh set that would decide an inconclusive claim, all counted: of two groups both. None where
+    the values say nothing of it: no standard error, and no bounded values that agree."""
+    if statistic.n == 0 or not math.isfinite(statistic.interval[0]):
+        return None
+    asked = statistic.asked or statistic.n
+    if not statistic.standard_error > 0:
+        return needed_without_variance(statistic.intervals, items_per_unit=statistic.n / statistic.clusters,
+                                       sesoi=sesoi, direction=direction, level=statistic.level)  # fmt: skip
+    if not statistic.freedom > 0:
+        return None
+    units_per_item = min(1.0, (statistic.freedom + 1) / asked)
+    seen = Seen(effect=statistic.effect, error=statistic.standard_error, freedom=statistic.freedom, items=asked,
+                units_per_item=units_per_item)  # fmt: skip
+    return needed_items(
+        seen,
+        beyond_bounds(sesoi, direction, statistic.level),
+        interval=statistic.interval,
+        fewest=math.ceil(fewest_clusters(statistic.level) / units_per_item),
+    )
 
 
 def deciding_error(finding: Finding, intervals: Intervals) -> float | None:
     """The smallest error rate at which these intervals decide the finding: the p of a verdict, as `smallest_error`."""
     return smallest_error(intervals, lambda low, high: _outcome(finding, low, high) is not Outcome.INCONCLUSIVE)
-
-
-def smallest_error(intervals: Intervals, decides: Callable[[float, float], bool]) -> float | None:
-    """The smallest error rate at which an interval decides, to a part in a billion.
-
-    In [1e-12, 0.49]: below that float64 has no levels left, and above it nothing is called decided (None). Intervals
-    grow with their level, so at any larger rate the same holds.
-    """
-
-    def decided(error: float) -> bool:
-        low, high = intervals.at(1 - error)
-        return math.isfinite(low) and math.isfinite(high) and decides(low, high)
-
-    undecided, found = SMALLEST_ERROR, LARGEST_ERROR
-    if decided(undecided):
-        return undecided
-    if not decided(found):
-        return None
-    while found > undecided * (1 + 1e-9):
-        middle = math.sqrt(found * undecided)
-        undecided, found = (undecided, middle) if decided(middle) else (middle, found)
-    return found
 
 
 def _outcome(finding: Finding, low: float, high: float) -> Outcome:
@@ -98,13 +95,25 @@ def _undecided(finding: Finding, low: float, high: float) -> str:
     return f"{_interval(low, high)} holds the smallest effect of interest, {_bound(finding)}".capitalize() + "."
 
 
-def _too_few(finding: Finding, statistic: Statistic) -> str:
+def _no_interval(finding: Finding, statistic: Statistic) -> str:
     if statistic.n == 0:
         return f"No {finding.items.removesuffix('s')} is left to compare."
+    return "No interval can be given: " + why_no_interval(statistic, finding.items)
+
+
+def why_no_interval(statistic: Statistic, items: str) -> str:
+    """Why a statistic has no interval at its level, in a sentence's end."""
     units, needed = statistic.clusters, fewest_clusters(statistic.level)
     if units < needed:
-        return f"No interval can be given: {units} independent clusters are too few; at this level it takes {needed}."
+        return f"{units} independent clusters are too few; at this level it takes {needed}."
+    if reason := statistic.details.get("no_interval"):
+        return f"{reason}."
+    if not statistic.standard_error > 0:
+        return (
+            f"the values of {statistic.n} {items} in {units} clusters do not vary, and have no range that would say "
+            "how much others could."
+        )
     return (
-        f"No interval can be given: the values of {statistic.n} {finding.items} in {units} clusters do not vary, "
-        "or one cluster holds most of them."
+        f"the values of {statistic.n} {items} in {units} clusters are too skewed for this level, or one cluster holds "
+        "most of them, and they have no range that would bound their mean."
     )

@@ -15,12 +15,14 @@ from ..plain import Json
 from ..prompts.prompt import Prompt
 from ..prompts.tokens import token_mask
 from ..prompts.verifiers import followed, verify
-from ..statistics.statistic import Arm, Statistic
+from ..statistics.statistic import Arm, Span, Statistic
 from ..store.evidence import EvidenceItem
 
 Score = Callable[[Attribution], float | None]
 Items = Callable[[str, str], Mapping[str, EvidenceItem] | None]
 """(role, need) -> evidence items by the id of their prompt or layer; None where a recorded checkpoint has none such."""
+EvidenceName = Callable[[str, str], str | None]
+"""(role, need) -> what names the piece of evidence, by content: its key in the store. None where nothing does."""
 
 
 class NotApplicable(TuneshiftError):
@@ -57,7 +59,8 @@ LENSES = (
 class View:
     """A pair's evidence on one group of prompts, read through one lens.
 
-    ``level`` is the coverage that intervals must have here, ``seed`` the seed for whatever is resampled.
+    ``level`` is the coverage that intervals must have here, ``seed`` the seed for whatever is resampled,
+    ``evidence_name`` tells pieces of evidence apart.
     """
 
     pair: ModelPair
@@ -65,10 +68,17 @@ class View:
     items: Items
     level: float
     seed: int
+    evidence_name: EvidenceName = lambda role, need: None
     lens: Lens = field(default_factory=Lens)
     excluded: Counter[str] = field(default_factory=Counter)
     """Why prompts were left out, counted over the scores that were asked for."""
     _attributions: dict[str, dict[str, Attribution]] = field(default_factory=dict)
+
+    def same_evidence(self, first: tuple[str, str], second: tuple[str, str]) -> bool:
+        """Whether two (role, need) are read from one piece of evidence, so that what is made of them agrees by
+        necessity: one key in the store, which holds weights, tokenizer, end tokens, template and prompts."""
+        names = [self.evidence_name(*source) for source in (first, second)]
+        return names[0] is not None and names[0] == names[1]
 
     def attributions(self, role: str) -> dict[str, Attribution]:
         """The role's attributions by prompt id, in prompt order. Raises NotApplicable where none were recorded."""
@@ -120,10 +130,10 @@ class View:
                 moved += int(np.sum(mine.levels != other._attributions[role][i].levels))
         return moved / cells if cells else 0.0
 
-    def paired(self, score: Score, *, undefined: str) -> tuple[Arm, Arm, tuple[str, ...]]:
+    def paired(self, score: Score, *, undefined: str, span: Span | None = None) -> tuple[Arm, Arm, tuple[str, ...]]:
         """Base arm, tuned arm and clusters, over the prompts that have a score on both sides.
 
-        ``undefined`` says, for the report, when the score has no value.
+        ``undefined`` says, for the report, when the score has no value; ``span`` is the range that it cannot leave.
         """
         base, tuned = self.attributions("base"), self.attributions("tuned")
         clusters = {p.id: p.cluster or p.id for p in self.prompts}
@@ -135,7 +145,7 @@ class View:
             else:
                 rows.append((i, low, high))
         ids = tuple(row[0] for row in rows)
-        arms = [Arm(label=label, ids=ids, values=np.array([row[k] for row in rows], dtype=np.float64))
+        arms = [Arm(label=label, ids=ids, values=np.array([row[k] for row in rows], dtype=np.float64), span=span)
                 for k, label in ((1, "base"), (2, "tuned"))]  # fmt: skip
         return arms[0], arms[1], tuple(clusters[i] for i in ids)
 

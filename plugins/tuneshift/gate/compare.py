@@ -12,14 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from ..claims.verdict import smallest_error
+from ..claims.claim_record import needed_fields
+from ..claims.verdict import would_decide
 from ..errors import UsageError, did_you_mean
 from ..plain import Json, plain
 from ..run_record import RunRecord
-from ..statistics.change import estimate_change, paired_change, two_sample_change
-from ..statistics.intervals import Intervals, intervals_of
-from ..statistics.power import n_needed
-from ..statistics.statistic import Arm, Statistic
+from ..statistics.assurance import NeededItems
+from ..statistics.change import independent_change, paired_change, two_sample_change
+from ..statistics.estimates import ESTIMATES, Points, estimate_change
+from ..statistics.interval_reader import intervals_of
+from ..statistics.intervals import Intervals, smallest_error
+from ..statistics.statistic import Arm, Span, Statistic
 from .matching import MatchedItems, check_pair, check_settings, match_pair, match_prompts, named
 
 Claim = Mapping[str, Json]
@@ -134,7 +137,7 @@ def _comparison(
     if isinstance(made, str):
         return {**found, "reason": made}
     statistic, unpaired = made
-    numbers = ("effect", "p", "n", "clusters", "standard_error", "method")
+    numbers = ("effect", "p", "n", "clusters", "standard_error", "freedom", "asked", "method")
     found |= {field: getattr(statistic, field) for field in numbers}
     found |= {"unpaired_items": unpaired, "intervals": statistic.intervals.plain(), "outcome": "inconclusive"}
     if statistic.method == IDENTICAL:
@@ -150,8 +153,8 @@ def _other_family_size(claim: Claim, old: Claim | str) -> int | None:
 
 
 def _empty(name: str, margin: float) -> dict[str, Json]:
-    absent = ("effect", "interval", "level", "p", "clusters", "standard_error", "n_needed", "intervals", "p_decides",
-              "adjusted_p", "method")  # fmt: skip
+    absent = ("effect", "interval", "level", "p", "clusters", "standard_error", "freedom", "asked", "n_needed",
+              "n_at_least", "needed", "intervals", "p_decides", "adjusted_p", "method")  # fmt: skip
     return {"baseline": name, "outcome": "not_compared", **dict.fromkeys(absent), "interval": [None, None],
             "margin": margin, "n": 0, "unpaired_items": 0, "reason": ""}  # fmt: skip
 
@@ -184,11 +187,13 @@ def _incomparable(claim: Claim, old: Claim | str) -> str | None:
 def _change(claim: Claim, old: Claim, items: MatchedItems | None) -> tuple[Statistic, int] | str:
     """By how much the effect changed, and how many items have a value in one run only; or why it cannot be said."""
     here, there = _arms(claim), _arms(old)
-    kinds = {_kind(here, claim["effect"]), _kind(there, old["effect"])}
+    kinds = {"estimate"} if "estimate" in claim["details"] else {
+        _kind(here, claim["effect"]), _kind(there, old["effect"])
+    }  # fmt: skip
     kind = kinds.pop() if len(kinds) == 1 else "estimate"
     level = 1 - 0.05  # any: `compare` asks the intervals for the level of the comparison's share
     clusters = items.clusters if items else {}
-    if kind == "estimate" and (items is None or items.complete) and here == there:
+    if kind == "estimate" and (items is None or items.complete) and here == there and same_evidence(claim, old):
         return _identical(claim["n"], claim["clusters"]), 0
     if kind == "estimate":
         return _of_estimates(claim, old, items, level)
@@ -200,10 +205,13 @@ def _change(claim: Claim, old: Claim, items: MatchedItems | None) -> tuple[Stati
         if not common:
             return "No item has a value in both runs."
         unpaired = len(set(new_arms[0]) & set(baseline_id)) + len(old_by_new) - 2 * len(common)
-        old_side = (_arm(old_arms[0], common, old_by_new), _arm(old_arms[1], common, old_by_new))
-        new_side = (_arm(new_arms[0], common), _arm(new_arms[1], common))
+        low, high = _spans(claim, old)
+        old_side = (_arm(old_arms[0], common, low, old_by_new), _arm(old_arms[1], common, high, old_by_new))
+        new_side = (_arm(new_arms[0], common, low), _arm(new_arms[1], common, high))
         statistic = paired_change(old_side, new_side, clusters=clusters, level=level)
-        same = all(np.array_equal(a.values, b.values) for a, b in zip(old_side, new_side, strict=True))
+        same = same_evidence(claim, old) and all(
+            np.array_equal(a.values, b.values) for a, b in zip(old_side, new_side, strict=True)
+        )
         return (_identical(len(common), statistic.clusters) if same else statistic), unpaired
     back = {old_id: new for new, old_id in baseline_id.items()}
     renamed = [{back[i]: x for i, x in arm.items() if i in back} for arm in old_arms]
@@ -212,19 +220,62 @@ def _change(claim: Claim, old: Claim, items: MatchedItems | None) -> tuple[Stati
     renamed, kept = ([{i: x for i, x in arm.items() if i in shared} for arm in arms] for arms in (renamed, new_arms))
     if not all([*renamed, *kept]):
         return "One of the groups has no item that has a value in both runs."
-    if renamed == kept:
+    if renamed == kept and same_evidence(claim, old):
         return _identical(min(map(len, kept)), claim["clusters"]), unpaired
-    old_side, new_side = [(_arm(a, list(a)), _arm(b, list(b))) for a, b in (renamed, kept)]
+    low, high = _spans(claim, old)
+    old_side, new_side = [(_arm(a, list(a), low), _arm(b, list(b), high)) for a, b in (renamed, kept)]
     labels = {i: clusters.get(i, i) for i in shared}
     return two_sample_change(old_side, new_side, clusters=labels, level=level), unpaired
 
 
+def same_evidence(claim: Claim, old: Claim) -> bool:
+    """Whether both claims read one and the same evidence, so that they agree by necessity. Records that do not say
+    were read from nobody knows what."""
+    here, there = (made.get("evidence") or {} for made in (claim, old))
+    return bool(here) and here == there and None not in here.values()
+
+
+def _spans(claim: Claim, old: Claim) -> list[Span | None]:
+    """The range that the values of each arm cannot leave, where both records name the same."""
+    sides = [[arm.get("span") for arm in made["values"].values()] for made in (claim, old)]
+    return [None if a is None or a != b else _as_recorded(a) for a, b in zip(*sides, strict=True)]
+
+
+def _as_recorded(span: Sequence[float]) -> Span:
+    """A range that holds what the record's six decimals make of its values."""
+    return math.floor(span[0] * 1e6) / 1e6, math.ceil(span[1] * 1e6) / 1e6
+
+
+def _points(claim: Claim, name: str, renamed: Mapping[str, str] | None) -> Points:
+    """The points (x, y) by item id that an estimate of `ESTIMATES` was made of. Of a slope an arm's label ends in its
+    x; of a correlation the arms are x and y."""
+    arms = _arms(claim)
+    points: dict[str, tuple[float, float]]
+    if name == "slope":
+        points = {i: (float(label.rpartition(" ")[2]), y) for label, arm in arms.items() for i, y in arm.items()}
+    else:
+        first, second = arms.values()
+        points = {i: (x, second[i]) for i, x in first.items() if i in second}
+    return points if renamed is None else {renamed[i]: point for i, point in points.items() if i in renamed}
+
+
 def _of_estimates(claim: Claim, old: Claim, items: MatchedItems | None, level: float) -> tuple[Statistic, int] | str:
+    name = claim["details"].get("estimate")
+    if name in ESTIMATES and old["details"].get("estimate") == name:
+        back = None if items is None else {there: here for here, there in items.baseline_id.items()}
+        new, before = _points(claim, name, None), _points(old, name, back)
+        common = new.keys() & before.keys()
+        if name != "slope":  # of prompts, those with a point in both runs; a head without a changed verb has none
+            new, before = ({i: side[i] for i in side if i in common} for side in (new, before))
+        if not new or not before:
+            return "No item has a value in both runs."
+        clusters = items.clusters if items else {}
+        return estimate_change(name, before, new, clusters=clusters, level=level), 0
     if items is not None and not items.complete:
         return "The effect is not a mean over items, and the items are not the same, so that it cannot be compared."
     sides = [(float(made["effect"]), made["standard_error"]) for made in (old, claim)]
     n, clusters = (min(claim[field], old[field]) for field in ("n", "clusters"))
-    return estimate_change(sides[0], sides[1], n=n, clusters=clusters, level=level), 0
+    return independent_change(sides[0], sides[1], n=n, clusters=clusters, level=level), 0
 
 
 def _kind(arms: Mapping[str, Mapping[str, float]], effect: float) -> str:
@@ -247,9 +298,11 @@ def _arms(claim: Claim) -> dict[str, dict[str, float]]:
     return {label: dict(zip(arm["ids"], arm["x"], strict=True)) for label, arm in claim["values"].items()}
 
 
-def _arm(values: Mapping[str, float], ids: Sequence[str], named_here: Mapping[str, str] | None = None) -> Arm:
+def _arm(
+    values: Mapping[str, float], ids: Sequence[str], span: Span | None, named_here: Mapping[str, str] | None = None
+) -> Arm:
     taken = [values[named_here[i] if named_here else i] for i in ids]
-    return Arm(label="", ids=tuple(ids), values=np.array(taken, dtype=np.float64))
+    return Arm(label="", ids=tuple(ids), values=np.array(taken, dtype=np.float64), span=span)
 
 
 def _identical(n: int, clusters: int) -> Statistic:
@@ -292,7 +345,7 @@ def _decided(claim: Claim, error: float) -> dict[str, Any]:
     held = claim["comparison"]
     intervals: Intervals = intervals_of(held["intervals"])
     low, high = intervals.at(1 - error)
-    found: dict[str, Any] = {"level": 1 - error, "interval": [low, high], "n_needed": None}
+    found: dict[str, Any] = {"level": 1 - error, "interval": [low, high], **needed_fields(None, claim["items"])}
     if not (math.isfinite(low) and math.isfinite(high)):
         few = f"No interval can be given for {held['n']} {claim['items']} in {held['clusters']} clusters."
         return {**found, "outcome": "inconclusive", "reason": _noted(few, held)}
@@ -306,22 +359,26 @@ def _decided(claim: Claim, error: float) -> dict[str, Any]:
     }[outcome]
     text = f"The interval of the change, [{low:+.3g}, {high:+.3g}], {where}."
     needed = _n_needed(claim, intervals, error) if outcome == "inconclusive" else None
-    return {**found, "outcome": outcome, "reason": _noted(text, held), "n_needed": needed}
+    return {**found, "outcome": outcome, "reason": _noted(text, held), **needed_fields(needed, claim["items"])}
 
 
-def _n_needed(claim: Claim, intervals: Intervals, error: float) -> int | None:
+def _n_needed(claim: Claim, intervals: Intervals, error: float) -> NeededItems | None:
     """Prompts at which the interval would clear the margin; of layers, heads and verbs nobody can take more."""
     held = claim["comparison"]
-    if claim["items"] != "prompts" or held["standard_error"] is None:
+    if claim["items"] != "prompts":
         return None
     statistic = Statistic(
-        effect=held["effect"], interval=(math.nan, math.nan), level=1 - error, p=math.nan, n=held["n"],
-        clusters=held["clusters"], standard_error=held["standard_error"], method="", seed=None, arms=(),
-        intervals=intervals,
+        effect=held["effect"], interval=intervals.at(1 - error), level=1 - error, p=math.nan, n=held["n"],
+        clusters=held["clusters"], standard_error=_known(held["standard_error"]), freedom=_known(held["freedom"]),
+        asked=held["asked"], method="", seed=None, arms=(), intervals=intervals,
     )  # fmt: skip
     direction = claim["direction"]
     bound = held["margin"] if direction == "equivalent" else -held["margin"]
-    return n_needed(statistic, sesoi=bound, direction=direction)
+    return would_decide(statistic, sesoi=bound, direction=direction)
+
+
+def _known(value: Json) -> float:
+    return math.nan if value is None else float(value)
 
 
 def _noted(text: str, held: Mapping[str, Json]) -> str:

@@ -41,8 +41,8 @@ def explain_comparison(claim: Mapping[str, Json]) -> str:
         f"  margin: {_margin(claim)}",
         f"  reason: {one_line(held['reason'])}",
     ]
-    if held["n_needed"]:
-        lines.append(f"  about {held['n_needed']} items would decide it")
+    if held["needed"]:
+        lines.append(f"  a fresh set of {held['needed']} would decide it in four of five cases")
     low, high = claim["interval"]
     interval = f"[{_signed(low)}, {_signed(high)}]"
     return "\n".join(
@@ -129,8 +129,8 @@ def _moved(claim: Mapping[str, Json]) -> bool:
 
 
 def _needed(claim: Mapping[str, Json]) -> str:
-    needed = claim["comparison"]["n_needed"]
-    return f" About {needed} {claim['items']} would decide it." if needed else ""
+    needed = claim["comparison"]["needed"]
+    return f" A fresh set of {needed} would decide it in four of five cases." if needed else ""
 
 
 def _level(held: Mapping[str, Json]) -> str:

@@ -136,7 +136,7 @@ def _shares(view: View, shares: Mapping[str, Share], *, title: str, caption: str
 
 
 def _point(arm: Arm, level: float) -> dict[str, Json]:
-    nothing = layer_arm("zero", arm.ids, [0.0] * len(arm.ids))
+    nothing = layer_arm("zero", arm.ids, [0.0] * len(arm.ids), span=(0.0, 0.0))
     found = paired_difference(nothing, arm, clusters=arm.ids, level=level)
     low, high = _plain(found.interval)
     return {"label": arm.label, "value": found.effect, "low": low, "high": high, "n": found.n}

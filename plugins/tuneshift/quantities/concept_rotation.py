@@ -26,7 +26,7 @@ from ..measures.subspaces import (
 )
 from ..plain import Json
 from ..statistics.differences import paired_difference
-from ..statistics.statistic import Arm, Statistic
+from ..statistics.statistic import Arm, Span, Statistic
 from ..store.evidence import EvidenceItem
 
 DIGITS = 9
@@ -119,14 +119,25 @@ def rotates_knowledge(*, beyond_noise: bool) -> Quantity:
         found = [rotation(base, tuned) for _, base, tuned in pairs]
         ids = tuple(i for i, _, _ in pairs)
         reach = [r.noise_match if beyond_noise else r.overlap for r in found]
+        spans = _spans(pairs, beyond_noise=beyond_noise)
         arms = [
-            layer_arm(label, ids, values)
-            for label, values in zip(labels, ([r.match for r in found], reach), strict=True)
+            layer_arm(label, ids, values, span=span)
+            for label, values, span in zip(labels, ([r.match for r in found], reach), spans, strict=True)
         ]
-        statistic = paired_difference(arms[0], arms[1], clusters=ids, level=view.level)
+        same = view.same_evidence(("base", "concepts"), ("tuned", "concepts"))
+        statistic = paired_difference(arms[0], arms[1], clusters=ids, level=view.level, same_evidence=same)
         return replace(statistic, details={**statistic.details, **_rotation_details(pairs, found)})
 
     return quantity
+
+
+def _spans(pairs: Pairs, *, beyond_noise: bool) -> tuple[Span, Span]:
+    """The ranges of a match and of what it is taken from: from no overlap at all, which lies below chance, to 1."""
+    if not pairs:
+        return (0.0, 1.0), (0.0, 1.0)
+    k, d = leading_directions(*pairs[0][1:])[0].shape
+    of_match, of_overlap = (adjusted(0.0, chance(k, d)) for chance in (chance_match, chance_overlap))
+    return (of_match, 1.0), (0.0 if beyond_noise else of_overlap, 1.0)
 
 
 def _rotation_details(pairs: Pairs, found: Sequence[Rotation]) -> dict[str, Json]:
@@ -180,6 +191,6 @@ def paired_layers(view: View, need: str, excluded: Counter[str]) -> Pairs:
     return pairs
 
 
-def layer_arm(label: str, ids: tuple[str, ...], values: Sequence[float]) -> Arm:
-    """One value per layer."""
-    return Arm(label=label, ids=ids, values=np.array(values, dtype=np.float64))
+def layer_arm(label: str, ids: tuple[str, ...], values: Sequence[float], *, span: Span) -> Arm:
+    """One value per layer, within ``span``."""
+    return Arm(label=label, ids=ids, values=np.array(values, dtype=np.float64), span=span)

@@ -19,9 +19,10 @@ from ..annotators.base import TASKS as USER_ASKED
 from ..claims.view import NotApplicable, Quantity, View
 from ..measures.subspaces import Floats
 from ..plain import Json
-from ..statistics.differences import equivalence, paired_difference
-from ..statistics.intervals import Farthest, StudentT, TwoOneSided
+from ..statistics.differences import equivalence, equivalence_p, paired_difference
+from ..statistics.intervals import Farthest, TwoOneSided
 from ..statistics.statistic import Arm, Statistic
+from ..statistics.tail_error import SkewedT, estimate_skewness
 from ..store.evidence import EvidenceItem
 from .concept_rotation import layer_arm, paired_layers
 
@@ -47,7 +48,8 @@ def category_shift(category: str) -> Quantity:
 
     def quantity(view: View) -> Statistic:
         base, tuned, by_seed = paired_shares(view, share, view.excluded, undefined="layer without annotated concepts")
-        return with_annotator_seeds(paired_difference(base, tuned, clusters=base.ids, level=view.level), by_seed)
+        found = paired_difference(base, tuned, clusters=base.ids, level=view.level, same_evidence=_same(view))
+        return with_annotator_seeds(found, by_seed)
 
     return quantity
 
@@ -67,7 +69,9 @@ def levels_shift(*, margin: float = LEVEL_MARGIN) -> Quantity:
             base, tuned, by_seed = paired_shares(
                 view, level_share(level), counter, undefined="layer without concepts on any level"
             )
-            tested = equivalence(base, tuned, clusters=base.ids, level=view.level, margin=margin)
+            tested = equivalence(
+                base, tuned, clusters=base.ids, level=view.level, margin=margin, same_evidence=_same(view)
+            )
             found[level] = with_annotator_seeds(tested, by_seed)
         view.excluded.update(counter)  # the same layers for all four
         decided_by = max(found, key=lambda level: _reach(found[level]))
@@ -91,28 +95,38 @@ def with_annotator_seeds(statistic: Statistic, by_seed: Floats) -> Statistic:
     s^2 / S; degrees of freedom are Satterthwaite's (1946). Layer-by-seed noise is in both terms, so the interval is a
     little too wide, never too narrow. One seed, or seeds that agree, change nothing.
     """
-    from scipy.special import stdtr
-
     seeds = len(by_seed)
     between = float(np.var(by_seed, ddof=1)) / seeds if seeds > 1 else 0.0
-    if not between > 0 or not math.isfinite(statistic.standard_error):
+    if not between > 0 or not statistic.standard_error > 0:
         return statistic
     within = statistic.standard_error**2
     freedom = (within + between) ** 2 / (within**2 / (statistic.clusters - 1) + between**2 / (seeds - 1))
     error, effect = math.sqrt(within + between), statistic.effect
-    alone = StudentT(effect=effect, error=error, freedom=freedom, units=statistic.clusters)
+    # The third moment is the layers' alone: the seeds' few effects say nothing of theirs.
+    skewness = estimate_skewness(_moves(statistic), statistic.clusters) * (within / error**2) ** 1.5
+    alone = SkewedT(effect=effect, error=error, freedom=freedom, units=statistic.clusters, skewness=skewness)
     details = {**statistic.details, "annotator_seeds": seeds, "sd_between_seeds": math.sqrt(between * seeds)}
     if "margin" in details:
-        details["p_equivalence"] = float(stdtr(freedom, (abs(effect) - details["margin"]) / error))
+        details["p_equivalence"] = equivalence_p(alone, effect, details["margin"])
     return replace(
         statistic,
         standard_error=error,
         intervals=TwoOneSided(inner=alone) if "margin" in details else alone,
         interval=alone.at(statistic.level),
-        p=float(2 * stdtr(freedom, -abs(effect) / error)),
+        p=alone.p(),
         method=f"{statistic.method}, {seeds} annotator seeds as a random effect",
         details=details,
     )
+
+
+def _moves(statistic: Statistic) -> Floats:
+    """The layers' differences about their mean, [layer]."""
+    base, tuned = statistic.arms
+    return np.asarray(tuned.values - base.values - statistic.effect)
+
+
+def _same(view: View) -> bool:
+    return view.same_evidence(("base", "annotation"), ("tuned", "annotation"))
 
 
 def task_share(category: str) -> Share:
@@ -150,8 +164,8 @@ def paired_shares(view: View, share: Share, excluded: Counter[str], *, undefined
     if len(kept) < len(rows):
         excluded[undefined] += len(rows) - len(kept)
     ids = tuple(i for i, _, _ in kept)
-    base = layer_arm("base", ids, [float(low.mean()) for _, low, _ in kept])
-    tuned = layer_arm("tuned", ids, [float(high.mean()) for _, _, high in kept])
+    base = layer_arm("base", ids, [float(low.mean()) for _, low, _ in kept], span=(0.0, 1.0))
+    tuned = layer_arm("tuned", ids, [float(high.mean()) for _, _, high in kept], span=(0.0, 1.0))
     by_seed = np.mean([high - low for _, low, high in kept], axis=0) if kept else np.zeros(0)
     return base, tuned, np.asarray(by_seed, dtype=np.float64)
 

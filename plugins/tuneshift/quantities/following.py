@@ -21,7 +21,7 @@ from ..plain import Json
 from ..prompts.prompt import Prompt
 from ..statistics.bootstrap import effective_clusters
 from ..statistics.differences import paired_difference
-from ..statistics.intervals import AtBound, NoIntervals, Wilson, fewest_clusters
+from ..statistics.intervals import NoIntervals, Wilson, fewest_clusters
 from ..statistics.statistic import Arm, Statistic
 from ..store.evidence import EvidenceItem
 
@@ -49,10 +49,6 @@ def following(
     (pairwise judges; the difference is then twice the win rate less 1). ``labels`` name the arms, ``leave_out`` says
     which prompts do not count. Details: ``judge``, its identity.
 
-    Where every prompt differs by 1, no variance was seen and t has no interval. Then at most 1 - (alpha/2)**(1/G) of
-    such prompts would differ otherwise, by G independent ones (Clopper and Pearson 1934), by 2 at most: that is the
-    interval, and p is twice 0.5**G.
-
     Raises NotApplicable for recorded evidence without responses and where the judge scores no prompt.
     """
     names = labels or (source_label(first), source_label(second))
@@ -60,9 +56,13 @@ def following(
     def quantity(view: View) -> Statistic:
         found = scored(view, (first, second), names, judge, leave_out)
         values = np.array(list(found.values()), dtype=np.float64)
-        low, high = (Arm(label=name, ids=tuple(found), values=values[:, k]) for k, name in enumerate(names))
-        clusters = clusters_of(view, low.ids)
-        statistic = _bounded(paired_difference(low, high, clusters=clusters, level=view.level), clusters)
+        low, high = (
+            Arm(label=name, ids=tuple(found), values=values[:, k], span=(0.0, 1.0)) for k, name in enumerate(names)
+        )
+        statistic = paired_difference(
+            low, high, clusters=clusters_of(view, low.ids), level=view.level,
+            same_evidence=view.same_evidence(first, second),
+        )  # fmt: skip
         return replace(statistic, details={**statistic.details, "judge": dict(judge.identity)})
 
     return quantity
@@ -161,21 +161,6 @@ def win(scores: Scores) -> float:
 
 def _units(clusters: Sequence[str]) -> float:
     return effective_clusters(np.unique(clusters, return_inverse=True)[1])
-
-
-def _bounded(statistic: Statistic, clusters: Sequence[str]) -> Statistic:
-    """The same with an interval where all prompts differ by 1 or all by -1."""
-    if abs(statistic.effect) != 1:
-        return statistic
-    units, end = math.floor(_units(clusters)), statistic.effect
-    intervals = AtBound(end=end, scale=2.0, units=units)
-    return replace(
-        statistic,
-        intervals=intervals,
-        interval=intervals.at(statistic.level),
-        p=min(1.0, 2 * 0.5**units),
-        method="difference at its bound, exact interval for the share of prompts that would differ otherwise",
-    )
 
 
 def share_of(won: Arm, clusters: Sequence[str], level: float) -> Statistic:

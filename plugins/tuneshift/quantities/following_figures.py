@@ -148,8 +148,8 @@ def repetition_figure(models: Models) -> Figure:
         rows: list[Json] = []
         for label, items in _answered(view, models).items():
             shares = np.array([repetition(item.arrays["response_ids"]) for item in items.values()])
-            seen = Arm(label=label, ids=tuple(items), values=shares)
-            none = Arm(label="none", ids=seen.ids, values=np.zeros_like(shares))
+            seen = Arm(label=label, ids=tuple(items), values=shares, span=(0.0, 1.0))
+            none = Arm(label="none", ids=seen.ids, values=np.zeros_like(shares), span=(0.0, 0.0))
             mean = paired_difference(none, seen, clusters=clusters_of(view, seen.ids), level=view.level)
             low, high = (x if math.isfinite(x) else None for x in mean.interval)
             point = {"label": "share", "value": mean.effect, "low": low, "high": high, "n": mean.n}
@@ -157,7 +157,7 @@ def repetition_figure(models: Models) -> Figure:
         return None if not rows else {
             "kind": "dots",
             "title": "Repetition",
-            "caption": "Share of a response's 4-grams of tokens that occurred in it before; mean and t interval over "
+            "caption": "Share of a response's 4-grams of tokens that occurred in it before; mean and interval over "
             "prompts.",
             "unit": "share of 4-grams",
             "reference": None,

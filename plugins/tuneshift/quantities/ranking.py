@@ -16,9 +16,7 @@ import numpy.typing as npt
 
 from ..claims.view import NotApplicable, Quantity, View
 from ..plain import Json
-from ..statistics.bootstrap import effective_clusters
 from ..statistics.differences import paired_difference
-from ..statistics.intervals import AtBound
 from ..statistics.statistic import Arm, Statistic
 from ..store.evidence import EvidenceItem
 
@@ -27,6 +25,8 @@ RankingScore = Literal["raw", "pmi", "swap"]
 
 SCORES: tuple[RankingScore, ...] = ("raw", "pmi", "swap")
 CHANCE = 0.5
+FIXED = (CHANCE, CHANCE)
+"""The range of what does not vary."""
 TIE = 1e-4
 """Nats. Sums are exact to this, so a smaller margin does not say which is larger: a tie, and half a win."""
 
@@ -61,10 +61,6 @@ def ranked(role: str, score: RankingScore) -> Quantity:
     share of comparisons, ties half, that the response with the higher unconditional probability wins, whether it is the
     instruction's own or not.
 
-    Where every prompt wins (or loses) every comparison, no variance was seen and t has no interval. Then at most
-    1 - (alpha/2)**(1/G) of such prompts would not, by G independent ones (Clopper and Pearson 1934), and the mean share
-    lies at most as far from the bound: that is the interval, and p is twice 0.5**G.
-
     Raises NotApplicable for recorded evidence without likelihoods.
     """
 
@@ -73,7 +69,7 @@ def ranked(role: str, score: RankingScore) -> Quantity:
         ahead = {i: margins(item, score) for i, item in found.items()}
         chance, won = _arms(view, {i: (CHANCE, wins(m)) for i, m in ahead.items()}, ("chance", role), score)
         clusters = _clusters(view, won)
-        statistic = _bounded(paired_difference(chance, won, clusters=clusters, level=view.level), won, clusters)
+        statistic = paired_difference(chance, won, clusters=clusters, level=view.level)
         kept = [(ahead[i], _prior_margins(found[i])) for i in won.ids]
         return replace(statistic, details={**statistic.details, "share": won.mean, **_details(kept)})
 
@@ -94,7 +90,8 @@ def ranking_survives(score: RankingScore = "raw") -> Quantity:
             unknown = np.isnan(sides[0]) | np.isnan(sides[1])
             shares[i] = (wins(sides[0][~unknown]), wins(sides[1][~unknown]))
         low, high = _arms(view, shares, ("base", "tuned"), score)
-        return paired_difference(low, high, clusters=_clusters(view, low), level=view.level)
+        same = view.same_evidence(("base", "likelihood"), ("tuned", "likelihood"))
+        return paired_difference(low, high, clusters=_clusters(view, low), level=view.level, same_evidence=same)
 
     return quantity
 
@@ -118,28 +115,16 @@ def _arms(
         why = "no unconditional likelihood, or no" if score == "pmi" else "no"
         view.excluded[f"{why} comparison that fits the context"] += len(shares) - len(known)
     values = np.array(list(known.values()), dtype=np.float64).reshape(-1, 2)
-    low, high = (Arm(label=label, ids=tuple(known), values=values[:, k]) for k, label in enumerate(labels))
+    low, high = (
+        Arm(label=label, ids=tuple(known), values=values[:, k], span=FIXED if label == "chance" else (0.0, 1.0))
+        for k, label in enumerate(labels)
+    )
     return low, high
 
 
 def _clusters(view: View, arm: Arm) -> tuple[str, ...]:
     clusters = {p.id: p.cluster or p.id for p in view.prompts}
     return tuple(clusters[i] for i in arm.ids)
-
-
-def _bounded(statistic: Statistic, won: Arm, clusters: tuple[str, ...]) -> Statistic:
-    """The same with an interval where all shares are 1 or all are 0."""
-    if not len(won.values) or np.ptp(won.values) > 0 or won.values[0] not in (0, 1):
-        return statistic
-    units = math.floor(effective_clusters(np.unique(clusters, return_inverse=True)[1]))
-    intervals = AtBound(end=statistic.effect, scale=1.0, units=units)
-    return replace(
-        statistic,
-        intervals=intervals,
-        interval=intervals.at(statistic.level),
-        p=min(1.0, 2 * 0.5**units),
-        method="share of wins at its bound, exact interval for the share of prompts that would differ",
-    )
 
 
 def _prior_margins(item: EvidenceItem) -> Floats:

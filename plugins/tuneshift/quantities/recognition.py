@@ -9,18 +9,21 @@ import numpy as np
 from ..claims.view import Quantity, Score, View
 from ..measures.attribution.density import PARTS, sparse_levels
 from ..statistics.differences import paired_difference, two_sample_difference
-from ..statistics.statistic import Statistic
+from ..statistics.statistic import Span, Statistic
 
 if TYPE_CHECKING:
     from ..measures.attribution.density import Attribution, Floats
 
 
-def paired(score: Score, *, undefined: str) -> Quantity:
-    """Paired difference of a per-prompt score, tuned minus base. ``undefined`` says when the score has no value."""
+def paired(score: Score, *, undefined: str, span: Span | None = None) -> Quantity:
+    """Paired difference of a per-prompt score, tuned minus base. ``undefined`` says when the score has no value,
+    ``span`` the range that it cannot leave; None for a score without bound."""
 
     def quantity(view: View) -> Statistic:
-        base, tuned, clusters = view.paired(score, undefined=undefined)
-        return paired_difference(base, tuned, clusters=clusters, level=view.level)
+        base, tuned, clusters = view.paired(score, undefined=undefined, span=span)
+        need = "attribution.contrast" if view.lens.contrast else "attribution"
+        same = view.same_evidence(("base", need), ("tuned", need))
+        return paired_difference(base, tuned, clusters=clusters, level=view.level, same_evidence=same)
 
     return quantity
 
@@ -33,7 +36,7 @@ def followed_or_not(score: Score, *, min_tokens: int) -> Quantity:
 
     def quantity(view: View) -> Statistic:
         low, high, clusters = view.followed_arms(score, min_tokens=min_tokens)
-        return two_sample_difference(low, high, clusters=clusters, level=view.level, seed=view.seed)
+        return two_sample_difference(low, high, clusters=clusters, level=view.level)
 
     return quantity
 
@@ -77,7 +80,7 @@ def mean_instruction_share(attribution: Attribution) -> float | None:
 
 
 def instruction_share_slope(attribution: Attribution) -> float | None:
-    """Slope: least-squares change of ``instruction_share`` per response fifth."""
+    """Slope: least-squares change of ``instruction_share`` per response fifth, in -0.3..0.3."""
     shares = instruction_share(attribution)
     return None if shares is None else float(np.polyfit(np.arange(PARTS), shares, 1)[0])
 

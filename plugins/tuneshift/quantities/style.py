@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ..claims.view import NotApplicable, Quantity, View
 from ..pairs import ModelPair
 from ..prompts.prompt import Prompt
-from ..statistics.bootstrap import RESAMPLES, Estimate, bootstrap_statistic
+from ..statistics.estimates import jackknife_statistic, weighted_spearman
 from ..statistics.statistic import Arm, Statistic
 from ..tuning.data import read_examples
 from ..words.texts import TextSpace, Vector
@@ -84,14 +84,14 @@ def _counts_cosine(a: Counter[str], b: Counter[str]) -> float:
 
 
 def style_fades(
-    source: Source, *, domain: Sequence[tuple[str, str]], vectors: TextVectors, leave_out: LeaveOut | None = None,
-    resamples: int = RESAMPLES,
-) -> Quantity:  # fmt: skip
+    source: Source, *, domain: Sequence[tuple[str, str]], vectors: TextVectors, leave_out: LeaveOut | None = None
+) -> Quantity:
     """Spearman's correlation over prompts of nearness to a domain with style likeness to its responses, in -1..1.
 
     ``domain`` holds (instruction, response) of the single task. A prompt's nearness is the mean cosine of its vector
     with those of the domain's instructions; its response's likeness the mean of the four of `Style.likeness`. A
-    positive correlation: the style fades as instructions leave the domain. BCa interval by resampling clusters.
+    positive correlation: the style fades as instructions leave the domain. The interval leaves out one cluster at a
+    time, on Fisher's z.
     Details: ``features``, the correlation of each feature alone; ``domain``, the number of examples.
 
     Raises NotApplicable for recorded evidence without responses and where fewer than three prompts are left, and
@@ -111,10 +111,10 @@ def style_fades(
         features = [style.likeness(found[i].values["response"]) for i in ids]
         likeness = np.array([list(row.values()) for row in features])  # [prompt, feature]
         x, y = np.array(list(near.values())), likeness.mean(axis=1)
-        statistic = bootstrap_statistic(
+        statistic = jackknife_statistic(
             weighted_spearman(x, y),
             arms=(Arm(label="nearness", ids=ids, values=x), Arm(label="style", ids=ids, values=y)),
-            clusters=clusters_of(view, ids), level=view.level, seed=view.seed, resamples=resamples,
+            clusters=clusters_of(view, ids), level=view.level, span=(-1.0, 1.0), name="spearman",
         )  # fmt: skip
         one = np.ones((1, len(ids)))
         alone = {name: float(weighted_spearman(x, likeness[:, k])(one)[0]) for k, name in enumerate(features[0])}
@@ -135,41 +135,6 @@ def _nearness(prompts: Sequence[Prompt], instructions: Sequence[str], vectors: T
     }
     # float32 is exact to about 1e-7: what differs by less is a tie.
     return {i: round(cosine, 6) for i, cosine in cosines.items()}
-
-
-def weighted_spearman(x: Floats, y: Floats) -> Estimate:
-    """Spearman's rank correlation, ties by midranks, for any weights of the items; x and y are [item].
-
-    With whole weights it is that of the sample in which each item stands so often. NaN where a side does not vary.
-    """
-    ranks = [_weighted_ranks(values) for values in (x, y)]
-
-    def estimate(weights: Floats) -> Floats:
-        total = weights.sum(axis=1, keepdims=True)
-        a, b = (rank(weights) for rank in ranks)  # [resample, item]
-        a, b = (side - (weights * side).sum(axis=1, keepdims=True) / total for side in (a, b))
-        together = (weights * a * b).sum(axis=1)
-        spread = (weights * a * a).sum(axis=1) * (weights * b * b).sum(axis=1)
-        # Ranks lie half a weight apart at least, so a spread of rounding error is none.
-        varies = spread > 1e-9 * total[:, 0] ** 2
-        found = np.full(len(weights), np.nan)
-        return np.asarray(np.divide(together, np.sqrt(np.where(varies, spread, 1.0)), out=found, where=varies))
-
-    return estimate
-
-
-def _weighted_ranks(values: Floats) -> Callable[[Floats], Floats]:
-    """Weights [resample, item] -> midranks [resample, item] less one half."""
-    order = np.argsort(values, kind="stable")
-    new = np.r_[True, np.diff(values[order]) != 0]
-    starts, place = np.flatnonzero(new), np.empty(len(values), dtype=np.int64)
-    place[order] = np.cumsum(new) - 1
-
-    def ranks(weights: Floats) -> Floats:
-        tied = np.add.reduceat(weights[:, order], starts, axis=1)  # [resample, distinct value]
-        return np.asarray((np.cumsum(tied, axis=1) - tied / 2)[:, place])
-
-    return ranks
 
 
 def outside_single_task(pair: ModelPair) -> LeaveOut | None:

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..claims.view import NotApplicable, View
-from ..statistics.bootstrap import RESAMPLES, Estimate, bootstrap_statistic
 from ..statistics.differences import paired_difference, two_sample_difference
+from ..statistics.estimates import jackknife_statistic, weighted_slope
 from ..statistics.statistic import Arm, Statistic
 from ..store.evidence import EvidenceItem
 from ..words.vocabulary import general_verbs, instruction_verbs
@@ -114,11 +114,11 @@ def instruction_verbs_gain(layers: tuple[float, float] | None = None, *, min_neu
             if still:
                 view.excluded[f"{kind}: no head gained or lost it"] += still
         general, instruction = (
-            Arm(label=kind, ids=tuple(np.array(verbs.names)[rows].tolist()), values=rates[rows])
+            Arm(label=kind, ids=tuple(np.array(verbs.names)[rows].tolist()), values=rates[rows], span=(0.0, 1.0))
             for kind in (GENERAL, INSTRUCTION)
             for rows in [np.flatnonzero(changed & verbs.of(kind))]
         )
-        return two_sample_difference(general, instruction, clusters=None, level=view.level, seed=view.seed)
+        return two_sample_difference(general, instruction, clusters=None, level=view.level)
 
     return quantity
 
@@ -132,8 +132,8 @@ def gain_over_heads(*, min_neurons: int = MIN_NEURONS) -> Quantity:
 
     def quantity(view: View) -> Statistic:
         heads = _head_gains(view, min_neurons)
-        general = Arm(label=GENERAL, ids=heads.ids, values=heads.general)
-        instruction = Arm(label=INSTRUCTION, ids=heads.ids, values=heads.instruction)
+        general = Arm(label=GENERAL, ids=heads.ids, values=heads.general, span=(-1.0, 1.0))
+        instruction = Arm(label=INSTRUCTION, ids=heads.ids, values=heads.instruction, span=(-1.0, 1.0))
         return paired_difference(general, instruction, clusters=None, level=view.level)
 
     return quantity
@@ -143,7 +143,7 @@ def gain_slope(*, min_neurons: int = MIN_NEURONS) -> Quantity:
     """Least-squares slope of the heads' gain of instruction over general verbs on their quarter of the depth (0..3).
 
     Gain per quarter: negative where lower layers gain most. The heads are `gain_over_heads`', their scores its paired
-    differences; the interval is a bootstrap over heads. NaN where all heads lie in one quarter.
+    differences; the interval leaves out one head at a time. NaN where all heads lie in one quarter.
     """
 
     def quantity(view: View) -> Statistic:
@@ -157,32 +157,16 @@ def gain_slope(*, min_neurons: int = MIN_NEURONS) -> Quantity:
             )
             for q in np.unique(heads.quarter).tolist()
         )
-        return bootstrap_statistic(
+        return jackknife_statistic(
             weighted_slope(heads.quarter.astype(np.float64), score),
             arms=arms,
             clusters=heads.ids,
             level=view.level,
-            seed=view.seed,
-            resamples=RESAMPLES,
+            span=None,
+            name="slope",
         )
 
     return quantity
-
-
-def weighted_slope(x: Floats, y: Floats) -> Estimate:
-    """Slope of the weighted least-squares line of ``y`` on ``x``, both [item]; NaN where all weight is at one x."""
-
-    def estimate(weights: Floats) -> Floats:
-        total = weights.sum(axis=1)
-        # Sums about the unweighted means lose no digits; the slope does not depend on the origin.
-        dx, dy = x - x.mean(), y - y.mean()
-        wx, wy = weights @ dx, weights @ dy
-        spread = (weights @ dx**2) * total - wx**2
-        shared = (weights @ (dx * dy)) * total - wx * wy
-        enough = spread > 1e-9 * total**2
-        return np.asarray(np.divide(shared, spread, out=np.full(len(weights), np.nan), where=enough))
-
-    return estimate
 
 
 @dataclass(frozen=True, kw_only=True)

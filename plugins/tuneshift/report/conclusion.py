@@ -57,15 +57,21 @@ def declared(claims: Sequence[View]) -> str:
     """One sentence on known outcomes: how many were declared, whether they came out so, and what nobody declared."""
     known = [c for c in claims if c["expected"]]
     differing = sum(not c["as_expected"] for c in known)
-    unexpected = sum(not c["expected"] and c["verdict"] in ("contradicted", "inconclusive") for c in claims)
+    contradicted, undecided = (
+        sum(not c["expected"] and c["verdict"] == verdict for c in claims)
+        for verdict in ("contradicted", "inconclusive")
+    )
     parts = []
     if known:
         noun = "outcome was" if len(known) == 1 else "outcomes were"
         fate = f"{differing} came out otherwise" if differing else "none came out otherwise"
         parts.append(f"{len(known)} {noun} declared beforehand; {fate}.")
-    if unexpected:
-        verb = "claim fails" if unexpected == 1 else "claims fail"
-        parts.append(f"{unexpected} {verb} without having been declared.")
+    if contradicted:
+        verb = "claim is contradicted" if contradicted == 1 else "claims are contradicted"
+        parts.append(f"{contradicted} {verb} without having been declared.")
+    if undecided:
+        verb = "claim is" if undecided == 1 else "claims are"
+        parts.append(f"{undecided} {verb} undecided: these prompts neither show nor refute what is claimed.")
     return " ".join(parts)
 
 

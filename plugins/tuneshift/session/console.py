@@ -139,13 +139,19 @@ def explain(claim: Mapping[str, Json]) -> str:
         f"= {number(claim['p'])})",
         f"  reason: {claim['reason']}",
     ]
-    if claim["n_needed"]:
-        lines.append(f"  about {claim['n_needed']} items would decide it")
+    if claim["needed"]:
+        lines.append(f"  a fresh set of {claim['needed']} would decide it in four of five cases")
     return "\n".join(lines)
 
 
 def write_summary(
-    terminal: Terminal, claims: Sequence[Mapping[str, Json]], written: Iterable[str], alpha: float, *, errors: int = 0
+    terminal: Terminal,
+    claims: Sequence[Mapping[str, Json]],
+    written: Iterable[str],
+    alpha: float,
+    *,
+    inconclusive: str,
+    errors: int = 0,
 ) -> None:
     """The table of verdicts, one line a claim, what the error rate does not cover, how many claims could not be made,
     and where the files lie."""
@@ -160,6 +166,8 @@ def write_summary(
         terminal.write_line(text, **colour)
     if any(depends_on_reading(claim) for claim in ordered):
         terminal.write_line("† under another reading the verdict differs: see the claim's sensitivity in the report")
+    if line := _undecided(ordered, inconclusive):
+        terminal.write_line(line, yellow=True)
     terminal.write_line(exposure_of(ordered, alpha).sentence(alpha))
     write_comparisons(terminal, ordered)
     if errors:
@@ -168,6 +176,20 @@ def write_summary(
         terminal.write_line(f"{unmade(errors)} Why stands above and under `errors` in run.json.", red=True)
     for line in written:
         terminal.write_line(line)
+
+
+def _undecided(claims: Sequence[Mapping[str, Json]], inconclusive: str) -> str:
+    """How many claims nobody declared are inconclusive, and what that did to their tests; empty for none."""
+    count = sum(c["verdict"] == "inconclusive" and not c["expected"] for c in claims)
+    if not count:
+        return ""
+    subject = f"{count} claim{' is' if count == 1 else 's are'}"
+    fate = {
+        "skip": "skipped, not passed (--shift-inconclusive=fail for strict runs)",
+        "fail": "failed (--shift-inconclusive=fail)",
+        "pass": "passed as if decided (--shift-inconclusive=pass)",
+    }[inconclusive]
+    return f"? {subject} inconclusive, neither shown nor refuted: {fate}"
 
 
 def _row(claim: Mapping[str, Json]) -> tuple[str, ...]:

@@ -112,8 +112,9 @@ def _declare(add: Callable[..., Any]) -> None:
     add("--shift-storage", metavar="DIR",
         help=f"Where baselines lie (default: ${STORAGE_VARIABLE}, else .tuneshift/baselines of the project that "
         "this folder is in).")  # fmt: skip
-    add("--shift-inconclusive", default="fail", choices=("fail", "skip", "pass"),
-        help="What an inconclusive verdict or comparison does to its test (default: %(default)s).")  # fmt: skip
+    add("--shift-inconclusive", default="skip", choices=("fail", "skip", "pass"),
+        help="What an inconclusive verdict or comparison does to its test: skip, since nobody can act on it, fail for "
+        "strict runs, or pass (default: %(default)s).")  # fmt: skip
 
 
 def asks_for_suites(config: pytest.Config) -> bool:

@@ -19,7 +19,7 @@ from ..claims.claim import Claim
 from ..claims.decisions import Exposure, exposure, family_size
 from ..claims.expectations import Place, check_not_stale, expected_outcome, load_expectations
 from ..claims.finding import Expectation, Finding
-from ..claims.view import Items, NotApplicable
+from ..claims.view import EvidenceName, Items, NotApplicable
 from ..engine.engine import Engine
 from ..engine.plan import Planner, Task, reads_weights
 from ..engine.second import BATCH_SHARE, can_be_measured_again, second_pair, second_settings
@@ -32,7 +32,7 @@ from ..judges.registry import make_judge
 from ..measures.adapter_rules import load_rules
 from ..measures.catalogue import ANNOTATION, ATTRIBUTION, MEASURES
 from ..pairs import ModelPair, resolve_pairs
-from ..plain import Json
+from ..plain import Json, digest
 from ..prompts.prompt import PromptSet
 from ..prompts.sets import load_prompts
 from ..store.evidence import EvidenceItem
@@ -327,6 +327,7 @@ class RunSession:
             alpha=self.options.alpha,
             family_size=self.family_size(finding),
             items=self._items(finding, target, target.pair, self.planner),
+            evidence_name=self._evidence_name(target),
             second=self._second(finding, target),
             expected=expected_outcome(self._expectations[target.pair.name], finding.id, name, target.group),
             responses=(RESPONSES[mode], RESPONSES[other]),
@@ -400,6 +401,21 @@ class RunSession:
                 raise NotApplicable(str(error)) from error
 
         return items
+
+    def _evidence_name(self, target: Target) -> EvidenceName:
+        """Names pieces of evidence by content: the key of what is measured, the hash of what was recorded."""
+
+        def name(role: str, need: str) -> str | None:
+            ref = target.pair.checkpoint(role)
+            if ref is None:
+                return None
+            if ref.evidence is not None:
+                prompts = "" if target.prompts is None else target.prompts.sha256
+                return digest(["recorded", self.planner.fingerprint(ref), need, prompts])
+            task = self.planner.task(target.pair, role, need, target.prompts)
+            return None if task is None else task.key.digest
+
+        return name
 
     def _recorded_items(self, ref: ModelRef, prompts: PromptSet) -> dict[str, EvidenceItem]:
         from ..store.recorded import read_recorded

@@ -1,65 +1,73 @@
 """Change of an effect between two runs: statistics whose effect is the new run's less the baseline's.
 
 Both runs asked the same items, so what can be compared item by item is: means over paired items, and the difference of
-two groups' means, whose items may move from one group to the other. Other estimates are compared by bootstrap of the
-joined items, or as if the runs were independent where only their standard errors are at hand.
+two groups' means, whose items may move from one group to the other. Correlations and slopes are compared by
+`estimates.estimate_change`; what is left, as if the runs were independent, where only standard errors are at hand.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from .bootstrap import ROUNDING, Estimate, bootstrap_statistic, effective_clusters, fields_at, student_intervals
-from .clustered import cluster_codes, expanded_level, expanded_p, mean_influence, satterthwaite
-from .differences import paired_difference
-from .intervals import AtBound, Expanded, NoIntervals, fewest_clusters
+from .bootstrap import ROUNDING, effective_clusters, fields_at
+from .bounded import BoundedDifference, BoundedMean, BoundedT
+from .clustered import cluster_codes, mean_influence, satterthwaite
+from .differences import method_of, paired_difference, span_of_difference
+from .intervals import Intervals, NoIntervals, StudentT
 from .statistic import Arm, Statistic
+from .tail_error import SkewedT, estimate_skewness
 
 Arms = tuple[Arm, Arm]
 """The low and the high arm of a run, as ``two_sample_difference`` takes them."""
 
 
 def paired_change(
-    old: tuple[Arm, Arm], new: tuple[Arm, Arm], *, clusters: Mapping[str, str], level: float
-) -> Statistic:
+    old: tuple[Arm, Arm], new: tuple[Arm, Arm], *, clusters: Mapping[str, str], level: float,
+    same_evidence: bool = False,
+) -> Statistic:  # fmt: skip
     """Mean over items of (second - first) in the new run less (second - first) in the old one, as `paired_difference`.
 
-    All four arms have the same ids in the same order. Where every item moved by the same amount, t sees no variance:
-    the interval is then Clopper and Pearson's bound on the share of items that would move otherwise, each by no more
-    than the values range. Raises ValueError for arms of other ids and values that are not finite.
+    All four arms have the same ids in the same order. Where the arms have a span, the change of an item cannot leave
+    their ranges' sum; a side that is the same in both runs counts for nothing. Where every item moved alike the
+    interval is then the exact bound on how many would not. Raises ValueError for arms of other ids and values that are
+    not finite.
     """
-    differences = [Arm(label=label, ids=low.ids, values=high.values - low.values)
-                   for label, (low, high) in (("baseline", old), ("now", new))]  # fmt: skip
-    labels = [clusters.get(i, i) for i in differences[0].ids]
-    found = paired_difference(differences[0], differences[1], clusters=labels, level=level)
-    found = replace(found, method="paired difference of per-item differences, cluster-robust t interval")
-    moves = differences[1].values - differences[0].values
-    if not isinstance(found.intervals, NoIntervals) or len(moves) < 2 or float(np.ptp(moves)) > 1e-9:
-        return found
-    spread = float(np.ptp(np.concatenate([arm.values for arm in (*old, *new)])))
-    first_moved = bool(np.any(new[0].values != old[0].values))
-    units = math.floor(effective_clusters(cluster_codes(labels)))
-    reach = abs(found.effect) + spread * (2 if first_moved else 1)
-    bound = AtBound(end=found.effect, scale=reach, units=units)
-    return replace(found, intervals=bound, interval=bound.at(level), method="every item moved alike, exact bound")
+    before, after = (_moving(side, other) for side, other in ((old, new), (new, old)))
+    labels = [clusters.get(i, i) for i in before.ids]
+    found = paired_difference(before, after, clusters=labels, level=level, same_evidence=same_evidence)
+    return replace(found, method=found.method.replace("difference of means", "difference of per-item differences"))
 
 
-def two_sample_change(baseline: Arms, new: Arms, *, clusters: Mapping[str, str] | None, level: float) -> Statistic:
+def _moving(side: tuple[Arm, Arm], other: tuple[Arm, Arm]) -> Arm:
+    """What of a run's per-item differences can move against another run: all but an arm that is the same in both."""
+    (low, high), same = side, [np.array_equal(a.values, b.values) for a, b in zip(side, other, strict=True)]
+    if same[0] and not same[1]:
+        return replace(high, label="")
+    if same[1] and not same[0]:
+        span = None if low.span is None else (-low.span[1], -low.span[0])
+        return Arm(label="", ids=low.ids, values=-low.values, span=span)
+    return Arm(label="", ids=low.ids, values=high.values - low.values, span=span_of_difference(low, high))
+
+
+def two_sample_change(
+    baseline: Arms, new: Arms, *, clusters: Mapping[str, str] | None, level: float, same_evidence: bool = False
+) -> Statistic:
     """Change of a difference of means: (new high - new low) - (baseline high - baseline low), cluster-robust.
 
     Each arm's mean moves by leaving out a cluster in both runs at once, so that the variance holds the covariance of
     runs and of arms; an item may lie in another arm than in the baseline. Degrees of freedom are Satterthwaite's over
     the two arms' changes, at most the effective clusters of all items less one. Where the low arms agree this is
     ``paired_difference`` of the high ones; where no item changes arm, Welch's test of the per-item changes. ``n`` and
-    ``clusters`` are those of the smallest arm. Details: ``degrees_of_freedom``, ``changed_arm`` (items), ``baseline``
-    and ``new`` (the effects).
+    ``clusters`` are those of the smallest arm. Details: ``changed_arm`` (items), ``baseline`` and ``new`` (the
+    effects).
 
-    Interval, p and standard error are NaN where an arm has under ``fewest_clusters`` effective clusters, and where the
-    influences vary no more than rounding although the runs differ; runs that agree give the interval (0, 0). Raises
+    The interval is t's corrected for skewness; where no item changed arm and the arms have a span, Gaffke's of the two
+    mean moves where t cannot be trusted. Of items that change arm no bounded form is known: where t is refused there is
+    no interval. Runs that agree in every item give (0, 0) only where they are of the ``same_evidence``. Raises
     ValueError where the runs do not hold the same items, an item lies in both arms of a run or lacks a cluster, and for
     values that are not finite.
     """
@@ -72,65 +80,59 @@ def two_sample_change(baseline: Arms, new: Arms, *, clusters: Mapping[str, str] 
     count = len(set(labels))
     before, after = baseline[1].mean - baseline[0].mean, new[1].mean - new[0].mean
     error, freedom = math.nan, math.nan
-    fewest = min(effective_clusters(g) for g in groups)
+    intervals: Intervals = NoIntervals()
     if min(len(np.unique(g)) for g in groups) > 1:
         moves = [mean_influence(arm.values, g, count) for arm, g in zip(arms, groups, strict=True)]
         sides = [moves[2] - moves[0], moves[3] - moves[1]]  # low, high: [cluster]
-        error = float(np.linalg.norm(sides[1] - sides[0]))
+        influences = sides[1] - sides[0]
+        error = float(np.linalg.norm(influences))
         units = [effective_clusters(np.concatenate([groups[k], groups[k + 2]])) - 1 for k in (0, 1)]
         freedom = satterthwaite([float(side @ side) for side in sides], units)
         freedom = min(freedom, effective_clusters(codes) - 1)
+        fewest = min(effective_clusters(g) for g in groups)
+        rounding = ROUNDING * max(float(np.max(np.abs(arm.values), initial=0.0)) for arm in arms)
+        if error > rounding:
+            intervals = SkewedT(effect=after - before, error=error, freedom=freedom, units=fewest,
+                                skewness=estimate_skewness(influences, fewest))  # fmt: skip
+    changed = set(baseline[0].ids) ^ set(new[0].ids)
     same = all(dict(zip(a.ids, a.values, strict=True)) == dict(zip(b.ids, b.values, strict=True))
                for a, b in zip(baseline, new, strict=True))  # fmt: skip
-    rounding = ROUNDING * max(float(np.max(np.abs(arm.values), initial=0.0)) for arm in arms)
+    if not changed and (bounded := _bounded(baseline, new, clusters)) is not None:
+        intervals = BoundedT(t=intervals, bounded=bounded) if isinstance(intervals, SkewedT) else bounded
     effect = 0.0 if same else after - before
-    intervals = student_intervals(effect, error, freedom, fewest, rounding, same=same)
+    if same and same_evidence:
+        intervals = StudentT(
+            effect=0.0, error=0.0, freedom=effective_clusters(codes) - 1, units=effective_clusters(codes)
+        )
     return Statistic(
         effect=effect,
         **fields_at(intervals, level),
+        standard_error=error,
+        freedom=freedom,
         n=min(len(arm.ids) for arm in arms),
+        asked=len({i for arm in arms for i in arm.ids}),
         clusters=min(len(np.unique(g)) for g in groups),
-        method="change of a difference of means, cluster-robust t interval",
+        method=f"change of a difference of means, {method_of(intervals)}",
         seed=None,
         arms=arms,
-        details={
-            "degrees_of_freedom": freedom,
-            "changed_arm": len(set(baseline[0].ids) ^ set(new[0].ids)),
-            "baseline": before,
-            "new": after,
-        },
+        details={"changed_arm": len(changed), "baseline": before, "new": after},
     )
 
 
-def weighted_change(
-    baseline: Estimate, new: Estimate, *, arms: tuple[Arm, ...], clusters: Sequence[str], level: float, seed: int,
-    resamples: int,
-) -> Statistic:  # fmt: skip
-    """Change of any statistic of weighted items, new minus baseline, with its BCa interval by cluster bootstrap.
-
-    Both estimates take the same items in the same order, so that each resample draws the same clusters in both runs and
-    what they share cancels. ``clusters`` has a label per item.
-
-    Interval and p are expanded by the t distribution over effective clusters less one (``expanded_level``): a plain BCa
-    interval over 15 clusters covered 91 % where 95 % was stated (docs/gate-statistics.md). Both are NaN as in
-    ``bootstrap_statistic`` at the expanded level, which takes eight clusters at 95 %. Raises ValueError for a level
-    outside (0, 1).
-    """
-    units = effective_clusters(cluster_codes(clusters))
-    fewest = fewest_clusters(level)
-    found = bootstrap_statistic(
-        lambda weights: np.asarray(new(weights) - baseline(weights), dtype=np.float64),
-        arms=arms, clusters=clusters, level=expanded_level(level, units) if units >= fewest else level, seed=seed,
-        resamples=resamples,
-    )  # fmt: skip
-    p = expanded_p(found.p, units) if math.isfinite(found.p) else math.nan
-    intervals = Expanded(inner=found.intervals, units=units)
-    return replace(
-        found, intervals=intervals, level=level, p=p, method=f"change of a statistic, {found.method}, expanded by t"
-    )
+def _bounded(baseline: Arms, new: Arms, clusters: Mapping[str, str] | None) -> BoundedDifference | None:
+    """Gaffke's intervals of both arms' mean moves, where no item changed arm and the values have a range."""
+    means = []
+    for old, now in zip(baseline, new, strict=True):
+        if old.span is None or old.span != now.span:
+            return None
+        width, then = old.span[1] - old.span[0], dict(zip(old.ids, old.values, strict=True))
+        moves = np.array([x - then[i] for i, x in zip(now.ids, now.values, strict=True)])
+        labels = [_cluster(i, clusters) for i in now.ids]
+        means.append(BoundedMean.of(moves, labels, low=-width, high=width))
+    return BoundedDifference(first=means[0], second=means[1])
 
 
-def estimate_change(
+def independent_change(
     old: tuple[float, float | None], new: tuple[float, float | None], *, n: int, clusters: int, level: float
 ) -> Statistic:
     """Change of an estimate that has no per-item form: (effect, standard error) of each run, the errors added in
@@ -142,9 +144,14 @@ def estimate_change(
     errors = [side[1] for side in (old, new)]
     known = [error for error in errors if error is not None and error > 0]
     error = math.hypot(*known) if len(known) == len(errors) else math.nan
+    intervals: Intervals = NoIntervals()
+    if math.isfinite(error):
+        intervals = StudentT(effect=effect, error=error, freedom=clusters - 1, units=clusters)
     return Statistic(
         effect=effect,
-        **fields_at(student_intervals(effect, error, clusters - 1, clusters, 0.0, same=False), level),
+        **fields_at(intervals, level),
+        standard_error=error,
+        freedom=clusters - 1,
         n=n,
         clusters=clusters,
         method="difference of two estimates, standard errors added in quadrature (wide where the runs go together)",

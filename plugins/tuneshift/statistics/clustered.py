@@ -54,16 +54,6 @@ def expanded_level(level: float, units: float) -> float:
     return float(1 - 2 * ndtr(-math.sqrt(units / (units - 1)) * stdtrit(units - 1, (1 + level) / 2)))
 
 
-def expanded_p(p: float, units: float) -> float:
-    """The two-sided p that belongs to ``expanded_level``: 1 - p is the level that expands to one less the given p."""
-    if not 0 <= p <= 1:
-        raise ValueError(f"a p is a probability, 0 to 1; got {p}")
-    _check_units(units)
-    from scipy.special import ndtri, stdtr
-
-    return float(2 * stdtr(units - 1, ndtri(p / 2) / math.sqrt(units / (units - 1))))
-
-
 def _check_units(units: float) -> None:
     if not units > 1:
         raise ValueError(f"it takes more than one independent cluster; got {units}")

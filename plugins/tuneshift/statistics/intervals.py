@@ -1,22 +1,22 @@
 """Intervals of one effect at every level: what decides a claim at its family's share of the error rate, gives the
 smallest rate at which it would be decided, and lets a change between two runs be decided at the gate's.
 
-Each kind below gives its interval at any level, and a plain form from which a record's reader gets the same intervals
-again, bit for bit.
+Each kind, here and in the modules beside, gives its interval at any level, and a plain form from which
+``interval_reader`` makes the same intervals again, bit for bit. `AtBound` and `Expanded` are of records that earlier
+versions wrote; nothing makes them any more.
 """
 
 from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import RecordError
 from ..plain import Json
 from .clustered import expanded_level
 from .proportions import wilson_interval
@@ -51,7 +51,48 @@ class Intervals(Protocol):
         """Coverage of ``at(level)``: the level itself, but for two one-sided tests."""
 
     def plain(self) -> dict[str, Json]:
-        """The same in JSON types, with the class under ``kind``; `intervals_of` reads it."""
+        """The same in JSON types, with the class under ``kind``; `interval_reader.intervals_of` reads it."""
+
+
+@runtime_checkable
+class WithP(Protocol):
+    """Intervals whose p has a closed form."""
+
+    def p(self, value: float = 0.0) -> float:
+        """Two-sided p of a true ``value``: the error rate at which the interval ends there."""
+
+
+SMALLEST_ERROR, LARGEST_ERROR = 1e-12, 0.49
+
+
+def p_value(intervals: Intervals, value: float = 0.0) -> float:
+    """Two-sided p of a true ``value``; 1 where no interval of 51 % or more leaves it out."""
+    if isinstance(intervals, WithP):
+        return intervals.p(value)
+    found = smallest_error(intervals, lambda low, high: not low <= value <= high)
+    return 1.0 if found is None else found
+
+
+def smallest_error(intervals: Intervals, decides: Callable[[float, float], bool]) -> float | None:
+    """The smallest error rate at which an interval decides, to a part in a billion.
+
+    In [1e-12, 0.49]: below that float64 has no levels left, and above it nothing is called decided (None). Intervals
+    grow with their level, so at any larger rate the same holds.
+    """
+
+    def decided(error: float) -> bool:
+        low, high = intervals.at(1 - error)
+        return math.isfinite(low) and math.isfinite(high) and decides(low, high)
+
+    undecided, found = SMALLEST_ERROR, LARGEST_ERROR
+    if decided(undecided):
+        return undecided
+    if not decided(found):
+        return None
+    while found > undecided * (1 + 1e-9):
+        middle = math.sqrt(found * undecided)
+        undecided, found = (undecided, middle) if decided(middle) else (middle, found)
+    return found
 
 
 class _Symmetric:
@@ -90,6 +131,14 @@ class StudentT(_Symmetric):
 
         half = float(stdtrit(self.freedom, (1 + level) / 2)) * self.error
         return (self.effect - half, self.effect + half)
+
+    def p(self, value: float = 0.0) -> float:
+        """Two-sided p of a true ``value``; of an effect without error, 1 for itself and 0 for any other."""
+        if self.error == 0:
+            return float(value == self.effect)
+        from scipy.special import stdtr
+
+        return float(2 * stdtr(self.freedom, -abs(self.effect - value) / self.error))
 
     def plain(self) -> dict[str, Json]:
         freedom = self.freedom if math.isfinite(self.freedom) else None
@@ -227,39 +276,3 @@ class Farthest:
 
     def plain(self) -> dict[str, Json]:
         return {"kind": "farthest", "of": [one.plain() for one in self.of]}
-
-
-def intervals_of(plain: Mapping[str, Json] | None) -> Intervals:
-    """The intervals of a record's plain form; none for null. Raises RecordError for a form that is not known."""
-    if plain is None:
-        return NoIntervals()
-    try:
-        return _read(plain)
-    except (KeyError, TypeError, ValueError) as error:
-        raise RecordError(f"A claim's `intervals` cannot be read ({error!r}); the record was edited or cut.") from error
-
-
-def _read(plain: Mapping[str, Json]) -> Intervals:
-    fields = {name: value for name, value in plain.items() if name != "kind"}
-    match plain["kind"]:
-        case "none":
-            return NoIntervals()
-        case "t":
-            freedom = math.nan if fields["freedom"] is None else float(fields["freedom"])
-            return StudentT(**{**fields, "freedom": freedom})
-        case "bound":
-            return AtBound(**fields)
-        case "wilson":
-            return Wilson(**fields)
-        case "bca":
-            low, high = (base64.b64decode(fields[side]) for side in ("low", "high"))
-            return Bca(**{**fields, "low": low, "high": high})
-        case "two one-sided":
-            return TwoOneSided(inner=_read(fields["inner"]))
-        case "expanded":
-            return Expanded(inner=_read(fields["inner"]), units=float(fields["units"]))
-        case "farthest":
-            parts: Sequence[Mapping[str, Json]] = fields["of"]
-            return Farthest(of=tuple(_read(part) for part in parts))
-        case other:
-            raise ValueError(f"no intervals are of the kind {other!r}")

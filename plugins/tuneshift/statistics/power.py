@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .intervals import fewest_clusters
-from .statistic import Statistic
 
 Decision = Literal["beyond", "noninferior", "equivalent"]
 """``beyond``: the effect exceeds the bound. ``noninferior``: it is above minus the bound. ``equivalent``: within +-."""
@@ -199,28 +198,3 @@ def check_share(value: float, name: str) -> None:
     """Raise ValueError for what lies outside (0, 1)."""
     if not 0 < value < 1:
         raise ValueError(f"the {name} lies between 0 and 1, as 0.9; got {value}")
-
-
-def n_needed(
-    statistic: Statistic, *, sesoi: float, direction: Literal["greater", "less", "equivalent"], power: float = 0.8
-) -> int | None:
-    """Items at which the interval would clear the sesoi with probability ``power``, if the observed effect were true.
-
-    That is, lie wholly on the side of the bound (for ``equivalent``: of both bounds) on which the effect is. Clusters
-    keep their size and the standard error falls with the square root of the items; power is the noncentral t's. None
-    where no number up to ``power.LARGEST_N`` does it, and where there is no standard error to go by.
-    """
-    if not statistic.standard_error > 0 or not math.isfinite(statistic.effect) or statistic.n == 0:
-        return None
-    bounds = {"greater": (sesoi,), "less": (-sesoi,), "equivalent": (-sesoi, sesoi)}[direction]
-    distances = [abs(statistic.effect - bound) for bound in bounds]
-    if direction == "equivalent" and abs(statistic.effect) > sesoi:
-        distances = [min(distances)]
-    clusters_per_item = statistic.clusters / statistic.n
-
-    def power_at(n: int) -> float:
-        error = statistic.standard_error * math.sqrt(statistic.n / n)
-        return interval_power(distances, error=error, freedom=clusters_per_item * n - 1, level=statistic.level)
-
-    fewest = max(2, math.ceil(fewest_clusters(statistic.level) / clusters_per_item))
-    return smallest_n(power_at, power=power, fewest=fewest)

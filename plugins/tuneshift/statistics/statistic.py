@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -16,13 +17,21 @@ if TYPE_CHECKING:
     from .intervals import Intervals
 
 
+Span = tuple[float, float]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """One side of a comparison: its label (``base``, ``tuned``, ``followed`` ...) and the per-item values."""
+    """One side of a comparison: its label (``base``, ``tuned``, ``followed`` ...) and the per-item values.
+
+    ``span`` is the range that a value cannot leave, as (0, 1) for a share, None where there is none. It is a matter of
+    what the values are, never of what was seen: intervals rest on it where the normal approximation cannot be trusted.
+    """
 
     label: str
     ids: tuple[str, ...]
     values: npt.NDArray[np.float64]
+    span: Span | None = None
 
     @property
     def mean(self) -> float:
@@ -41,8 +50,8 @@ class Statistic:
 
     ``level`` is the interval's coverage (0.95 ...), and ``intervals`` gives it at any other. ``p`` is two-sided against
     zero effect, ``n`` the number of items (for two samples that of the smaller arm), ``clusters`` the independent
-    units, ``standard_error`` that of the effect. Too few units give ``effect`` where it is defined and NaN for
-    interval, p and standard error.
+    units. ``standard_error`` is that of the effect, with ``freedom`` degrees of freedom, NaN where the values do not
+    say. Where no interval can be given, interval and p are NaN. ``asked`` counts all items: of two samples both arms.
     """
 
     effect: float
@@ -56,6 +65,8 @@ class Statistic:
     seed: int | None
     arms: tuple[Arm, ...]
     intervals: Intervals
+    freedom: float = math.nan
+    asked: int | None = None
     details: Mapping[str, Json] = field(default_factory=lambda: NOTHING)
 
     def __repr__(self) -> str:

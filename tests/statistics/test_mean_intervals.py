@@ -1,0 +1,63 @@
+"""Which interval a mean gets, and that on plain data it is the textbook's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tuneshift.statistics.bounded import BoundedDifference, BoundedMean, BoundedT
+from tuneshift.statistics.intervals import NoIntervals
+from tuneshift.statistics.mean_intervals import difference_intervals, mean_intervals
+from tuneshift.statistics.tail_error import SkewedT
+
+
+def own(n: int) -> list[str]:
+    return [str(i) for i in range(n)]
+
+
+def test_symmetric_values_have_the_one_sample_t_interval() -> None:
+    x = np.r_[np.linspace(-1, 1, 31), 0.2 - np.linspace(-1, 1, 31)]
+    expected = stats.t.interval(0.95, 61, x.mean(), stats.sem(x))
+    assert mean_intervals(x, own(62), span=None, rounding=0.0).at(0.95) == pytest.approx(expected, rel=1e-6)
+
+
+def test_welchs_interval_of_two_groups() -> None:
+    rng = np.random.default_rng(0)
+    half_a, half_b = rng.normal(size=20), rng.normal(size=31)
+    a, b = np.r_[half_a, -half_a], 2 + np.r_[half_b, -half_b]  # symmetric, so without skewness
+    found = difference_intervals(a, b, own(102), span=None, rounding=0.0)
+    expected = stats.ttest_ind(b, a, equal_var=False).confidence_interval(0.95)
+    assert found.at(0.95) == pytest.approx((expected.low, expected.high), rel=1e-6)
+
+
+def test_without_variance_only_a_range_gives_an_interval() -> None:
+    x = np.full(8, 0.25)
+    assert isinstance(mean_intervals(x, own(8), span=None, rounding=1e-15), NoIntervals)
+    bounded = mean_intervals(x, own(8), span=(-1, 1), rounding=1e-15)
+    assert isinstance(bounded, BoundedMean)
+    assert bounded.at(0.95)[0] < 0.25 < bounded.at(0.95)[1]
+
+
+def test_six_prompts_that_agree_decide_nothing_small() -> None:
+    low, high = mean_intervals(np.zeros(6), own(6), span=(-1, 1), rounding=0.0).at(0.95)
+    assert high == pytest.approx(0.459, abs=0.001)
+    assert low == pytest.approx(-high)
+
+
+def test_kinds() -> None:
+    x = np.random.default_rng(1).random(30)
+    assert isinstance(mean_intervals(x, own(30), span=None, rounding=0.0), SkewedT)
+    assert isinstance(mean_intervals(x, own(30), span=(0, 1), rounding=0.0), BoundedT)
+    two = difference_intervals(x[:12], x[12:], own(30), span=(0, 1), rounding=0.0)
+    assert isinstance(two, BoundedT)
+    assert isinstance(two.bounded, BoundedDifference)
+    same = difference_intervals(np.ones(6), np.ones(7), own(13), span=(0, 1), rounding=1e-15)
+    assert isinstance(same, BoundedDifference)
+    assert isinstance(mean_intervals(x[:0], [], span=(0, 1), rounding=0.0), NoIntervals)
+
+
+def test_one_cluster_has_the_widest_interval() -> None:
+    found = mean_intervals(np.array([0.1, 0.4]), ["a", "a"], span=(0, 1), rounding=0.0)
+    assert isinstance(found, BoundedMean)
+    assert found.at(0.95) == pytest.approx((0.25 * 0.025, 1 - 0.75 * 0.025), abs=1e-9)
