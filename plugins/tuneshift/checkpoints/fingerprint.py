@@ -56,6 +56,8 @@ _BOOKKEEPING = frozenset(
         "use_auth_token",
     }
 )
+_MERGE = 2
+"""How an adapter is merged (`adapters.merged`); 1 changed another matrix too where embeddings are tied."""
 _BAR_FROM = 2 * 2**30
 _CHUNK = 8 * 2**20
 
@@ -69,9 +71,9 @@ def fingerprint(ref: ModelRef, *, memo: Path | None = None) -> str:
     ``auto_map`` takes from another repository is known by its name alone). Left out are paths, file
     dates, how tensors are spread over files, the chat template (a parameter of each measure) and the loading dtype.
 
-    ``memo`` names a JSON file that remembers the hashes of a weight file by its path, device, inode, size, and the times
-    of its last modification and last change (which no program can set back, as ``cp -p`` does the former), so that
-    14 GB are not read anew in every run. Entries are sealed; one that does not verify is dropped and the file read.
+    ``memo`` names a JSON file that remembers the hashes of a weight file by its path, device, inode, size, and times of
+    modification and of change (``cp -p`` sets the former back, nothing the latter), so that 14 GB are not read anew in
+    every run. Entries are sealed; one that does not verify is dropped and the file read.
     ``memo=None`` always reads. Raises as `locate` and `weight_files`.
     """
     folder, adapter = locate(ref), locate_adapter(ref)
@@ -88,6 +90,7 @@ def fingerprint(ref: ModelRef, *, memo: Path | None = None) -> str:
         "code": [[file.name, _sha256(file)] for file in code],
     }
     if adapter is not None:
+        parts["merge"] = _MERGE
         parts["adapter"] = sorted(entry for file in adapter_files for entry in hashes[file])
         parts["adapter_config"] = _computing(read_json(adapter / "adapter_config.json"))
     return digest(parts)

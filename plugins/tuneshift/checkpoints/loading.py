@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ..errors import CheckpointError, UsageError
+from .adapters import merged
 from .inspection import CheckpointInfo, inspect
 from .memory import empty_cache
 from .quiet import first_line, quiet
@@ -88,7 +89,7 @@ def load(
 
     Raises as `inspect`; CheckpointError also for a second checkpoint while one is loaded, weights that the
     architecture lacks or that it would have to make up, NaN or infinite weights, a vocabulary smaller than the
-    tokenizer's, a missing peft, and too little memory.
+    tokenizer's, an adapter as in `merged`, and too little memory.
     """
     name, target = resolve_dtype(ref, dtype), resolve_device(device)
     info = inspect(ref)
@@ -166,7 +167,7 @@ def _model(ref: ModelRef, info: CheckpointInfo, dtype: torch.dtype, device: torc
             model, report = loaded
             _require_complete(info.folder, model, report)
             if info.adapter is not None:
-                model = _merged(model, info.adapter)
+                model = merged(model, info.adapter)
     except CheckpointError:
         raise
     except torch.OutOfMemoryError as error:
@@ -209,26 +210,6 @@ def _require_complete(folder: Path, model: Any, report: dict[str, Any]) -> None:
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")
-
-
-def _merged(model: Any, adapter: Path) -> Any:
-    """The model with a PEFT adapter merged in. An adapter that does not fit is an error, not peft's warning."""
-    import warnings
-
-    try:
-        from peft import PeftModel
-    except ImportError as error:
-        raise CheckpointError(
-            f"{adapter} is a PEFT adapter and peft is not installed: `pip install 'tuneshift[peft]'`."
-        ) from error
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", message=".*missing adapter keys.*")
-            return PeftModel.from_pretrained(model, str(adapter), local_files_only=True).merge_and_unload()
-    except Exception as error:  # whatever an adapter for another model makes peft raise
-        raise CheckpointError(
-            f"The adapter in {adapter} does not fit {type(model).__name__}: {first_line(error)}"
-        ) from error
 
 
 def _require_finite(ref: ModelRef, model: Any, dtype: str) -> None:
