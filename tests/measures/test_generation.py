@@ -244,6 +244,7 @@ def test_batches_halve_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch, er
     monkeypatch.setattr(checkpoint.model, "generate", small)
     assert found(greedy_responses(checkpoint, asked, max_new_tokens=6)) == expected
     assert sizes == [FIRST_BATCH, 8, 4, 4, 4, 4, 4]
+    assert checkpoint.computed["reduced"] == {"prompts decoded together": 4}
 
 
 def test_a_prompt_that_exceeds_the_memory_alone_is_an_error(monkeypatch: pytest.MonkeyPatch):

@@ -6,15 +6,16 @@ import atexit
 import gc
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..errors import CheckpointError, UsageError
+from ..plain import Json
 from .adapters import merged
 from .inspection import CheckpointInfo, inspect
 from .memory import empty_cache
@@ -44,6 +45,14 @@ class Checkpoint:
     dtype: str
     context_length: int
     parameters: int
+    reduced: dict[str, int] = field(default_factory=dict)
+    """Batches that were halved for want of memory, by what was computed: the smallest size so far."""
+
+    @property
+    def computed(self) -> Mapping[str, Json]:
+        """What of the computation no key holds: resolved device, attention, batches that were halved."""
+        attention = getattr(getattr(self.model, "config", None), "_attn_implementation", None)
+        return {"device": str(self.device), "attention": attention, "reduced": dict(self.reduced)}
 
 
 def resolve_device(device: str) -> torch.device:

@@ -96,6 +96,7 @@ def _halved(checkpoint: Checkpoint, budget: int, request: tuple[Ids, Sequence[Id
             "another device."
         )
     empty_cache()
+    checkpoint.reduced["positions scored together"] = budget // 2
     return budget // 2
 
 

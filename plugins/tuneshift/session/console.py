@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..checkpoints.devices import device_name
 from ..checkpoints.refs import ModelRef
-from ..claims.claim_record import depends_on_reading
+from ..claims.claim_record import depends_on_reading, other_paths
 from ..claims.expectations_update import GIVE_THE_REASON, observed_update, update_file
 from ..claims.finding import Finding
 from ..engine.provenance import versions
@@ -148,6 +148,9 @@ def write_summary(terminal: Terminal, claims: Sequence[Mapping[str, Json]], writ
         terminal.write_line(text, **colour)
     if any(depends_on_reading(claim) for claim in ordered):
         terminal.write_line("† under another reading the verdict differs: see the claim's sensitivity in the report")
+    for claim in ordered:
+        if note := other_paths(claim):
+            terminal.write_line(f"{claim['finding']}, {claim['pair']}: {note}", yellow=True)
     write_comparisons(terminal, ordered)
     for line in written:
         terminal.write_line(line)
