@@ -205,7 +205,7 @@ from test_engine import Counting, Measure, engine, task
 made = Counting()
 @contextlib.contextmanager
 def load(ref, *, dtype, device):
-    yield SimpleNamespace(device=SimpleNamespace(type="cpu"), parameters=1, computed={})
+    yield SimpleNamespace(device=SimpleNamespace(type="cpu"), parameters=1, computed=dict())
 tuneshift.checkpoints.loading.load = load
 def prepare(self, *given):
     take = made.prepare(*given)

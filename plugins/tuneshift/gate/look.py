@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from ..plain import Json
 from .baselines import Baseline, Baselines
 from .compare import compare
+from .matching import other_versions
 
 
 def against(
@@ -15,10 +16,13 @@ def against(
     claims: Sequence[Mapping[str, Json]],
     pairs: Sequence[Mapping[str, Json]],
     *,
+    versions: Mapping[str, Json],
     margins: Mapping[str, float],
     alpha: float,
 ) -> list[dict[str, Json]]:
     """The claims compared with a baseline at the error rate of the look that they take at it.
+
+    ``versions``: of the packages that this run measured with; those that differ from the baseline's are named.
 
     The look is taken last, so that a run that cannot be compared spends none. Raises UsageError as `gate.compare` and
     where the budget is spent.
@@ -27,7 +31,8 @@ def against(
     look = storage.look(baseline, claims, alpha)
     found = compare(claims, pairs, baseline.record, name=baseline.name, margins=margins, alpha=look.alpha)
     taken = {"alpha": look.alpha, "look": look.number, "looks": look.looks}
-    described = {**baseline.described(), **taken}
+    differ = other_versions(versions, baseline.record.run.get("versions") or {})
+    described = {**baseline.described(), **taken, **({"other_versions": differ} if differ else {})}
     return [{**claim, "comparison": {**claim["comparison"], "against": described}} for claim in found]
 
 

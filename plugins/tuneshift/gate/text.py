@@ -75,8 +75,16 @@ def _summary(compared: Sequence[Mapping[str, Json]], against: Mapping[str, Json]
     look = f"; look {against['look']} of {against['looks']}" if against["look"] else ""
     return (
         f"{listed}; baseline saved {against['saved']} from {against['tuned']}; error rate {against['alpha']:.3g} "
-        f"shared by Holm's procedure{look}"
+        f"shared by Holm's procedure{look}{_other_versions(against)}"
     )
+
+
+def _other_versions(against: Mapping[str, Json]) -> str:
+    differ = against.get("other_versions") or {}
+    listed = ", ".join(
+        f"{name} {here or 'none'} here, {there or 'none'} there" for name, (here, there) in differ.items()
+    )
+    return f"; measured with other versions: {listed}" if listed else ""
 
 
 def _row(claim: Mapping[str, Json]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..engine.provenance import versions
 from ..errors import TuneshiftError, UsageError
 from ..gate.baselines import Baselines
 from ..gate.compare import check_comparable, check_margins
@@ -49,7 +50,8 @@ def compared(run: RunSession, claims: Sequence[dict[str, Json]]) -> list[dict[st
     storage = Baselines(folder=asked.storage)
     baseline = storage.load(asked.compare)
     wanted = {name: margin for name, margin in asked.margins.items() if name in {c["finding"] for c in claims}}
-    return against(storage, baseline, claims, run.describe(), margins=wanted, alpha=run.options.alpha)
+    alpha = run.options.alpha
+    return against(storage, baseline, claims, run.describe(), versions=versions(), margins=wanted, alpha=alpha)
 
 
 def saved(gating: Gating, record: RunRecord) -> list[str]:
