@@ -88,6 +88,9 @@ class Offline(Planner):
     def ends(self, pair: ModelPair, ref: ModelRef) -> tuple[int, ...]:
         return self.world.ends
 
+    def thinking(self, pair: ModelPair) -> tuple[str, ...] | None:
+        return getattr(pair, "thinking", None)
+
 
 Change = Callable[[World, pytest.MonkeyPatch], object]
 
