@@ -57,6 +57,12 @@ def test_what_fails_is_not_remembered_and_a_damaged_file_is_empty(kept):
     assert len(json.loads(kept.path.read_text())) == 1
 
 
+def test_a_reading_that_was_altered_on_disk_is_made_anew(kept):
+    assert kept.read("a", lambda: {"context_length": 96}) == {"context_length": 96}
+    kept.path.write_text(kept.path.read_text().replace("96", "69"))
+    assert kept.read("a", lambda: {"context_length": 96}) == {"context_length": 96}
+
+
 def test_readings_that_cannot_be_kept_are_read_all_the_same(tmp_path):
     (tmp_path / "file").write_text("")
     assert Readings(tmp_path / "file" / "readings.json").read("a", lambda: 1) == 1

@@ -22,6 +22,14 @@ def digest(value: Json) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def seal(value: Json) -> str:
+    """SHA-256 by which a file that is kept on disk is told from a damaged one, as 64 hexadecimal digits.
+
+    Of anything that ``json.loads`` gives, NaN and lone surrogates included, which `digest` refuses.
+    """
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
 def plain(value: Any) -> Json:
     """The value in JSON types only: numpy scalars and arrays unwrapped, NaN and infinities as None, keys as strings.
 

@@ -377,7 +377,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         write_summary(
             terminalreporter,
             list(claims.values()),
-            config.stash[WRITTEN],
+            config.stash.get(WRITTEN, []),
             _run(config).options.alpha,
             inconclusive=config.option.shift_inconclusive,
             errors=len(errors),

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from .files import publish
 from .parse import parse_json
-from .plain import Json, digest
+from .plain import Json, digest, seal
 
 TOKENIZER_FILES = (".json", ".jinja", ".model", ".txt", ".tiktoken", ".spm", ".bpe", ".vocab", ".py")
 """Ends of the names of files that a tokenizer is made of."""
@@ -26,7 +26,7 @@ READERS = ("transformers", "tokenizers", "jinja2")
 
 @dataclass(frozen=True)
 class Readings:
-    """A JSON file of readings; ``path`` None remembers nothing. A file that is damaged or foreign counts as empty."""
+    """A JSON file of readings; ``path`` None remembers nothing. What is damaged or foreign counts as not there."""
 
     path: Path | None = None
 
@@ -45,17 +45,23 @@ class Readings:
             # a reading that cannot be kept only costs the next run's time
             with contextlib.suppress(OSError):
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                publish(self.path, json.dumps({**self._known(), key: made}).encode())
+                publish(self.path, json.dumps({**self._known(), key: _sealed(key, made)}).encode())
             return made
-        return known[key]
+        return known[key][0]
 
     def _known(self) -> Mapping[str, Json]:
+        """The file's entries whose seal holds."""
         assert self.path is not None
         try:
             value = parse_json(self.path.read_bytes())
         except (OSError, ValueError):
             return {}
-        return value if isinstance(value, dict) else {}
+        entries = value.items() if isinstance(value, dict) else ()
+        return {key: e for key, e in entries if isinstance(e, list) and len(e) == 2 and e == _sealed(key, e[0])}
+
+
+def _sealed(key: str, made: Json) -> list[Json]:
+    return [made, seal([key, made])]
 
 
 def tokenizer_content(folder: Path) -> str:

@@ -366,3 +366,26 @@ def test_an_adapter_that_a_backend_cannot_take_is_refused(ref, tmp_path, folder)
     backend = LMBackend(name="tuneshift-test-counting")
     with pytest.raises(UsageError, match="merge it"), answering(backend, adapted, dtype="float32", checkpoint=None):
         pass
+
+
+def test_a_second_measurement_takes_smaller_batches_of_lm_evals_hf_and_gives_the_size_back(ref):
+    backend, sizes = LMBackend(name="hf", args="batch_size=4"), []
+    with (
+        load(ref, device="cpu") as checkpoint,
+        answering(backend, ref, dtype="float32", checkpoint=checkpoint) as asked,
+    ):
+        for name in ("_model_generate", "_model_call"):
+            run = getattr(asked.lm, name)
+
+            def spied(*given, run=run, **named):
+                sizes.append(len(given[0] if given else named["context"]))
+                return run(*given, **named)
+
+            setattr(asked.lm, name, spied)
+        population = [[p.id, p.prompt, p.reference, p.cluster] for p in PROMPTS]
+        for batch, largest in (({}, 4), ({"batch": 0.5}, 2), ({}, 4)):
+            params = {"chat_template": None, "max_new_tokens": 4, "k": 2, "seed": 0, **batch}
+            for measure in (generation, likelihood):
+                sizes.clear()
+                assert list(measure(asked, params, {"population": population})(PROMPTS, [None] * len(PROMPTS)))
+                assert max(sizes) == largest, measure

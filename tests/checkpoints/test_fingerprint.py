@@ -146,7 +146,42 @@ def test_the_memo_spares_reading_and_notices_a_new_file(folder: Path, tmp_path: 
     assert len(json.loads(memo.read_text())) == 1
 
 
-@pytest.mark.parametrize("content", ["", "[1]", '{"a": 1}', "\x00"])
+def test_the_memo_notices_other_bytes_of_equal_size_and_dates(folder: Path, tiny_tuned: Path, tmp_path: Path):
+    """What ``cp -p`` of another checkpoint over the first leaves: path, inode, size and modification time."""
+    memo, file, other = tmp_path / "m.json", folder / "model.safetensors", tiny_tuned / "model.safetensors"
+    before = file.stat()
+    first = fingerprint(ref(folder), memo=memo)
+    file.write_bytes(other.read_bytes())
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = file.stat()
+    assert (after.st_size, after.st_mtime_ns, after.st_ino) == (before.st_size, before.st_mtime_ns, before.st_ino)
+    assert fingerprint(ref(folder), memo=memo) == fingerprint(ref(folder)) != first
+
+
+def test_no_mutation_of_a_memo_changes_a_fingerprint(folder: Path, tmp_path: Path):
+    memo, expected = tmp_path / "m.json", fingerprint(ref(folder))
+    fingerprint(ref(folder), memo=memo)
+    whole, generator, unread = memo.read_bytes(), np.random.default_rng(0), 0
+    for _ in range(300):
+        text = bytearray(whole)
+        at = int(generator.integers(len(text)))
+        text[at] = (text[at] + int(generator.integers(1, 256))) % 256
+        memo.write_bytes(text)
+        unread += not weights._remembered(memo)
+        assert fingerprint(ref(folder), memo=memo) == expected
+    assert unread == 300  # none of them counts as an entry
+
+
+def test_an_entry_of_another_file_is_dropped(folder: Path, tiny_tuned: Path, tmp_path: Path):
+    memo = tmp_path / "m.json"
+    fingerprint(ref(tiny_tuned), memo=memo)
+    (entry,) = json.loads(memo.read_text()).values()
+    path, stamp = weights._stamp(folder / "model.safetensors")
+    memo.write_text(json.dumps({path: [stamp, *entry[1:]]}))
+    assert fingerprint(ref(folder), memo=memo) == fingerprint(ref(folder))
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"a": 1}', '{"a": [[], [NaN], "\\ud800"]}', "\x00"])
 def test_a_damaged_memo_costs_time_only(folder: Path, tmp_path: Path, content: str):
     memo = tmp_path / "m.json"
     memo.write_text(content)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -50,18 +49,6 @@ def change(folder: Path, act: Callable[[dict[str, torch.Tensor]], object]) -> No
 
 def logits(checkpoint: checkpoints.Checkpoint) -> torch.Tensor:
     return checkpoint.model(torch.tensor([[20, 30, 40, 50]])).logits
-
-
-@pytest.fixture
-def adapter(folder: Path, tmp_path: Path) -> Path:
-    """A LoRA adapter over the tiny model whose B is not zero."""
-    import peft
-
-    torch.manual_seed(3)
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
-    tuned = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
-    tuned.save_pretrained(tmp_path / "adapter")
-    return tmp_path / "adapter"
 
 
 # Devices and types
@@ -261,39 +248,6 @@ def test_too_little_memory_says_what_helps(folder: Path, monkeypatch: pytest.Mon
 
 
 # Adapters
-
-
-def test_an_adapter_is_merged(folder: Path, adapter: Path):
-    import peft
-
-    plain = transformers.AutoModelForCausalLM.from_pretrained(folder)
-    expected = peft.PeftModel.from_pretrained(plain, adapter)(torch.tensor([[20, 30, 40, 50]])).logits
-    with load(ref(folder), device="cpu") as checkpoint:
-        base = logits(checkpoint)
-    with load(ref(folder, adapter=str(adapter)), device="cpu") as checkpoint:
-        assert type(checkpoint.model) is type(plain)
-        assert checkpoint.parameters == PARAMETERS
-        torch.testing.assert_close(logits(checkpoint), expected.detach(), rtol=1e-4, atol=1e-4)
-        assert not torch.allclose(logits(checkpoint), base, atol=1e-2)
-
-
-def test_an_adapter_that_does_not_fit_is_refused(folder: Path, adapter: Path):
-    tensors = load_file(adapter / "adapter_model.safetensors")
-    name = sorted(tensors)[0]
-    save_file({n: v for n, v in tensors.items() if n != name}, adapter / "adapter_model.safetensors")
-    tuned = ref(folder, adapter=str(adapter))
-    with pytest.raises(CheckpointError, match=r"does not fit LlamaForCausalLM.*missing"), load(tuned, device="cpu"):
-        pytest.fail("loaded")
-    save_file({n: torch.ones(3, 3) for n in tensors}, adapter / "adapter_model.safetensors")
-    with pytest.raises(CheckpointError, match="does not fit LlamaForCausalLM"), load(tuned, device="cpu"):
-        pytest.fail("loaded")
-
-
-def test_a_missing_peft_is_named(folder: Path, adapter: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "peft", None)
-    tuned = ref(folder, adapter=str(adapter))
-    with pytest.raises(CheckpointError, match=r"pip install 'tuneshift\[peft\]'"), load(tuned, device="cpu"):
-        pytest.fail("loaded")
 
 
 @pytest.mark.parametrize("kind", ["PromptTuningConfig", "PrefixTuningConfig"])

@@ -10,11 +10,14 @@ import pytest
 
 from tuneshift.checkpoints.refs import ModelRef
 from tuneshift.claims.claim import Claim
+from tuneshift.claims.claim_record import other_paths
 from tuneshift.claims.finding import Expectation, Finding, Outcome
 from tuneshift.claims.view import View
 from tuneshift.pairs import ModelPair
 from tuneshift.prompts.prompt import Prompt
 from tuneshift.quantities.recognition import followed_or_not, instruction_score, paired
+from tuneshift.report.claims import claim_view
+from tuneshift.session.console import write_summary
 from tuneshift.store.evidence import EvidenceItem
 
 TEXT = "Sort it: b a"
@@ -273,3 +276,45 @@ def test_a_larger_family_widens_the_interval():
     assert four_low < one_low < one_high < four_high
     assert found[0]["effect"] == found[1]["effect"]
     assert found[0]["p_decides"] == found[1]["p_decides"]
+
+
+def taken_by(base: str, tuned: str, *, half: bool):
+    """Evidence that says which path took it, in half precision with its cost."""
+    made, path = items(), {"base": base, "tuned": tuned}
+    cost = {"precision_cost": {"relative_error": 0.1, "levels_moved": 0.2}} if half else {}
+
+    def said(role: str, need: str):
+        return {
+            i: replace(item, values={**item.values, "path": path[role], **cost}) for i, item in made(role, need).items()
+        }
+
+    return said
+
+
+@pytest.mark.parametrize(
+    ("tuned", "half", "noted"), [("generic", True, True), ("generic", False, False), ("llama", True, False)]
+)
+def test_sides_that_other_paths_took_in_half_precision_are_said(tuned: str, half: bool, noted: bool):
+    made, concluded = claim(items=taken_by("llama", tuned, half=half))
+    made.decide(SCORE)
+    (record,) = concluded
+    assert record["details"]["attribution_paths"] == {"base": "llama", "tuned": tuned}
+    note = other_paths(record)
+    assert (note is not None) is noted
+    if note is not None:
+        assert note.startswith("In half precision base by the llama path, tuned by the generic path")
+        terminal = Terminal()
+        write_summary(terminal, [record], [], 0.05)
+        assert f"who2024.what, pair: {note}" in terminal.lines
+        assert note in claim_view(record, "anchor")["other_paths"]
+
+
+class Terminal:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def write_line(self, line: str, **markup: bool) -> None:
+        self.lines.append(line)
+
+    def write_sep(self, sep: str, title: str | None = None, **markup: bool) -> None:
+        self.lines.append(f"{title}")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tuneshift.backends.spec import parse_backend
 from tuneshift.checkpoints.refs import ModelRef
 from tuneshift.claims.claim import Claim
 from tuneshift.claims.finding import Finding
@@ -117,6 +118,19 @@ def test_the_second_measurement_has_keys_of_its_own_and_rests_on_its_own(need):
     if b.depends_on is not None:
         assert b.depends_on.key.dtype == "bfloat16"
         assert b.depends_on.params["batch"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("backend", "halved"),
+    [("hf", True), ("hf:batch_size=4", True), ("hf:batch_size=auto", False), ("vllm:batch_size=4", False)],
+)
+def test_a_backends_batches_are_in_the_key_where_they_are_ours(backend, halved):
+    second = Offline(settings=Settings(backend=parse_backend(backend)), batch_share=0.5)
+    for need in ("generation", "likelihood"):
+        task = second.task(second_pair(PAIR, "float32"), "base", need, PROMPTS)
+        assert task is not None
+        assert ("batch" in task.params) is halved
+    assert second.task(PAIR, "base", "generation.rules", PROMPTS).params["batch"] == 0.5
 
 
 @pytest.mark.parametrize(

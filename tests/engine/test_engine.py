@@ -71,7 +71,9 @@ def counting(monkeypatch) -> Counting:
         if ref.name == "broken":
             raise CheckpointError("broken holds NaN")
         made.loaded += 1
-        yield SimpleNamespace(device=SimpleNamespace(type="cpu"), parameters=1)
+        yield SimpleNamespace(
+            device=SimpleNamespace(type="cpu"), parameters=1, computed={"device": f"cpu:{made.loaded}"}
+        )
         made.loaded -= 1
 
     monkeypatch.setattr(tuneshift.checkpoints.loading, "load", load)
@@ -94,6 +96,15 @@ def task(name: str = "one", measure: str = "counting", depends_on: Task | None =
 
 def engine(folder: Path) -> Engine:
     return Engine(store=Store(folder), settings=Settings())
+
+
+def test_how_a_checkpoint_computed_is_recorded_beside_its_chunks(counting, tmp_path):
+    first = task("one", "a")
+    made = engine(tmp_path)
+    made.complete([task("one", "b", depends_on=first, loads=False)])
+    assert made.evidence(first).provenance["device"] == "cpu:1"  # and not what was asked for, "auto"
+    assert set(made.evidence(first).provenance["versions"]) >= {"tuneshift", "torch", "transformers", "tokenizers"}
+    assert made.evidence(task("one", "b", depends_on=first, loads=False)).provenance["device"] == "auto"
 
 
 def test_what_needs_no_weights_is_measured_without_a_checkpoint_in_memory(counting, tmp_path, monkeypatch):
@@ -324,7 +335,7 @@ from test_engine import Counting, Measure, engine, task
 made = Counting()
 @contextlib.contextmanager
 def load(ref, *, dtype, device):
-    yield SimpleNamespace(device=SimpleNamespace(type="cpu"), parameters=1)
+    yield SimpleNamespace(device=SimpleNamespace(type="cpu"), parameters=1, computed=dict())
 tuneshift.checkpoints.loading.load = load
 def prepare(self, *given):
     take = made.prepare(*given)

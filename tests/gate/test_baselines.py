@@ -167,7 +167,7 @@ def test_each_decision_spends_a_look_the_same_run_again_none_and_then_they_are_s
 
     def look(seed):
         run = moved(seed)
-        held = against(storage, baseline, run.claims, run.pairs, margins={}, alpha=0.05)[0]["comparison"]
+        held = against(storage, baseline, run.claims, run.pairs, versions={}, margins={}, alpha=0.05)[0]["comparison"]
         return held["against"]["look"], held["against"]["alpha"], held["level"]
 
     assert look(0) == (1, 0.025, pytest.approx(0.975))

@@ -11,7 +11,8 @@ from gate_records import FINDING, ids, pair_of, paired, record
 
 from tuneshift.errors import UsageError
 from tuneshift.gate.compare import change_outcome, check_comparable, compare
-from tuneshift.gate.matching import match_items
+from tuneshift.gate.matching import match_items, other_versions
+from tuneshift.gate.text import _summary
 from tuneshift.statistics.change import independent_change, two_sample_change
 from tuneshift.statistics.differences import paired_difference
 from tuneshift.statistics.statistic import Arm
@@ -181,13 +182,23 @@ def test_comparisons_share_the_level_by_the_baselines_claims_whatever_the_run_co
     [
         (lambda p: p["base"].update(fingerprint="other" * 8), "the base checkpoint"),
         (lambda p: p["tuned"].update(chat_template=None), r"the chat format of the tuned checkpoint \(plain prompts"),
+        (
+            lambda p: p["base"].update(backend={"name": "vllm", "args": {"max_model_len": "96"}}),
+            r"the backend of the base checkpoint \(vllm:max_model_len=96 here, our own passes there\)",
+        ),
+        (
+            lambda p: p.update(response_tuned={**p["tuned"], "name": "R", "fingerprint": "r" * 64}),
+            r"the response_tuned checkpoint \(R rrrrrrrrrrrr here, S ssssssssssss there\)",
+        ),
         (lambda p: p["settings"].update(max_new_tokens=7), r"the longest response \(7 tokens here, 100 there"),
         (lambda p: p["prompts"][0]["items"].update(sha256=["0" * 16] * 4), "the prompts: no item is the same"),
     ],
 )
 def test_a_pair_that_differs_is_refused_and_the_difference_named(change, message):
-    baseline = record([paired(OLD[:4])], [pair_of(ids(4))])
-    other = pair_of(ids(4))
+    sibling = {"name": "S", "fingerprint": "s" * 64, "dtype": "float32", "chat_template": "{{ m }}"}
+    baseline = record([paired(OLD[:4])], [{**pair_of(ids(4)), "response_tuned": sibling}])
+    other = pair_of(ids(4), tuned="newer")
+    check_comparable(baseline.run, [other], baseline, "good")  # the tuned one may differ, a sibling may be missing
     change(other)
     with pytest.raises(UsageError, match=message):
         check_comparable(baseline.run, [other], baseline, "good")
@@ -207,6 +218,15 @@ def test_a_run_that_measured_otherwise_is_refused(changed, message):
     run = {**baseline.run, **{k: {**baseline.run[k], **v} if v else v for k, v in changed.items()}}
     with pytest.raises(UsageError, match=message):
         check_comparable(run, baseline.pairs, baseline, "good")
+
+
+def test_other_versions_of_packages_are_named_and_no_reason_to_refuse():
+    differ = other_versions({"torch": "2.9", "numpy": "2.1", "jinja2": "3.1"}, {"torch": "2.8", "numpy": "2.1"})
+    assert differ == {"torch": ["2.9", "2.8"], "jinja2": ["3.1", None]}
+    said = _summary(
+        [], {"name": "g", "saved": "s", "tuned": "t", "alpha": 0.05, "look": None, "other_versions": differ}
+    )
+    assert said.endswith("; measured with other versions: jinja2 3.1 here, none there, torch 2.9 here, 2.8 there")
 
 
 def test_another_version_of_a_measure_that_no_claim_rests_on_is_no_reason():

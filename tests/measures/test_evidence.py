@@ -13,7 +13,9 @@ import tuneshift.measures.attribution.backend as attribution_paths
 from tuneshift.checkpoints.llama import NotLlama
 from tuneshift.checkpoints.loading import Checkpoint, load
 from tuneshift.checkpoints.refs import ModelRef
+from tuneshift.measures.attribution import generic as attribution_generic
 from tuneshift.measures.attribution.backend import GenericBackend, LlamaBackend, choose_backend, in_float32
+from tuneshift.measures.attribution.llama import LlamaAttribution
 from tuneshift.measures.catalogue import ATTRIBUTION, GENERATION
 from tuneshift.prompts.prompt import Prompt
 from tuneshift.store.evidence import EvidenceItem
@@ -74,6 +76,26 @@ def test_attribution_stores_importance_offsets_and_tokens(checkpoint):
     assert item.arrays["offsets"].tolist() == [[i, i + 1] for i in range(8)]
     assert "".join(item.values["tokens"]) == "Say red."
     assert len(item.values["response_tokens"]) == 3
+
+
+@pytest.mark.parametrize("path", ["llama", "generic"])
+def test_an_attribution_says_which_path_took_it_and_the_checkpoint_that_memory_ran_out(checkpoint, monkeypatch, path):
+    if path == "generic":
+        monkeypatch.setattr(attribution_paths, "llama_blocks", lambda model: NotLlama(reason="not asked for"))
+    assert checkpoint.computed == {"device": "cpu", "attention": "sdpa", "reduced": {}}
+    failing = [torch.OutOfMemoryError("CUDA out of memory")]
+    for kind in (attribution_generic, LlamaAttribution):
+        run = kind.importance
+
+        def once(*given, run=run, **named):
+            if failing and len(given[-2]) == 8:  # the prompt, and not a probe
+                raise failing.pop()
+            return run(*given, **named)
+
+        monkeypatch.setattr(kind, "importance", once)
+    (item,) = take(ATTRIBUTION, checkpoint, OWN, [PROMPT], [response(20, 30, 40)])
+    assert item.values["path"] == path
+    assert checkpoint.computed["reduced"] == {"derivatives taken together": 2048 if path == "llama" else 4}
 
 
 def test_a_reference_continues_a_plain_prompt_after_a_space_and_a_chat_without(checkpoint):

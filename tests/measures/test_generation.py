@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,14 @@ import pytest
 import torch
 import transformers
 
+from tuneshift.checkpoints import decoding
 from tuneshift.checkpoints.decoding import FIRST_BATCH, greedy_responses
 from tuneshift.checkpoints.loading import Checkpoint, load
 from tuneshift.checkpoints.refs import ModelRef
 from tuneshift.errors import MeasureError
+from tuneshift.measures.adapter_rules import load_rules
+from tuneshift.measures.generation import generation
+from tuneshift.prompts.prompt import Prompt
 
 CONTEXT = 48
 VOCABULARY = 96
@@ -239,6 +244,7 @@ def test_batches_halve_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch, er
     monkeypatch.setattr(checkpoint.model, "generate", small)
     assert found(greedy_responses(checkpoint, asked, max_new_tokens=6)) == expected
     assert sizes == [FIRST_BATCH, 8, 4, 4, 4, 4, 4]
+    assert checkpoint.computed["reduced"] == {"prompts decoded together": 4}
 
 
 def test_a_prompt_that_exceeds_the_memory_alone_is_an_error(monkeypatch: pytest.MonkeyPatch):
@@ -283,3 +289,23 @@ def test_a_saved_checkpoint_answers_alike_with_eager_and_sdpa_attention(tiny_bas
             ]
             answers.append(found(responses))
     assert answers[0] == answers[1]
+
+
+RULES = {"rules": asdict(load_rules("hewitt2024")), "present": "turn"}
+
+
+@pytest.mark.parametrize("rules", [{}, RULES], ids=["plain", "rules"])
+def test_a_second_measurement_takes_the_batches_that_its_key_names(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch, rules: dict[str, Any]
+):
+    sizes, run = [], decoding._try_batch
+    monkeypatch.setattr(
+        decoding, "_try_batch", lambda c, asked, *rest: sizes.append(len(asked)) or run(c, asked, *rest)
+    )
+    units = [Prompt(id=str(i), prompt=f"Name {i:02}.", instruction_spans=((0, 4),)) for i in range(20)]
+    with load(ModelRef(name="it", model=str(tiny_base)), device="cpu") as checkpoint:
+        for batch, expected in (({}, [16, 4]), ({"batch": 0.5}, [8, 8, 4])):
+            sizes.clear()
+            take = generation(checkpoint, {"chat_template": None, "max_new_tokens": 2, **rules, **batch}, {})
+            assert len(list(take(units, [None] * 20))) == 20
+            assert sizes == expected

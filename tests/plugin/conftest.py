@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import scipy.special  # noqa: F401  pytester unloads what a run imported, and numpy.fft cannot be loaded twice
 
@@ -50,19 +49,6 @@ def suites(
         )  # fmt: skip
 
     return run
-
-
-@pytest.fixture(scope="session")
-def tiny_words(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A word space of instruction verbs and frequent words in five directions, so that many words are similar."""
-    from tuneshift.words.vocabulary import instruction_verbs, load_vocabulary
-
-    words = list(dict.fromkeys([*instruction_verbs()[:20], *load_vocabulary("300").words]))
-    rng = np.random.default_rng(0)
-    vectors = np.eye(5)[rng.integers(5, size=len(words))] + 0.1 * rng.normal(size=(len(words), 5))
-    path = tmp_path_factory.mktemp("words") / "words.npz"
-    np.savez(path, words=np.array(words), vectors=vectors.astype(np.float32))
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -244,3 +244,10 @@ def test_a_checkpoint_may_stay_with_our_own_passes(suites, tiny_base, tiny_tuned
     result.stdout.fnmatch_lines_random(
         ["  tiny-base: generation through hf, tiny, *", "  tiny-tuned: generation, tiny, *"]
     )
+
+
+def test_no_noise_floor_is_promised_behind_a_server(suites, serve, served_pair, tiny_base, tiny_tuned, no_weights):
+    pair = served_pair(serve(tiny_base), serve(tiny_tuned))
+    result = suites("-k", BEHAVIOUR, "--shift-noise-floor", pair=pair, suite=FOLLOWING)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*no noise floor can be taken of base behind 'local-completions': a server computes*"])

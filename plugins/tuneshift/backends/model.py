@@ -57,11 +57,17 @@ class BackendModel:
     checkpoint: Checkpoint | None
 
     def greedy_responses(
-        self, prompts: Sequence[tuple[str, Ids]], *, special_tokens: bool, max_new_tokens: int
+        self,
+        prompts: Sequence[tuple[str, Ids]],
+        *,
+        special_tokens: bool,
+        max_new_tokens: int,
+        batch_share: float = 1.0,
     ) -> list[Response]:
         """Each prompt's greedy response, in the order given, as `generation.greedy_responses`.
 
-        prompts: what is tokenised (`tokens.prompt_text`) with its ids; ``special_tokens``: whether tokenising adds any.
+        prompts: what is tokenised (`tokens.prompt_text`) with its ids; ``special_tokens``: whether tokenising adds any;
+        ``batch_share``: size of lm-eval's batches against the usual, where they are ours (`spec.has_our_batches`).
         Deviations, because lm-eval's interface passes on text alone: ``ids`` are those of the text tokenised again, and
         ``ended`` is whether they are fewer than the limit.
 
@@ -80,13 +86,13 @@ class BackendModel:
             instance(request_type="generate_until", doc={}, arguments=(text, self._decoding(limit)), idx=i)
             for i, ((text, _), limit) in enumerate(zip(prompts, limits, strict=True))
         ]
-        with self._greedy_settings():
+        with self._greedy_settings(), self._batches(batch_share):
             texts = self._asked(self.lm.generate_until, asked, disable_tqdm=True)
         if len(texts) != len(asked) or not all(isinstance(text, str) for text in texts):
             raise self._rubbish(f"{len(asked)} prompts", texts)
         return [self._response(text, limit) for text, limit in zip(texts, limits, strict=True)]
 
-    def response_logprobs(self, requests: Sequence[Request]) -> list[Floats]:
+    def response_logprobs(self, requests: Sequence[Request], *, batch_share: float = 1.0) -> list[Floats]:
         """Log-probability in nats of each response after its context, as `likelihood.response_logprobs`.
 
         Token ids are scored as they are; the same context and response are asked for once. Raises as
@@ -97,7 +103,8 @@ class BackendModel:
             for context, responses in requests
         ]
         unique = list(dict.fromkeys(key for row in keys for key in row if key[1]))
-        found: dict[Key, float] = dict(zip(unique, self._scores(unique), strict=True))
+        with self._batches(batch_share):
+            found: dict[Key, float] = dict(zip(unique, self._scores(unique), strict=True))
         return [np.array([found.get(key, 0.0) for key in row], dtype=np.float64) for row in keys]
 
     def _scores(self, unique: Sequence[Key]) -> list[float]:
@@ -126,6 +133,19 @@ class BackendModel:
         # Without end tokens here a row of a batch would go on after its end, and lm-eval decode what came.
         with plain_greedy(self.checkpoint.model, eos_token_id=list(self.ends) or None):
             yield
+
+    @contextmanager
+    def _batches(self, share: float) -> Iterator[None]:
+        """Has lm-eval's ``hf`` take batches of another size for a while."""
+        if share == 1:
+            yield
+            return
+        usual = self.lm.batch_size_per_gpu
+        self.lm.batch_size_per_gpu = max(1, int(usual * share))
+        try:
+            yield
+        finally:
+            self.lm.batch_size_per_gpu = usual
 
     def _require_same_ids(self, text: str, ids: Ids) -> None:
         theirs = list(self._asked(self.lm.tok_encode, text))

@@ -79,6 +79,16 @@ def is_loaded(backend: LMBackend) -> bool:
     return backend.name in LOADED
 
 
+def is_served(backend: LMBackend) -> bool:
+    """Whether a server answers, which computes in its own precision and batches whatever is asked of it here."""
+    return "base_url" in arguments(backend) or backend.name.endswith(("-completions", "-generate"))
+
+
+def has_our_batches(backend: LMBackend) -> bool:
+    """Whether the size of its batches is ours to choose: not an engine's or server's, nor one found by trying."""
+    return is_loaded(backend) and not arguments(backend).get("batch_size", "").startswith("auto")
+
+
 def identity(backend: LMBackend) -> dict[str, Json]:
     """What of a backend belongs to an evidence's key: its name and those arguments that can change a number.
 

@@ -183,6 +183,7 @@ def _halved(checkpoint: Checkpoint, size: int, length: int) -> int:
             "--shift-dtype=bfloat16, another device, or fewer new tokens."
         )
     empty_cache()
+    checkpoint.reduced["prompts decoded together"] = size // 2
     return size // 2
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import atexit
 import gc
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ import torch
 
 from ..errors import CheckpointError, UsageError
 from ..parse import parse_json
+from ..plain import Json
+from .adapters import merged
 from .files import headers, weight_files
 from .inspection import CheckpointInfo, inspect
 from .memory import empty_cache
@@ -54,6 +56,14 @@ class Checkpoint:
     dtype: str
     context_length: int
     parameters: int
+    reduced: dict[str, int] = field(default_factory=dict)
+    """Batches that were halved for want of memory, by what was computed: the smallest size so far."""
+
+    @property
+    def computed(self) -> Mapping[str, Json]:
+        """What of the computation no key holds: resolved device, attention, batches that were halved."""
+        attention = getattr(getattr(self.model, "config", None), "_attn_implementation", None)
+        return {"device": str(self.device), "attention": attention, "reduced": dict(self.reduced)}
 
     @cached_property
     def keeps_rows(self) -> bool:
@@ -116,7 +126,7 @@ def load(
 
     Raises as `inspect`; CheckpointError also for a second checkpoint while one is loaded, weights that the
     architecture lacks or that it would have to make up, NaN or infinite weights, a vocabulary smaller than the
-    tokenizer's, a missing peft, and too little memory.
+    tokenizer's, an adapter as in `merged`, and too little memory.
     """
     name, target = resolve_dtype(ref, dtype), resolve_device(device)
     info = inspect(ref)
@@ -197,7 +207,7 @@ def _model(ref: ModelRef, info: CheckpointInfo, dtype: torch.dtype, device: torc
             _require_complete(info, model, report)
             if info.adapter is not None:
                 # Learned tokens before the text are no change of weights, so that there is nothing to merge.
-                adapted = _with_adapter if info.prompt_learning else _merged
+                adapted = _with_adapter if info.prompt_learning else merged
                 model = adapted(model, info.adapter)
     except CheckpointError:
         raise
@@ -287,11 +297,6 @@ def _peft_model(adapter: Path) -> Any:
             f"{adapter} is a PEFT adapter and peft is not installed: `pip install 'tuneshift[peft]'`."
         ) from error
     return PeftModel
-
-
-def _merged(model: Any, adapter: Path) -> Any:
-    """The model with a PEFT adapter merged in. Raises as `_with_adapter`."""
-    return _with_adapter(model, adapter).merge_and_unload()
 
 
 def _require_finite(ref: ModelRef, model: Any, dtype: str) -> None:

@@ -101,6 +101,7 @@ def _halved(checkpoint: Checkpoint, budget: int, request: Request) -> int:
             "another device."
         )
     empty_cache()
+    checkpoint.reduced["positions scored together"] = budget // 2
     return budget // 2
 
 

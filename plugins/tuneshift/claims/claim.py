@@ -111,6 +111,8 @@ class Claim:
             verdict = above_noise(self.finding, statistic, judge(self.finding, statistic), noise)
         if statistic is not None and (cost := self._precision_cost()):
             statistic = replace(statistic, details={**statistic.details, "precision_cost": cost})
+        if statistic is not None and (paths := self._attribution_paths()):
+            statistic = replace(statistic, details={**statistic.details, "attribution_paths": paths})
         if statistic is not None and self.context:
             statistic = replace(statistic, details={**statistic.details, **self.context})
         drawn = [made for figure in figures if (made := figure(self.view))] if statistic is not None else []
@@ -165,6 +167,15 @@ class Claim:
             if costs:
                 means = {name: float(np.mean([c[name] for c in costs])) for name in costs[0]}
                 result[role] = {"prompts": len(costs), **means}
+        return result
+
+    def _attribution_paths(self) -> dict[str, Json]:
+        """Per role, which path took its attributions; nothing for evidence that does not say."""
+        result: dict[str, Json] = {}
+        for role in ("base", "tuned") if self._attributes else ():
+            found = {i.values["path"] for i in (self.items(role, "attribution") or {}).values() if "path" in i.values}
+            if found:
+                result[role] = ", ".join(sorted(found))
         return result
 
     def _sensitivity(

@@ -128,6 +128,22 @@ def flat_properties(claim: Mapping[str, Json]) -> list[tuple[str, Json]]:
     return flat
 
 
+def other_paths(claim: Mapping[str, Json]) -> str | None:
+    """What to know of an effect in half precision whose sides were attributed by different paths; None for any other.
+
+    There the paths differ by up to a tenth (`measures.attribution.backend.AGREEMENT`), in float32 by some 1e-5.
+    """
+    details = claim.get("details") or {}
+    paths = details.get("attribution_paths") or {}
+    if len(set(paths.values())) < 2 or not details.get("precision_cost"):
+        return None
+    taken = ", ".join(f"{role} by the {path} path" for role, path in paths.items())
+    return (
+        f"In half precision {taken}: the paths differ by up to a tenth there, which is no effect of tuning. Measure in "
+        "float32 to be sure."
+    )
+
+
 def depends_on_reading(claim: Mapping[str, Json]) -> bool:
     """Whether one of the sensitivity rows would give a decided claim another verdict."""
     others = {row.get("verdict") for row in claim.get("sensitivity") or ()} - {"not_applicable", None}

@@ -77,7 +77,8 @@ def _gate(arguments: argparse.Namespace) -> int:
     require_numbers(record, str(arguments.record))
     check_comparable(record.run, record.pairs, baseline.record, baseline.name)
     alpha = float(record.run["alpha"])
-    claims = against(storage, baseline, record.claims, record.pairs, margins=margins, alpha=alpha)
+    versions = record.run.get("versions") or {}
+    claims = against(storage, baseline, record.claims, record.pairs, versions=versions, margins=margins, alpha=alpha)
     write_comparisons(_Printed(), claims)
     outcomes = {claim["comparison"]["outcome"] for claim in claims}
     if outcomes <= {"not_compared"}:

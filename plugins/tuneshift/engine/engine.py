@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from ..checkpoints.quiet import first_line
 from ..checkpoints.refs import ModelRef
 from ..errors import CheckpointError, StoreError, TuneshiftError
 from ..measures.catalogue import Take
-from ..plain import Json
+from ..plain import NOTHING, Json
 from ..store.evidence import Evidence, EvidenceItem
 from ..store.files import DamagedEvidence, EvidenceWarning, MissingEvidence
 from ..store.store import Store
@@ -166,7 +166,7 @@ class Engine:
                     for item in take([units[i] for i in ids], [inputs.get(i) for i in ids]):
                         items.append(item)
                         bar.update(1)
-                    session.write(number, items)
+                    session.write(number, items, loaded.computed(task))
 
     def _inputs(self, task: Task) -> dict[str, EvidenceItem]:
         """Items of what a task rests on. Raises its failure, and MissingEvidence where it was pruned."""
@@ -248,6 +248,10 @@ class _Loader:
     @property
     def _dtype(self) -> str:
         return self.ref.dtype or self.settings.dtype
+
+    def computed(self, task: Task) -> Mapping[str, Json]:
+        """How the last chunk was computed, as far as no key says it; nothing where this process computed none of it."""
+        return self.checkpoint.computed if self.checkpoint is not None and task.loads else NOTHING
 
     def provenance(self, task: Task) -> dict[str, Json]:
         """Where and with what the evidence was made."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..backends.spec import identity, is_loaded
+from ..backends.spec import has_our_batches, identity, is_loaded
 from ..checkpoints.refs import Layer, LMBackend, ModelRef
 from ..claims.finding import Finding
 from ..errors import PairError
@@ -65,7 +65,7 @@ class Planner:
     """Resolves needs to tasks. Fingerprints and templates are worked out once per checkpoint and kept.
 
     ``batch_share``: batch sizes against the usual ones, for a second measurement under keys of its own; None, and no
-    part of any key, for the first.
+    part of any key, for the first, and for a backend whose batches are not ours.
     """
 
     settings: Settings
@@ -142,7 +142,7 @@ class Planner:
         )
         backend = backend_of(ref, self.settings) if held.served else None
         params = held.params if backend is None else {**held.params, "backend": identity(backend)}
-        if self.batch_share is not None and not layers:
+        if self.batch_share is not None and not layers and (backend is None or has_our_batches(backend)):
             params = {**params, "batch": self.batch_share}
         units: tuple[Prompt | Layer, ...]
         if layers or prompts is None:

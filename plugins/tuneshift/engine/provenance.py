@@ -12,17 +12,20 @@ from .settings import Settings
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computes: tuneshift, python, torch, transformers, numpy, scipy."""
+    """Versions of what computes: tuneshift, python, torch, transformers, tokenizers, jinja2, numpy, scipy."""
     from importlib.metadata import version
 
-    names = ("tuneshift", "torch", "transformers", "numpy", "scipy")
+    names = ("tuneshift", "torch", "transformers", "tokenizers", "jinja2", "numpy", "scipy")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
 def provenance(settings: Settings, ref: ModelRef) -> dict[str, Json]:
-    """Versions, machine, device and dtype behind a piece of evidence."""
+    """Versions, machine, the device asked for and dtype behind a piece of evidence."""
+    from importlib.metadata import version
+
+    adapter = {} if ref.adapter is None else {"peft": version("peft")}
     return {
-        "versions": versions(),
+        "versions": {**versions(), **adapter},
         "platform": f"{platform.system()} {platform.machine()}",
         "checkpoint": ref.name,
         "dtype": ref.dtype or settings.dtype,

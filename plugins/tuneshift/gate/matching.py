@@ -86,20 +86,24 @@ def match_pair(pair: Part, baseline: RunRecord, name: str) -> Part:
 
 
 def check_pair(pair: Part, other: Part, name: str) -> None:
-    """Raise UsageError where a pair and the baseline's differ in the base checkpoint, the chat format, a dtype, the
-    length of responses, or have no prompt in common; the message names all that differs."""
+    """Raise UsageError where a pair and the baseline's differ in the base checkpoint, a sibling that both have, a chat
+    format, a dtype, a backend, the length of responses, or have no prompt in common; the message names all that
+    differs. The tuned checkpoint may be another one: it is what is compared."""
     differs = []
-    if _print(pair, "base") != _print(other, "base"):
-        differs.append(
-            f"the base checkpoint ({pair['base']['name']} {_print(pair, 'base')[:12]} here, {other['base']['name']} "
-            f"{_print(other, 'base')[:12]} there)"
-        )
-    for role in ("base", "tuned"):
+    # A role is what the record describes by a fingerprint.
+    for role in [r for r, here in pair.items() if isinstance(here, Mapping) and "fingerprint" in here and r in other]:
         here, there = pair[role], other[role]
+        if role != "tuned" and _print(pair, role) != _print(other, role):
+            differs.append(
+                f"the {role} checkpoint ({here['name']} {_print(pair, role)[:12]} here, {there['name']} "
+                f"{_print(other, role)[:12]} there)"
+            )
         if here.get("chat_template") != there.get("chat_template"):
             differs.append(f"the chat format of the {role} checkpoint ({_format(here)} here, {_format(there)} there)")
         if here.get("dtype") != there.get("dtype"):
             differs.append(f"the dtype of the {role} checkpoint ({here.get('dtype')} here, {there.get('dtype')} there)")
+        if here.get("backend") != there.get("backend"):
+            differs.append(f"the backend of the {role} checkpoint ({_backend(here)} here, {_backend(there)} there)")
     lengths = [side.get("settings", {}).get("max_new_tokens") for side in (pair, other)]
     if lengths[0] != lengths[1]:
         differs.append(f"the longest response ({lengths[0]} tokens here, {lengths[1]} there; --shift-max-new-tokens)")
@@ -193,6 +197,20 @@ def _format(checkpoint: Part) -> str:
         return "plain prompts"
     text = str(template)
     return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def _backend(checkpoint: Part) -> str:
+    backend = checkpoint.get("backend")
+    if backend is None:
+        return "our own passes"
+    args = ",".join(f"{name}={value}" for name, value in backend["args"].items())
+    return f"{backend['name']}:{args}" if args else str(backend["name"])
+
+
+def other_versions(here: Part, there: Part) -> dict[str, list[Json]]:
+    """Package -> its versions [here, there] where two runs were not measured with the same. No reason to refuse: what
+    the versions changed shows in the effects."""
+    return {p: [here.get(p), there.get(p)] for p in sorted({*here, *there}) if here.get(p) != there.get(p)}
 
 
 def _shown(value: Json) -> str:

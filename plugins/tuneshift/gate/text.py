@@ -96,8 +96,16 @@ def _summary(compared: Sequence[Mapping[str, Json]], against: Mapping[str, Json]
     return (
         f"{listed}; baseline saved {one_line(against['saved'])} from {one_line(against['tuned'])}; "
         f"error rate {against['alpha']:.3g} "
-        f"shared by the baseline's {against['claims']} claims{look}"
+        f"shared by the baseline's {against['claims']} claims{look}{_other_versions(against)}"
     )
+
+
+def _other_versions(against: Mapping[str, Json]) -> str:
+    differ = against.get("other_versions") or {}
+    listed = ", ".join(
+        f"{name} {here or 'none'} here, {there or 'none'} there" for name, (here, there) in differ.items()
+    )
+    return f"; measured with other versions: {listed}" if listed else ""
 
 
 def _row(claim: Mapping[str, Json]) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ def generation(checkpoint: Checkpoint | BackendModel, params: Mapping[str, Json]
     ``params["present"]``: what of the prompt its diversity rule counts, ``turn`` as the release or ``text``. The value
     ``missing`` then names the texts of the uniform rule that are no single token here. Behind a backend, which takes no
     rules, ids and ``ended`` are made from the text (`BackendModel.greedy_responses`).
-    ``params["batch"]``: batch size against the usual one.
+    ``params["batch"]``: batch size against the usual one, with rules and behind lm-eval's ``hf`` too.
     """
 
     def take(prompts: Sequence[Prompt], inputs: Sequence[EvidenceItem | None]) -> Iterator[EvidenceItem]:
@@ -69,6 +69,7 @@ def _backend_responses(
         [(text, e.ids) for text, e in zip(texts, encoded, strict=True)],
         special_tokens=template is None,
         max_new_tokens=int(params["max_new_tokens"]),
+        batch_share=params.get("batch", 1),
     )
 
 
@@ -87,7 +88,13 @@ def _ruled_responses(
         return adapters[-1]
 
     ids = [e.ids for e in encoded]
-    responses = greedy_responses(checkpoint, ids, max_new_tokens=int(params["max_new_tokens"]), processor=adapter)
+    responses = greedy_responses(
+        checkpoint,
+        ids,
+        max_new_tokens=int(params["max_new_tokens"]),
+        batch_size=_batch_size(params),
+        processor=adapter,
+    )
     return responses, list(adapters[0].missing) if adapters else []
 
 

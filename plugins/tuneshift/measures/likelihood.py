@@ -86,7 +86,7 @@ def likelihood(checkpoint: Checkpoint | BackendModel, params: Mapping[str, Json]
         chat_template=template,
         by_id={p.id: p for p in population},
         end=end_token(checkpoint.tokenizer, template),
-        batch_tokens=_batch_tokens(checkpoint, params),
+        batch_share=params.get("batch", 1),
     )
     unconditional: dict[Pair, float] = {}
 
@@ -114,7 +114,7 @@ class _Texts:
     chat_template: str | None
     by_id: Mapping[str, Prompt]
     end: int | None
-    batch_tokens: int | None
+    batch_share: float
     _contexts: dict[str | None, Ids] = field(default_factory=dict)
     _responses: dict[str, Ids] = field(default_factory=dict)
 
@@ -151,18 +151,10 @@ class _Texts:
     def logprobs(self, requests: Sequence[Request]) -> list[Floats]:
         """Sums per request, by our own passes or the checkpoint's backend."""
         asked = self.checkpoint
-        return (
-            asked.response_logprobs(requests)
-            if isinstance(asked, BackendModel)
-            else response_logprobs(asked, requests, batch_tokens=self.batch_tokens)
-        )
-
-
-def _batch_tokens(checkpoint: Checkpoint | BackendModel, params: Mapping[str, Json]) -> int | None:
-    """Positions of our own forward passes, where the parameters want others than usual."""
-    if isinstance(checkpoint, BackendModel) or "batch" not in params:
-        return None
-    return max(1, int(usual_batch_tokens(checkpoint) * params["batch"]))
+        if isinstance(asked, BackendModel):
+            return asked.response_logprobs(requests, batch_share=self.batch_share)
+        positions = max(1, int(usual_batch_tokens(asked) * self.batch_share))
+        return response_logprobs(asked, requests, batch_tokens=positions)
 
 
 def _has_reference(prompt: Prompt) -> bool:

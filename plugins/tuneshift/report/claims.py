@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..claims.claim_record import depends_on_reading
+from ..claims.claim_record import depends_on_reading, other_paths
 from ..claims.finding import Outcome
 from ..plain import Json
 from .axes import axis, histogram, padded, quartiles, round_step
@@ -130,6 +130,7 @@ def claim_view(
         "figures": figure_views(claim.get("figures"), budget),
         "where": where(claim, several_sets),
         "depends": depends_on_reading(claim),
+        "other_paths": other_paths(claim),
         "comparison": comparison_view(claim),
         "baseline_estimate": baseline_estimate(claim),
         "shortfall": shortfall(claim),

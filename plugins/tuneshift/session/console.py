@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from ..checkpoints.devices import device_name
 from ..checkpoints.quiet import first_line
 from ..checkpoints.refs import ModelRef
-from ..claims.claim_record import depends_on_reading
+from ..claims.claim_record import depends_on_reading, other_paths
 from ..claims.decisions import exposure_of, with_run_wide
 from ..claims.expectations_update import GIVE_THE_REASON, observed_update, update_file
 from ..claims.finding import Finding
@@ -147,7 +147,7 @@ def explain(claim: Mapping[str, Json]) -> str:
 def write_summary(
     terminal: Terminal,
     claims: Sequence[Mapping[str, Json]],
-    written: Iterable[str],
+    written: Sequence[str],
     alpha: float,
     *,
     inconclusive: str,
@@ -169,6 +169,9 @@ def write_summary(
     if line := _undecided(ordered, inconclusive):
         terminal.write_line(line, yellow=True)
     terminal.write_line(exposure_of(ordered, alpha).sentence(alpha))
+    for claim in ordered:
+        if note := other_paths(claim):
+            terminal.write_line(f"{claim['finding']}, {claim['pair']}: {note}", yellow=True)
     write_comparisons(terminal, ordered)
     if errors:
         from ..report.conclusion import unmade

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..engine.provenance import versions
 from ..errors import TuneshiftError, UsageError
 from ..files import remove_leftovers, require_writable
 from ..gate.baselines import Baseline, Baselines, Look
@@ -67,12 +68,13 @@ class Gate:
     def compared(self, claim: Mapping[str, Json]) -> dict[str, Json]:
         """The claim with its comparison. Raises UsageError as `gate.compare`."""
         margins = {name: margin for name, margin in self.margins.items() if name == claim["finding"]}
-        return compared_at([claim], [self.pairs[claim["pair"]]], self.baseline, margins=margins, look=self.look)[0]
+        pair = self.pairs[claim["pair"]]
+        return compared_at([claim], [pair], self.baseline, versions=versions(), margins=margins, look=self.look)[0]
 
     def settled(self, claims: Sequence[Mapping[str, Json]]) -> list[dict[str, Json]]:
         """The claims of the whole run, whose look is written down; given back where none was compared."""
         look = self.storage.settle(self.baseline, self.look, claims)
-        described = described_look(self.baseline, look)
+        described = described_look(self.baseline, look, versions())
         return [{**claim, "comparison": {**claim["comparison"], "against": described}} for claim in claims]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..annotators.base import EMBEDDING
 from ..annotators.registry import make_annotator
-from ..backends.spec import check_backend, identity, require_backend, served_as
+from ..backends.spec import check_backend, identity, is_served, require_backend, served_as
 from ..checkpoints.devices import device_name
 from ..checkpoints.inspection import CheckpointInfo, inspect
 from ..checkpoints.refs import ModelRef
@@ -196,6 +196,12 @@ class RunSession:
             if backend is None:
                 continue
             check_backend(backend)
+            if self.options.noise_floor and is_served(backend):
+                raise UsageError(
+                    f"pair {pair.name}: no noise floor can be taken of {role} behind {backend.name!r}: a server "
+                    "computes in its own precision and batches, so that a second measurement would be the first once "
+                    "more. Leave --shift-noise-floor out, or measure without the backend."
+                )
             at = served_as(backend, ref)
             if at is None:
                 continue
@@ -378,7 +384,8 @@ class RunSession:
             return None
         dtype = self.options.settings.dtype
         pair = second_pair(target.pair, dtype)
-        words = second_settings(finding, target.pair, dtype, batches=target.prompts is not None)
+        batches = any("batch" in task.params for task in self.second_tasks(finding, target))
+        words = second_settings(finding, target.pair, dtype, batches=batches)
         return self._items(finding, target, pair, self.second_planner), words
 
     def _items(self, finding: Finding, target: Target, pair: ModelPair, planner: Planner) -> Items:

@@ -44,6 +44,10 @@ class Backend(Protocol):
     name: str
     reason: str
 
+    @property
+    def size(self) -> int:
+        """Derivatives that are taken at once."""
+
     def __call__(self, prompt: Tensor, response: Tensor) -> Tensor: ...
 
     def halve(self) -> None:
@@ -145,6 +149,11 @@ class GenericBackend:
                 self.halve()
             empty_cache()
 
+    @property
+    def size(self) -> int:
+        """Backward passes in one call."""
+        return self.batch
+
     def halve(self) -> None:
         """Half as many backward passes in one call."""
         self.batch = max(1, self.batch // 2)
@@ -187,6 +196,11 @@ class LlamaBackend:
                     raise MeasureError(_no_memory(prompt, response)) from error
                 self.halve()
             empty_cache()
+
+    @property
+    def size(self) -> int:
+        """Derivatives times positions in a batch."""
+        return self.rows
 
     def halve(self) -> None:
         """Half as many derivatives in a batch, and half the stored tangents."""

@@ -31,12 +31,14 @@ def attribution(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Map
 
     Arrays: ``importance`` float32 [prompt, response]; ``offsets`` int32 [prompt, 2], characters of the user's text, -1
     for tokens of the chat template. Values: ``tokens``, ``response_tokens`` (display strings), ``response``, ``ended``;
-    and in half precision, for the first few prompts, ``precision_cost`` against float32. ``params["batch"]``, where it
-    is below 1, halves the derivatives that are taken at once.
+    ``path`` (``llama`` or ``generic``: which of the two took it) and in half precision, for the first few prompts,
+    ``precision_cost`` against float32. ``params["batch"]``, where it is below 1, halves the derivatives that are taken
+    at once.
     """
     backend = choose_backend(checkpoint.model)
     if params.get("batch", 1) < 1:
         backend.halve()
+    usual = backend.size
     half = checkpoint.dtype in ("bfloat16", "float16")
     checked = 0
 
@@ -54,6 +56,9 @@ def attribution(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Map
                     dict(given.values) if given is not None else {"response": prompt.reference, "ended": None}
                 )
                 scores = _importance(backend, encoded, ids)
+                values["path"] = backend.name
+                if backend.size < usual:
+                    checkpoint.reduced["derivatives taken together"] = backend.size
                 if half and checked < PRECISION_PROMPTS and len(ids):
                     cost = _precision_cost(checkpoint, backend, encoded, ids, scores)
                     # Where float32 did not fit once it is not tried again.
@@ -118,6 +123,7 @@ def _attribution_item(
             "response_tokens": display_tokens(ids, checkpoint.tokenizer),
             "response": values["response"],
             "ended": values["ended"],
+            "path": values["path"],
             **({"precision_cost": values["precision_cost"]} if "precision_cost" in values else {}),
         },
     )
