@@ -14,7 +14,10 @@ from ..measures.catalogue import Measure
 from ..measures.params import HELD, Asked, measure_of
 from ..pairs import ModelPair
 from ..plain import NOTHING, Json
+from ..prompts.chat import CHAT_DATE, ChatFormat, read_chat_template
+from ..prompts.ends import response_ends
 from ..prompts.prompt import Prompt, PromptSet
+from ..prompts.thinking import Tags, thinking_tags
 from ..readings import Readings
 from ..store.evidence import EvidenceKey
 from .settings import LONGEST_RESPONSE, VOCABULARY, WORD_VECTORS, backend_of
@@ -103,10 +106,25 @@ class Planner:
         if chosen.evidence is not None:
             return None
         if chosen not in self._templates:
-            from ..prompts.chat import read_chat_template
-
             self._templates[chosen] = read_chat_template(chosen, self.readings)
         return self._templates[chosen]
+
+    def chat(self, pair: ModelPair, ref: ModelRef) -> ChatFormat | None:
+        """How a checkpoint of the pair is asked: its template, the day that it sees and its variables; None plainly."""
+        template = self.template(pair, ref)
+        if template is None:
+            return None
+        return ChatFormat(template=template, day=pair.chat_date or CHAT_DATE, variables=pair.chat_template_kwargs)
+
+    def ends(self, pair: ModelPair, ref: ModelRef) -> tuple[int, ...]:
+        """Ids that end a response of a checkpoint of the pair: the same tokens for all of them."""
+        return response_ends(ref, pair.checkpoints, self.chat(pair, ref), self.readings)
+
+    def thinking(self, pair: ModelPair) -> Tags | None:
+        """Texts that begin and end thoughts of the pair's checkpoints; None where they are not known to think."""
+        if pair.thinking is not None:
+            return (pair.thinking[0], pair.thinking[1]) if pair.thinking else None
+        return None if pair.tuned.evidence is not None else thinking_tags(pair.tuned, self.readings)
 
     def shape(self, ref: ModelRef) -> tuple[int, int]:
         """Number of layers and width (d_model) of a checkpoint, from its configuration."""

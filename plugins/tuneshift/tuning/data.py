@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..errors import CheckpointError, UsageError
-from ..prompts.chat import end_token
+from ..errors import CheckpointError, PairError, UsageError
+from ..prompts.chat import end_token, render_chat
 from ..prompts.tokens import response_ids
 
 Message = dict[str, str]
@@ -146,19 +146,15 @@ def token_rows(
 
 
 def _prompt_ids(example: Example, tokenizer: Any, chat_template: str | None, where: str) -> Sequence[int]:
-    from jinja2 import TemplateError
-
     if chat_template is None:
         if len(example.prompt) != 1 or example.prompt[0]["role"] != "user":
             raise UsageError(f"{where}: a plain prompt is one user turn; give --chat-template to write several.")
         plain: list[int] = tokenizer(example.prompt[0]["content"], verbose=False)["input_ids"]
         return plain
     try:
-        text = tokenizer.apply_chat_template(
-            list(example.prompt), tokenize=False, add_generation_prompt=True, chat_template=chat_template
-        )
-    except (TemplateError, TypeError, ValueError) as error:
-        raise UsageError(f"{where}: the chat template cannot be rendered for these turns: {error}.") from error
+        text = render_chat(example.prompt, tokenizer, chat_template)
+    except PairError as error:
+        raise UsageError(f"{where}: {error}") from error
     ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     return ids
 
