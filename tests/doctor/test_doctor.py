@@ -236,11 +236,11 @@ def test_a_pair_of_two_tokenizers_fails(tiny_base, make_checkpoint):
 
 
 def test_a_chat_template_that_is_missing_is_to_know_and_one_that_changes_the_text_fails(make_checkpoint, tiny_tuned):
-    assert doctor_checkpoints.template_check(ref(tiny_tuned)).state == "warn"
+    assert doctor_checkpoints.template_check(ref(tiny_tuned), ref(tiny_tuned)).state == "warn"
     kept = make_checkpoint("kept", template="<u>{{ messages[0]['content'] }}</u><a>")
-    assert doctor_checkpoints.template_check(ref(kept)).state == "ok"
+    assert doctor_checkpoints.template_check(ref(kept), ref(kept)).state == "ok"
     shouts = make_checkpoint("shouts", template="<u>{{ messages[0]['content'] | upper }}</u><a>")
-    check = doctor_checkpoints.template_check(ref(shouts))
+    check = doctor_checkpoints.template_check(ref(shouts), ref(shouts))
     assert check.state == "fail"
     assert "chat_template" in check.advice
 

@@ -179,9 +179,17 @@ def _own_length(attribution: Attribution, own: Mapping[str, EvidenceItem] | None
     return len(own[attribution.id].arrays["response_ids"]) if own else attribution.response_length
 
 
+def cut_while_thinking(response: EvidenceItem) -> bool:
+    """Whether a response ended, or was cut, before its thoughts did: it has not answered, so it has not followed."""
+    thoughts = response.values.get("thoughts")
+    return thoughts is not None and not thoughts["ended"]
+
+
 def _verified(prompt: Prompt, own: EvidenceItem) -> bool | None:
     if prompt.verify is None or own.left_out:
         return None
+    if cut_while_thinking(own):
+        return False
     return verify(prompt.verify, own.values["response"], ended=own.values["ended"]).correct
 
 
