@@ -32,6 +32,12 @@ class Offline(Planner):
     def template(self, pair: ModelPair, ref: ModelRef) -> str | None:
         return "{{ messages[0].content }}"
 
+    def ends(self, pair: ModelPair, ref: ModelRef) -> tuple[int, ...]:
+        return (0, 3)
+
+    def thinking(self, pair: ModelPair) -> tuple[str, str] | None:
+        return None
+
     def shape(self, ref: ModelRef) -> tuple[int, int]:
         return 3, 128
 
@@ -46,26 +52,26 @@ def settings(tmp_path: Path) -> dict[str, str]:
 
 KEYS = {
     ("annotation", (("annotator", "openai:m@http://h/v1"),), None): "65d693fe38e59a44",
-    ("generation", (), None): "84ce9391b3cbda14",
-    ("generation", (("max_new_tokens", 7),), None): "0e04dadd1247e9fa",
-    ("generation", (("backend", SERVER),), None): "232dd7479604983a",
-    ("generation.local", (("backend", SERVER),), None): "84ce9391b3cbda14",
-    ("generation.rules", (), None): "af2a5a8654feb388",
-    ("generation.rules-end", (), None): "38f929747bf33dc7",
-    ("generation.rules+text", (), None): "f903725188f5c8a1",
-    ("likelihood", (), None): "7cda844f65d6a21c",
-    ("likelihood", (("backend", SERVER),), None): "af9d23fe7312185d",
-    ("attribution", (), None): "85dc06ac055faac0",
-    ("attribution", (("response", "reference"),), None): "5e3c43625859adac",
-    ("attribution", (("response", "tuned"),), None): "5dcf3153169fb8fa",
-    ("attribution.contrast", (), None): "5e3c43625859adac",
-    ("attribution.contrast", (("response", "tuned"),), None): "85dc06ac055faac0",
+    ("generation", (), None): "35baea794df84eb4",
+    ("generation", (("max_new_tokens", 7),), None): "72bfcae1472fd6d1",
+    ("generation", (("backend", SERVER),), None): "cc8836ca0fce044f",
+    ("generation.local", (("backend", SERVER),), None): "35baea794df84eb4",
+    ("generation.rules", (), None): "f2de09d3612c0326",
+    ("generation.rules-end", (), None): "79090058ffd44bbe",
+    ("generation.rules+text", (), None): "f14f0e9066c5bcbe",
+    ("likelihood", (), None): "ddb13d76cdaa2da0",
+    ("likelihood", (("backend", SERVER),), None): "0d6b813c913a3f18",
+    ("attribution", (), None): "45499222d4029afe",
+    ("attribution", (("response", "reference"),), None): "ee71a7182a7c2f1f",
+    ("attribution", (("response", "tuned"),), None): "7ed414df8f934a96",
+    ("attribution.contrast", (), None): "ee71a7182a7c2f1f",
+    ("attribution.contrast", (("response", "tuned"),), None): "45499222d4029afe",
     ("relations", (), None): "5ff654dee449bda8",
     ("relations", (("dtype", "bfloat16"),), None): "a2fd53cdeed582da",
     ("concepts", (), None): "d41346cc2012d21f",
-    ("generation", (), 0.5): "ad7f63fdbbc0ef54",
-    ("likelihood", (), 0.5): "085c5c999a876b92",
-    ("attribution", (), 0.5): "0b63d61d50dc0d32",
+    ("generation", (), 0.5): "6ff0198d4826dff1",
+    ("likelihood", (), 0.5): "39da86fb49799607",
+    ("attribution", (), 0.5): "19271eff2763c89e",
     ("relations", (), 0.5): "5ff654dee449bda8",
     ("concepts", (), 0.5): "d41346cc2012d21f",
 }

@@ -109,9 +109,7 @@ def template_check(base: ModelRef, tuned: ModelRef) -> Check:
     dated = f", on {CHAT_DATE} (chat_date in a pair file)" if chat.dated else ""
     shown = f"of {tuned.name}, keeps the user's text{dated}; a prompt is {prompt_text(TEXTS[0], tokenizer, chat)!r}"
     end = end_token(tokenizer, chat)
-    running_on = [
-        ref.name for ref in (base, tuned) if end is not None and end not in own_ends(ref, load_tokenizer(ref))
-    ]
+    running_on = [ref.name for ref in (base, tuned) if end not in own_ends(ref, load_tokenizer(ref))]
     if end is not None and running_on:
         return Check(
             name=name, state="warn",

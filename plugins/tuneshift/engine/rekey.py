@@ -29,7 +29,7 @@ from ..store.session import OWN_FIELDS
 from ..store.store import Store
 from ..store.upkeep import Stored
 from .plan import Planner, Task
-from .settings import Settings
+from .settings import ResponseMode, Settings
 
 ADDED = (
     "chat_date", "chat_template_kwargs", "prompt_variant", "ends", "thinking", "attributed_rows",
@@ -42,6 +42,10 @@ NEEDS = (
     *(f"{GENERATION.name}{RULES}-{rule}" for rule in ("end", "uniform", "diversity")), LIKELIHOOD.name,
     ATTRIBUTION.name, ATTRIBUTION.name + CONTRAST,
 )  # fmt: skip
+
+
+Asked = tuple[ModelPair, Sequence[PromptSet]]
+"""A pair with its prompt sets, read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +62,7 @@ def outdated(stored: Stored) -> bool:
     return stored.measure in MEASURES and stored.key.version < MEASURES[stored.measure].version
 
 
-def rekey(
-    store: Store, pairs: Sequence[tuple[ModelPair, Sequence[PromptSet]]], settings: Settings
-) -> Iterator[Rekeyed]:
+def rekey(store: Store, pairs: Sequence[Asked], settings: Settings) -> Iterator[Rekeyed]:
     """Write older evidence of the pairs' checkpoints under the keys of today where it is proved to be the same.
 
     One result per outdated set, which itself stays. Proved: the template names no date, the pair sets no variables, no
@@ -89,14 +91,13 @@ def older_key(task: Task) -> EvidenceKey:
     return replace(task.key, params=params, version=1)
 
 
-def _older_tasks(
-    pairs: Sequence[tuple[ModelPair, Sequence[PromptSet]]], settings: Settings, older: Sequence[Stored]
-) -> Mapping[str, Task]:
+def _older_tasks(pairs: Sequence[Asked], settings: Settings, older: Sequence[Stored]) -> Mapping[str, Task]:
     """Tasks of today by the digest that they had, under every dtype and longest response that the store has."""
     dtypes = sorted({stored.key.dtype for stored in older})
-    longest = sorted({int(n) for stored in older if (n := stored.key.params.get("max_new_tokens")) is not None})
+    lengths: set[int | None] = {stored.key.params.get("max_new_tokens") for stored in older}
+    responses: tuple[ResponseMode, ...] = ("own", "reference", "tuned")
     found: dict[str, Task] = {}
-    for dtype, length, response in product(dtypes, longest or [None], ("own", "reference", "tuned")):
+    for dtype, length, response in product(dtypes, lengths, responses):
         planner = Planner(settings=replace(settings, dtype=dtype, max_new_tokens=length, response=response))
         for pair, sets in pairs:
             roles = ("base", "tuned", *pair.siblings)
@@ -154,7 +155,7 @@ def _responses(evidence: Evidence) -> Iterator[Json]:
 
 def _rule_end_moved(ref: ModelRef, params: Mapping[str, Json]) -> bool:
     tokenizer = load_tokenizer(ref)
-    return end_token(tokenizer, chat_of(params)) != tokenizer.eos_token_id
+    return bool(end_token(tokenizer, chat_of(params)) != tokenizer.eos_token_id)
 
 
 def _copy(store: Store, old: EvidenceKey, task: Task) -> None:
