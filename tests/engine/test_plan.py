@@ -35,6 +35,12 @@ class Offline(Planner):
     def template(self, pair: ModelPair, ref: ModelRef) -> str | None:
         return None
 
+    def ends(self, pair: ModelPair, ref: ModelRef) -> tuple[int, ...]:
+        return (0,)
+
+    def thinking(self, pair: ModelPair) -> tuple[str, str] | None:
+        return None
+
     def shape(self, ref: ModelRef) -> tuple[int, int]:
         return 3, 128
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from tuneshift.checkpoints.refs import LMBackend, ModelRef
 from tuneshift.engine.plan import Planner
 from tuneshift.engine.settings import Settings
+from tuneshift.measures import catalogue
 from tuneshift.measures.catalogue import MEASURES
 from tuneshift.measures.params import HELD
 from tuneshift.pairs import ModelPair
@@ -87,3 +91,62 @@ def test_keys_are_those_that_stores_are_filled_under(need, more, share, settings
 
 def test_every_measure_says_what_its_key_holds_and_has_a_pinned_key():
     assert set(HELD) == set(MEASURES) == {need.partition(".")[0] for need, _, _ in KEYS}
+
+
+def key_of(need: str, planner: Planner, pair: ModelPair = PAIR) -> str:
+    return planner.task(pair, "base", need, PROMPTS).key.digest
+
+
+@pytest.mark.parametrize("response", ["own", "tuned"])
+def test_an_attribution_names_the_generation_whose_response_it_explains(settings, response, monkeypatch):
+    def task():
+        planner = Offline(settings=Settings(**settings, response=response))
+        return planner.task(PAIR, "base", "attribution", PROMPTS)
+
+    now = task()
+    assert now.params["author"] == now.depends_on.key.digest
+    newer = replace(catalogue.GENERATION, version=catalogue.GENERATION.version + 1)
+    monkeypatch.setitem(MEASURES, "generation", newer)  # type: ignore[arg-type]
+    assert task().key.digest != now.key.digest
+
+
+def test_an_attribution_to_references_rests_on_no_generation(settings):
+    task = Offline(settings=Settings(**settings, response="reference")).task(PAIR, "base", "attribution", PROMPTS)
+    assert task.depends_on is None
+    assert task.params["author"] is None
+
+
+class Dated(Offline):
+    def template(self, pair: ModelPair, ref: ModelRef) -> str | None:
+        return "{{ strftime_now('%Y') }}{{ messages[0].content }}"
+
+
+class OtherEnds(Offline):
+    def ends(self, pair: ModelPair, ref: ModelRef) -> tuple[int, ...]:
+        return (0, 4)
+
+
+class Thinks(Offline):
+    def thinking(self, pair: ModelPair) -> tuple[str, str] | None:
+        return "<think>", "</think>"
+
+
+@pytest.mark.parametrize("need", ["generation", "generation.rules", "likelihood", "attribution"])
+def test_the_day_the_variables_the_ends_and_the_tags_of_thoughts_are_in_the_keys_that_they_change(need, settings):
+    options = Settings(**settings)
+    plain, dated = Offline(settings=options), Dated(settings=options)
+    later = replace(PAIR, chat_date=date(2025, 3, 1))
+    assert key_of(need, plain) == key_of(need, plain, later)  # its template shows no day
+    assert key_of(need, dated) != key_of(need, dated, later)
+    told = replace(PAIR, chat_template_kwargs={"enable_thinking": False})
+    assert key_of(need, plain) != key_of(need, plain, told)
+    for other in (OtherEnds(settings=options), Thinks(settings=options)):
+        assert (key_of(need, plain) == key_of(need, other)) is (
+            need == "likelihood"
+        )  # references neither end nor think
+
+
+@pytest.mark.parametrize("need", ["generation", "generation.rules", "likelihood", "attribution"])
+def test_what_a_key_holds_is_plain_json(need, settings):
+    task = Thinks(settings=Settings(**settings)).task(PAIR, "base", need, PROMPTS)
+    assert json.loads(json.dumps(task.params)) == task.params

@@ -16,6 +16,7 @@ from ..claims.claim_record import depends_on_reading
 from ..claims.expectations_update import GIVE_THE_REASON, observed_update, update_file
 from ..claims.finding import Finding
 from ..engine.provenance import versions
+from ..engine.rekey import outdated
 from ..errors import TuneshiftError
 from ..gate.look import run_baseline
 from ..gate.text import write_comparisons
@@ -53,6 +54,12 @@ def header_lines(run: RunSession) -> list[str]:
     lines = [f"tuneshift: pair {pair.name}: {_shown(pair.base)} -> {_shown(pair.tuned)}" for pair in run.pairs]
     if _device(run) is not None:
         lines.append(f"tuneshift: device {_device(run)}, dtype {settings.dtype}, response {settings.response}")
+    older = sum(map(outdated, run.store.list()))
+    if older:
+        lines.append(
+            f"tuneshift: {older} sets in the store have an older key and are not read; `tuneshift evidence rekey` "
+            "keeps what is proved unchanged"
+        )
     return [*lines, f"tuneshift: store {run.options.store}", f"tuneshift: baselines {run.options.gating.storage}"]
 
 
