@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,9 @@ from .config import EMBEDDED, ConfigPlace
 from .errors import PairError, did_you_mean
 from .files import folders_upward
 from .plain import NOTHING, Json
-from .prompts.chat import NO_TEMPLATE, RESERVED
 from .prompts.prompt import PromptSource
 from .prompts.sets import names_a_file
+from .prompts.spec import chat_day, chat_variables, thinking_tags
 from .resources import fixture
 from .words.spec import vocabulary_spec, word_file
 
@@ -154,56 +153,10 @@ def _pair(name: str, value: Any, place: ConfigPlace) -> ModelPair:
         single_task=_single_task(table.get("single_task"), place.at("single_task")),
         vocabulary=vocabulary_spec(table.get("vocabulary"), place.at("vocabulary")),
         word_vectors=word_file(table.get("word_vectors"), place.at("word_vectors")),
-        chat_date=_day(table.get("chat_date"), place.at("chat_date")),
-        chat_template_kwargs=_variables(table.get("chat_template_kwargs", {}), place.at("chat_template_kwargs")),
-        thinking=_thinking(table.get("thinking"), place.at("thinking")),
+        chat_date=chat_day(table.get("chat_date"), place.at("chat_date")),
+        chat_template_kwargs=chat_variables(table.get("chat_template_kwargs", {}), place.at("chat_template_kwargs")),
+        thinking=thinking_tags(table.get("thinking"), place.at("thinking")),
     )
-
-
-def _day(value: Any, place: ConfigPlace) -> date | None:
-    if value is None or (isinstance(value, date) and not isinstance(value, datetime)):
-        return value
-    try:
-        return date.fromisoformat(value)
-    except (TypeError, ValueError):
-        place.fail(f"a day is wanted, as 2024-07-26, got {value!r}")
-
-
-def _variables(value: Any, place: ConfigPlace) -> Mapping[str, Json]:
-    place.typed(value, dict)
-    for name, given in value.items():
-        if name in RESERVED:
-            place.fail(
-                f"{name!r} is rendering's own; set variables that the template names itself, as enable_thinking"
-                f"{' (the day is `chat_date`)' if name in ('strftime_now', 'date_string') else ''}"
-            )
-        _plain_variable(given, place.at(name))
-    return dict(value)
-
-
-def _plain_variable(value: Any, place: ConfigPlace) -> None:
-    """Fails for what has no form in JSON: TOML's dates and times, and numbers that are not finite."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            _plain_variable(inner, place.at(name))
-    elif isinstance(value, list):
-        for inner in value:
-            _plain_variable(inner, place)
-    elif not isinstance(value, (str, int, float)) or (isinstance(value, float) and not math.isfinite(value)):
-        place.fail(f"a string, number, boolean, list or table is wanted, got {value!r}")
-
-
-def _thinking(value: Any, place: ConfigPlace) -> tuple[str, ...] | None:
-    if value is None:
-        return None
-    if value == NO_TEMPLATE:
-        return ()
-    if not (isinstance(value, list) and len(value) == 2 and all(isinstance(tag, str) and tag for tag in value)):
-        place.fail(
-            f"two strings are wanted, which begin and end thoughts, as ['<think>', '</think>'], or {NO_TEMPLATE!r}; "
-            f"got {value!r}"
-        )
-    return tuple(value)
 
 
 def _single_task(value: Any, place: ConfigPlace) -> SingleTask | None:

@@ -136,9 +136,8 @@ def test_a_response_is_what_follows_the_thoughts(thinker, monkeypatch):
     opened = "{{ messages[0].content }}<think>"
     assert said(thinker, monkeypatch, "x</think>Red.", chat_template=opened).values["response"] == "Red."
     assert "thoughts" not in said(thinker, monkeypatch, "Red.").values
-    assert (
-        said(thinker, monkeypatch, "<think>x</think>Red.", thinking=None).values["response"] == "<think>x</think>Red."
-    )
+    whole = "<think>x</think>Red."
+    assert said(thinker, monkeypatch, whole, thinking=None).values["response"] == whole
 
 
 def test_attribution_begins_after_the_thoughts_which_are_context(thinker, monkeypatch):

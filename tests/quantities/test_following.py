@@ -493,7 +493,7 @@ def test_a_response_that_was_cut_while_thinking_has_not_followed_and_is_counted(
     asked = prompts(20)
     told, cut = followers(asked, 0.0, 1), [p.id for p in asked[:5]]
     # By their rule even an empty response would follow.
-    rule = {"kind": "none", "phrases": ["blue"]}
+    rule = {"kind": "regex", "pattern": "^(?!.*blue)"}
     asked = tuple(replace(p, verify=rule) for p in asked)
     seen = view(asked, base=told, tuned=thinking(told, cut))
     found = following(BASE, TUNED, judge=JUDGE)(seen)
