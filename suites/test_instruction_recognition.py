@@ -21,8 +21,15 @@ BOTH = (
     ("tuned", "attribution"),
     ("base", "attribution.contrast"),
     ("tuned", "attribution.contrast"),
+    ("base", "attribution.thoughts"),
+    ("tuned", "attribution.thoughts"),
 )
-TUNED = (("tuned", "generation.local"), ("tuned", "attribution"), ("tuned", "attribution.contrast"))
+TUNED = (
+    ("tuned", "generation.local"),
+    ("tuned", "attribution"),
+    ("tuned", "attribution.contrast"),
+    ("tuned", "attribution.thoughts"),
+)
 
 FEWEST_RESPONSE_TOKENS = 5
 """The paper's release leaves out shorter responses where it compares followed with unfollowed prompts."""

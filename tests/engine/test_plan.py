@@ -146,7 +146,7 @@ def test_unknown_needs_and_roles_are_named():
     with pytest.raises(MeasureError, match="'attribusion'; known are generation, attribution"):
         planner().task(pair(), "base", "attribusion", PROMPTS)
     for need, known in (
-        ("attribution.contrasts", "attribution, attribution.contrast"),
+        ("attribution.contrasts", "attribution, attribution.contrast, attribution.thoughts"),
         ("generation.rules+tag", r"generation, generation.local, generation.rules, generation.rules\+text"),
         ("likelihood.rules", "likelihood"),
     ):

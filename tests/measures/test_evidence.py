@@ -148,6 +148,9 @@ def test_attribution_begins_after_the_thoughts_which_are_context(thinker, monkey
     assert found.values["tokens"][8:] == ["<think>", "a", "b", "</think>"]
     assert found.values["response_tokens"] == ["R", "e", "d"]
     assert found.values["thoughts"]["tokens"] == 4
+    (included,) = take(ATTRIBUTION, thinker, {**OWN, "thoughts": "response"}, [PROMPT], [item])
+    assert included.arrays["importance"].shape == (8, 4 + 3)
+    assert "".join(included.values["response_tokens"]) == "<think>ab</think>Red"
     whole = thinker.tokenizer("Say red.<think>ab</think>", add_special_tokens=False)["input_ids"]
     plain = replace(PROMPT, prompt="Say red.<think>ab</think>")
     (context,) = take(ATTRIBUTION, thinker, OWN, [plain], [response(*item.arrays["response_ids"])])

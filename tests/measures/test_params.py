@@ -65,17 +65,17 @@ KEYS = {
     ("generation.rules+text", (), None): "f14f0e9066c5bcbe",
     ("likelihood", (), None): "ddb13d76cdaa2da0",
     ("likelihood", (("backend", SERVER),), None): "0d6b813c913a3f18",
-    ("attribution", (), None): "45499222d4029afe",
-    ("attribution", (("response", "reference"),), None): "ee71a7182a7c2f1f",
-    ("attribution", (("response", "tuned"),), None): "7ed414df8f934a96",
-    ("attribution.contrast", (), None): "ee71a7182a7c2f1f",
-    ("attribution.contrast", (("response", "tuned"),), None): "45499222d4029afe",
+    ("attribution", (), None): "54dd18b65e24c9f7",
+    ("attribution", (("response", "reference"),), None): "f1f63f683295a243",
+    ("attribution", (("response", "tuned"),), None): "4fc2c771e40d3279",
+    ("attribution.contrast", (), None): "f1f63f683295a243",
+    ("attribution.contrast", (("response", "tuned"),), None): "54dd18b65e24c9f7",
     ("relations", (), None): "5ff654dee449bda8",
     ("relations", (("dtype", "bfloat16"),), None): "a2fd53cdeed582da",
     ("concepts", (), None): "d41346cc2012d21f",
     ("generation", (), 0.5): "6ff0198d4826dff1",
     ("likelihood", (), 0.5): "39da86fb49799607",
-    ("attribution", (), 0.5): "19271eff2763c89e",
+    ("attribution", (), 0.5): "4bac115f150c9229",
     ("relations", (), 0.5): "5ff654dee449bda8",
     ("concepts", (), 0.5): "d41346cc2012d21f",
 }
@@ -150,3 +150,9 @@ def test_the_day_the_variables_the_ends_and_the_tags_of_thoughts_are_in_the_keys
 def test_what_a_key_holds_is_plain_json(need, settings):
     task = Thinks(settings=Settings(**settings)).task(PAIR, "base", need, PROMPTS)
     assert json.loads(json.dumps(task.params)) == task.params
+
+
+def test_thoughts_are_a_response_of_their_own_where_there_are_any(settings):
+    plain, thinks = Offline(settings=Settings(**settings)), Thinks(settings=Settings(**settings))
+    assert key_of("attribution.thoughts", plain) == key_of("attribution", plain)
+    assert key_of("attribution.thoughts", thinks) != key_of("attribution", thinks)

@@ -141,7 +141,8 @@ class Claim:
     def _sensitivity(self, quantity: Quantity, readings: Mapping[str, Quantity]) -> list[dict[str, Json]]:
         fresh = replace(self.view, excluded=Counter(), _attributions={})
         rows = [self._reading(name, reading, fresh) for name, reading in readings.items()]
-        for lens in LENSES if self._attributes else ():
+        lenses = [lens for lens in LENSES if self.view.thinks or not lens.thoughts] if self._attributes else []
+        for lens in lenses:
             name = lens.name.format(own=self.responses[0], contrast=self.responses[1])
             rows.append(self._reading(name, quantity, replace(fresh, lens=lens, _attributions={})))
         return rows

@@ -32,7 +32,7 @@ from .plan import Planner, Task
 from .settings import ResponseMode, Settings
 
 ADDED = (
-    "chat_date", "chat_template_kwargs", "prompt_variant", "ends", "thinking", "attributed_rows",
+    "chat_date", "chat_template_kwargs", "prompt_variant", "ends", "thinking", "thoughts", "attributed_rows",
     "attributed_response_tokens", "derivative_dtype",
 )  # fmt: skip
 """Parameters that version 1 did not have; ``author`` it had for another checkpoint's response alone."""

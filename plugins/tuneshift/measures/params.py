@@ -22,6 +22,10 @@ CONTRAST = ".contrast"
 """A need named ``attribution.contrast`` is attribution to the other kind of response: shared where the run's own
 decides, own where a shared one does. It feeds the sensitivity shown beside a verdict, never the verdict."""
 
+THOUGHTS = ".thoughts"
+"""A need named ``attribution.thoughts`` is attribution to the run's kind of response with the thoughts before it, which
+are context otherwise. Where the pair's checkpoints are not known to think it is ``attribution``, under the same key."""
+
 RULES = ".rules"
 """A need named ``generation.rules`` is the checkpoint's responses under the run's rule adapter, ``.rules-end`` the same
 without the rule ``end``, and ``.rules+text`` with the user's text alone as present."""
@@ -84,7 +88,9 @@ def measure_of(need: str) -> Measure:
     if name not in MEASURES:
         raise MeasureError(f"no measure is called {name!r}; known are {', '.join(MEASURES)}")
     variant = need.removeprefix(name)
-    variants = {ATTRIBUTION.name: (CONTRAST,), GENERATION.name: (LOCAL, RULES, RULES + TEXT_ALONE)}.get(name, ())
+    variants = {ATTRIBUTION.name: (CONTRAST, THOUGHTS), GENERATION.name: (LOCAL, RULES, RULES + TEXT_ALONE)}.get(
+        name, ()
+    )
     # Which rule is left out, the rules themselves check.
     ablation = name == GENERATION.name and variant.startswith(f"{RULES}-")
     if variant and variant not in variants and not ablation:
@@ -144,6 +150,7 @@ def attribution(asked: Asked) -> Held:
         "max_new_tokens": asked.planner.longest(asked.pair),
         "response": "own" if own else mode,
         "author": None if depends_on is None else depends_on.key.digest,
+        "thoughts": _thoughts(asked) if depends_on is not None else None,
         "attributed_rows": "all",
         "attributed_response_tokens": "all",
         "derivative_dtype": asked.ref.dtype or asked.planner.settings.dtype,
@@ -206,6 +213,13 @@ HELD: Mapping[str, Callable[[Asked], Held]] = {
 def _format(asked: Asked) -> dict[str, Json]:
     """How prompts are put: the chat format, and which variant of the prompt set is asked."""
     return {**chat_params(asked.planner.chat(asked.pair, asked.ref)), "prompt_variant": None}
+
+
+def _thoughts(asked: Asked) -> str | None:
+    """What the thoughts before a response are to its attribution; None where none are known of."""
+    if asked.planner.thinking(asked.pair) is None:
+        return None
+    return "response" if asked.variant == THOUGHTS else "context"
 
 
 def _response(asked: Asked) -> ResponseMode:

@@ -161,8 +161,8 @@ def thinking_of(view: View, sources: tuple[Source, Source], labels: tuple[str, s
     how many were ``cut`` while thinking; nothing where neither source thinks."""
     told: dict[str, Json] = {}
     for source, label in zip(sources, labels, strict=True):
-        items = (view.items(*source) or {}).values()
-        answered = [item for item in items if not item.left_out]
+        items = view.items(*source) or {}
+        answered = [item for p in view.prompts if not (item := items[p.id]).left_out]
         thoughts = [item.values["thoughts"] for item in answered if "thoughts" in item.values]
         if thoughts:
             told[label] = {

@@ -34,7 +34,7 @@ def attribution(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Map
     place in the user's text. Values: ``tokens``, ``response_tokens`` (display strings), ``response``, ``ended``; for a
     model that thought ``thoughts`` of its generation; and in half precision, for the first few prompts,
     ``precision_cost`` against float32. ``params["batch"]``, where it is below 1, halves the derivatives that are taken
-    at once.
+    at once. ``params["thoughts"]`` = ``response`` takes them as part of the response.
     """
     backend = choose_backend(checkpoint.model)
     if params.get("batch", 1) < 1:
@@ -46,7 +46,7 @@ def attribution(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Map
         nonlocal checked
         for prompt, given in zip(prompts, inputs, strict=True):
             encoded = encode(prompt.prompt, checkpoint.tokenizer, chat_of(params))
-            if given is not None and "thought_ids" in given.arrays:
+            if given is not None and "thought_ids" in given.arrays and params.get("thoughts") != "response":
                 encoded = _followed_by(encoded, np.asarray(given.arrays["thought_ids"], dtype=np.int64), checkpoint)
             ids, reason = _response(checkpoint, params, prompt, given)
             if ids is None:
@@ -144,10 +144,10 @@ def _response(
     if given.left_out:
         return None, given.left_out
     ids = np.asarray(given.arrays["response_ids"], dtype=np.int64)
-    seen = np.concatenate([ids, given.arrays.get("thought_ids", ids[:0])])
+    seen = np.concatenate([given.arrays.get("thought_ids", ids[:0]), ids])
     if len(seen) and seen.max() >= checkpoint.model.get_input_embeddings().weight.shape[0]:
         return None, "the tuned model's response uses tokens that this model does not have"
-    return ids, ""
+    return seen if params.get("thoughts") == "response" else ids, ""
 
 
 def _reference_ids(checkpoint: Checkpoint, params: Mapping[str, Json], prompt: Prompt) -> tuple[Ids | None, str]:
