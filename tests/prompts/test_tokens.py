@@ -220,7 +220,7 @@ def test_text_that_cannot_be_located_is_an_error(template: str, expected: str) -
 
 @pytest.mark.parametrize("template", ["{% if %}", "{{ raise_exception('needs a system turn') }}", "{{ 1 + 'a' }}"])
 def test_a_template_that_does_not_render_is_an_error(template: str) -> None:
-    with pytest.raises(PairError, match="cannot be rendered for a single user turn"):
+    with pytest.raises(PairError, match="cannot be rendered for these turns"):
         encode(TEXT, byte_level(), template)
 
 

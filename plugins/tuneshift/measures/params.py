@@ -88,9 +88,8 @@ def measure_of(need: str) -> Measure:
     if name not in MEASURES:
         raise MeasureError(f"no measure is called {name!r}; known are {', '.join(MEASURES)}")
     variant = need.removeprefix(name)
-    variants = {ATTRIBUTION.name: (CONTRAST, THOUGHTS), GENERATION.name: (LOCAL, RULES, RULES + TEXT_ALONE)}.get(
-        name, ()
-    )
+    attributed, generated = (CONTRAST, THOUGHTS), (LOCAL, RULES, RULES + TEXT_ALONE)
+    variants = {ATTRIBUTION.name: attributed, GENERATION.name: generated}.get(name, ())
     # Which rule is left out, the rules themselves check.
     ablation = name == GENERATION.name and variant.startswith(f"{RULES}-")
     if variant and variant not in variants and not ablation:
