@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from tuneshift.engine.rekey import older_key, outdated, rekey
 from tuneshift.engine.settings import Settings
 from tuneshift.pairs import ModelPair, checkpoint_ref
 from tuneshift.prompts.prompt import Prompt, PromptSet
+from tuneshift.session.console import header_lines
 from tuneshift.store.store import Store
 
 SETTINGS = Settings(device="cpu", max_new_tokens=8)
@@ -144,3 +146,17 @@ def test_the_command_lists_older_keys_and_says_what_becomes_of_each(pair, tmp_pa
     other[2] = f"--prompts={tmp_path / 'none.jsonl'}"
     assert main(["evidence", "rekey", "--store", str(tmp_path / "old"), *other]) == 0
     assert capsys.readouterr().out.count("it is of no checkpoint, prompts and settings of the pairs named") == 6
+
+
+def test_a_run_says_in_one_line_what_to_do_about_older_keys(pair, tmp_path):
+    old, _, _ = older_store(tmp_path, pair())
+    gating = SimpleNamespace(storage=tmp_path)
+    options = SimpleNamespace(settings=SETTINGS, store=tmp_path, gating=gating)
+    stores = old, Store(tmp_path / "now")
+    said = [header_lines(SimpleNamespace(pairs=(), options=options, store=store)) for store in stores]
+    told = [[line for line in lines if "older key" in line] for lines in said]
+    assert told[0] == [
+        "tuneshift: 6 sets in the store have an older key and are not read; `tuneshift evidence rekey` keeps what is "
+        "proved unchanged"
+    ]
+    assert told[1] == []
