@@ -142,9 +142,7 @@ def _doubt_of_responses(task: Task, store: Store) -> str | None:
     for item in evidence.items if tags is not None else ():
         if item.left_out is None:
             asked = encode(getattr(prompts[item.id], "prompt", ""), tokenizer, chat)
-            inside = np.flatnonzero(asked.in_text)
-            after = asked.ids[inside[-1] + 1 if len(inside) else 0 :]
-            if thoughts_in(item.arrays["response_ids"], after, tokenizer, tags) is not None:
+            if thoughts_in(item.arrays["response_ids"], asked.after_text, tokenizer, tags) is not None:
                 return "its responses hold thoughts, which are kept apart now"
     return None
 

@@ -79,9 +79,7 @@ def _said(
 ) -> _Said:
     """A response as evidence, its thoughts apart: ``thoughts`` has their ``text``, their ``tokens`` (tags included) and
     whether they ``ended``; where they did not, the response is empty."""
-    inside = np.flatnonzero(asked.in_text)
-    after_user = asked.ids[inside[-1] + 1 if len(inside) else 0 :]
-    thoughts = thoughts_in(response.ids, after_user, checkpoint.tokenizer, params.get("thinking"))
+    thoughts = thoughts_in(response.ids, asked.after_text, checkpoint.tokenizer, params.get("thinking"))
     if thoughts is None:
         return _Said(arrays={"response_ids": response.ids}, values={"response": response.text, "ended": response.ended})
     thought, answer = response.ids[: thoughts.tokens], response.ids[thoughts.tokens :]

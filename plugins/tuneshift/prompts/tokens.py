@@ -37,6 +37,12 @@ class EncodedPrompt:
         """[token]: whether the token belongs to the user's text and not to the template or the special tokens."""
         return np.asarray(self.offsets[:, 0] >= 0)
 
+    @property
+    def after_text(self) -> npt.NDArray[np.int64]:
+        """Ids behind the user's text, where the template opens the assistant's turn, [token] int64."""
+        inside = np.flatnonzero(self.in_text)
+        return self.ids[inside[-1] + 1 if len(inside) else 0 :]
+
 
 def token_mask(text: str, offsets: npt.NDArray[Any], spans: Sequence[Span]) -> npt.NDArray[np.bool_]:
     """Whether each token is an instruction token, [token]: one of its non-space characters lies in a span.
