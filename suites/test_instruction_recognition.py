@@ -21,8 +21,15 @@ BOTH = (
     ("tuned", "attribution"),
     ("base", "attribution.contrast"),
     ("tuned", "attribution.contrast"),
+    ("base", "attribution.thoughts"),
+    ("tuned", "attribution.thoughts"),
 )
-TUNED = (("tuned", "generation.local"), ("tuned", "attribution"), ("tuned", "attribution.contrast"))
+TUNED = (
+    ("tuned", "generation.local"),
+    ("tuned", "attribution"),
+    ("tuned", "attribution.contrast"),
+    ("tuned", "attribution.thoughts"),
+)
 
 OF_A_SLOPE = (-0.3, 0.3)
 """The range of the least-squares slope of five shares: (2 + 1) / 10 where the last two are 1 and the others 0."""

@@ -122,7 +122,7 @@ ROWS: dict[str, Callable[[Path], None]] = {
     "batches of 3": nothing,
     "adapter with zero weights": zero_adapter,
 }
-LATER = {"end tokens"}
+LATER: set[str] = set()
 """Rows that become 0 with the ends of a turn (issue 13, point 1): take them out as it comes in."""
 ALONE = {f.id for f in findings() if len({role for role, _ in f.needs}) == 1}
 """Findings on one checkpoint, whose effect is no difference: measured of either checkpoint it is the same."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,21 @@ def test_a_pair_without_prompts_gets_the_shipped_set(folder: Path) -> None:
         ),
         ('base = "base"\ntuned = { model = "tuned", revision = "x" }', "'tuned' is a folder"),
         ('base = 3\ntuned = "tuned"', "base: a table is wanted, got integer 3"),
+        ('base = "base"\ntuned = "tuned"\nchat_date = "today"', "a day is wanted, as 2024-07-26, got 'today'"),
+        ('base = "base"\ntuned = "tuned"\nchat_date = 2024-07-26T10:00:00', "a day is wanted"),
+        ('base = "base"\ntuned = "tuned"\nchat_template_kwargs = 3', "chat_template_kwargs: a table is wanted"),
+        (
+            'base = "base"\ntuned = "tuned"\nchat_template_kwargs = { messages = [] }',
+            "'messages' is rendering's own; set variables that the template names itself",
+        ),
+        (
+            'base = "base"\ntuned = "tuned"\nchat_template_kwargs = { a = { b = [2024-07-26] } }',
+            "chat_template_kwargs, a, b: a string, number, boolean, list or table is wanted",
+        ),
+        (
+            'base = "base"\ntuned = "tuned"\nthinking = "<think>"',
+            "two strings are wanted, which begin and end thoughts",
+        ),
         ('base = ""\ntuned = "tuned"', "base: the string is empty"),
         ('base = { model = "base", trust_remote_code = "yes" }\ntuned = "tuned"', "a boolean is wanted, got string"),
         ('base = { model = "base", dtype = "float31" }\ntuned = "tuned"', "did you mean 'float32'?"),
@@ -388,3 +404,15 @@ def test_a_hub_id_needs_no_organisation(folder: Path, monkeypatch) -> None:
     (pair,) = resolve_pairs(base="gpt2", tuned=("distilgpt2",), pairs_file=None, names=(), prompts=(), here=folder)
     assert (pair.base.model, pair.base.name, pair.tuned.model) == ("gpt2", "gpt2", "distilgpt2")
     assert pair.name == "gpt2-distilgpt2"
+
+
+def test_a_pair_says_how_its_chat_format_is_rendered(folder: Path) -> None:
+    two = 'base = "base"\ntuned = "tuned"\n'
+    pair = one(
+        folder, two + 'chat_date = 2025-03-01\nchat_template_kwargs = { enable_thinking = false, level = "low" }'
+    )
+    assert pair.chat_date == one(folder, two + 'chat_date = "2025-03-01"').chat_date == date(2025, 3, 1)
+    assert pair.chat_template_kwargs == {"enable_thinking": False, "level": "low"}
+    assert pair.thinking is None
+    assert one(folder, two + 'thinking = "none"').thinking == ()
+    assert one(folder, two + 'thinking = ["<t>", "</t>"]').thinking == ("<t>", "</t>")

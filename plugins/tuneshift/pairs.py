@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,17 @@ from .config import EMBEDDED, ConfigPlace
 from .errors import PairError, did_you_mean
 from .files import folders_upward
 from .parse import MalformedError, fault_of_name, parse_toml, shown_name
-from .plain import NOTHING
+from .plain import NOTHING, Json
 from .prompts.prompt import PromptSource
 from .prompts.sets import names_a_file
+from .prompts.spec import chat_day, chat_variables, thinking_tags
 from .resources import fixture
 from .words.spec import vocabulary_spec, word_file
 
 SIBLINGS = ("response_tuned", "single_task_tuned")
 PAIR_KEYS = (
     "base", "tuned", *SIBLINGS, "prompts", "expectations", "ratings", "max_new_tokens", "single_task", "vocabulary",
-    "word_vectors",
+    "word_vectors", "chat_date", "chat_template_kwargs", "thinking",
 )  # fmt: skip
 CHECKPOINT_KEYS: Mapping[str, type] = {
     "model": str,
@@ -156,6 +158,9 @@ def _pair(name: str, value: Any, place: ConfigPlace) -> ModelPair:
         single_task=_single_task(table.get("single_task"), place.at("single_task")),
         vocabulary=vocabulary_spec(table.get("vocabulary"), place.at("vocabulary")),
         word_vectors=word_file(table.get("word_vectors"), place.at("word_vectors")),
+        chat_date=chat_day(table.get("chat_date"), place.at("chat_date")),
+        chat_template_kwargs=chat_variables(table.get("chat_template_kwargs", {}), place.at("chat_template_kwargs")),
+        thinking=thinking_tags(table.get("thinking"), place.at("thinking")),
     )
 
 
@@ -404,6 +409,17 @@ class ModelPair:
     vocabulary: str | None = None
     word_vectors: str | None = None
     """Words and word space of the measures that read weights, as the options spell them; None takes the run's."""
+    chat_date: date | None = None
+    """The day that chat templates are rendered on; None takes `prompts.chat.CHAT_DATE`."""
+    chat_template_kwargs: Mapping[str, Json] = field(default_factory=lambda: NOTHING)
+    """Variables of the chat template."""
+    thinking: tuple[str, ...] | None = None
+    """Texts that begin and end a model's thoughts; empty: none count as thoughts. None: as the tuned tokenizer says."""
+
+    @property
+    def checkpoints(self) -> tuple[ModelRef, ...]:
+        """Base, tuned and siblings, in this order."""
+        return (self.base, self.tuned, *self.siblings.values())
 
     def checkpoint(self, role: str) -> ModelRef | None:
         """The checkpoint of a role: ``base``, ``tuned`` or a sibling's; None where the pair names no such sibling."""

@@ -192,6 +192,36 @@ def test_recorded_evidence_has_no_contrast_and_says_so():
     assert rows["own response, over the user turn"]["verdict"] == "reproduced"
 
 
+def test_a_reading_takes_the_thoughts_in_where_there_are_any():
+    full, name = items(), "own response, over all prompt tokens, with the thoughts before it"
+    thought, asked = {"text": "Hm.", "tokens": 2, "ended": True}, []
+
+    def thinking(role, need):
+        asked.append(need)
+        found = full(role, "attribution" if need.startswith("attribution") else need)
+        return {i: replace(item, values={**item.values, "thoughts": thought}) for i, item in found.items()}
+
+    made, concluded = claim(items=thinking)
+    made.decide(SCORE)
+    assert name in {row["name"] for row in concluded[0]["sensitivity"]}
+    assert "attribution.thoughts" in asked
+    made, concluded = claim()
+    made.decide(SCORE)
+    assert name not in {row["name"] for row in concluded[0]["sensitivity"]}
+
+
+def test_a_response_cut_while_thinking_was_not_followed():
+    full = items()
+    cut = {"text": "Hm.", "tokens": 2, "ended": False}
+
+    def thinking(role, need):
+        return {i: replace(item, values={**item.values, "thoughts": cut}) for i, item in full(role, need).items()}
+
+    _, followed, _ = view(items=thinking).followed_arms(instruction_score, min_tokens=0)
+    assert followed.ids == ()
+    assert len(view().followed_arms(instruction_score, min_tokens=0)[1].ids) == sum(HEEDED)
+
+
 def test_shown_prompts_follow_the_rule_and_the_seed():
     made, concluded = claim()
     made.decide(SCORE, strips=instruction_score)

@@ -236,11 +236,11 @@ def test_a_pair_of_two_tokenizers_fails(tiny_base, make_checkpoint):
 
 
 def test_a_chat_template_that_is_missing_is_to_know_and_one_that_changes_the_text_fails(make_checkpoint, tiny_tuned):
-    assert doctor_checkpoints.template_check(ref(tiny_tuned)).state == "warn"
+    assert doctor_checkpoints.template_check(ref(tiny_tuned), ref(tiny_tuned)).state == "warn"
     kept = make_checkpoint("kept", template="<u>{{ messages[0]['content'] }}</u><a>")
-    assert doctor_checkpoints.template_check(ref(kept)).state == "ok"
+    assert doctor_checkpoints.template_check(ref(kept), ref(kept)).state == "ok"
     shouts = make_checkpoint("shouts", template="<u>{{ messages[0]['content'] | upper }}</u><a>")
-    check = doctor_checkpoints.template_check(ref(shouts))
+    check = doctor_checkpoints.template_check(ref(shouts), ref(shouts))
     assert check.state == "fail"
     assert "chat_template" in check.advice
 
@@ -289,3 +289,15 @@ def test_the_command_exits_1_where_something_fails_and_says_what_to_do(checkpoin
 
 def test_half_a_pair_is_a_usage_error(tiny_base, tmp_path):
     assert main(["doctor", "--base", str(tiny_base), "--store", str(tmp_path)]) == USAGE
+
+
+def test_a_prompt_is_shown_and_a_template_whose_end_is_not_among_a_checkpoints_ends_is_to_know(make_checkpoint):
+    turns = "{% for m in messages %}<u>{{ m.content }}</u>{% endfor %}{{ strftime_now('%Y') if false }}"
+    running_on = ref(make_checkpoint("running-on", template=turns))
+    check = doctor_checkpoints.template_check(running_on, running_on)
+    assert check.state == "warn"
+    assert "a prompt is '<u>Name the colour of a lemon.</u>'" in check.found
+    assert "on 2024-07-26" in check.found
+    assert "ends a turn with '</u>', which is not among the end tokens of running-on and running-on" in check.found
+    ended = ref(make_checkpoint("ended", template=turns.replace("</u>", "<end>")))
+    assert doctor_checkpoints.template_check(ended, ended).state == "ok"

@@ -35,6 +35,12 @@ class Offline(Planner):
     def template(self, pair: ModelPair, ref: ModelRef) -> str | None:
         return None
 
+    def ends(self, pair: ModelPair, ref: ModelRef) -> tuple[int, ...]:
+        return (0,)
+
+    def thinking(self, pair: ModelPair) -> tuple[str, str] | None:
+        return None
+
     def shape(self, ref: ModelRef) -> tuple[int, int]:
         return 3, 128
 
@@ -140,7 +146,7 @@ def test_unknown_needs_and_roles_are_named():
     with pytest.raises(MeasureError, match="'attribusion'; known are generation, attribution"):
         planner().task(pair(), "base", "attribusion", PROMPTS)
     for need, known in (
-        ("attribution.contrasts", "attribution, attribution.contrast"),
+        ("attribution.contrasts", "attribution, attribution.contrast, attribution.thoughts"),
         ("generation.rules+tag", r"generation, generation.local, generation.rules, generation.rules\+text"),
         ("likelihood.rules", "likelihood"),
     ):

@@ -190,6 +190,11 @@ def test_comparisons_share_the_level_by_the_baselines_claims_whatever_the_run_co
             lambda p: p.update(response_tuned={**p["tuned"], "name": "R", "fingerprint": "r" * 64}),
             r"the response_tuned checkpoint \(R rrrrrrrrrrrr here, S ssssssssssss there\)",
         ),
+        (lambda p: p["base"].update(chat_date="2024-07-26"), r"the date in the chat format .* \(2024-07-26 here, none"),
+        (
+            lambda p: p["tuned"].update(chat_template_kwargs={"enable_thinking": False}),
+            r"the variables of the chat format of the tuned .* \(\{'enable_thinking': False\} here, none there\)",
+        ),
         (lambda p: p["settings"].update(max_new_tokens=7), r"the longest response \(7 tokens here, 100 there"),
         (lambda p: p["prompts"][0]["items"].update(sha256=["0" * 16] * 4), "the prompts: no item is the same"),
     ],

@@ -182,3 +182,55 @@ def test_float32_that_does_not_fit_costs_the_comparison_and_not_the_measurement(
     assert len(asked) == len([w for w in warned if "bfloat16" in str(w.message)]) == 1  # not tried again
     assert [item.arrays["importance"].shape for item in items] == [(8, 2), (8, 2)]
     assert not any("precision_cost" in item.values for item in items)
+
+
+@pytest.fixture
+def thinker(make_checkpoint) -> Iterator[Checkpoint]:
+    folder = make_checkpoint("thinker", seed=4, extra_tokens=("<think>", "</think>"))
+    with load(ModelRef(name="thinker", model=str(folder)), device="cpu") as loaded:
+        yield loaded
+
+
+def said(thinker, monkeypatch, text, **params) -> EvidenceItem:
+    """Generation evidence where the model writes ``text``."""
+    from tuneshift.checkpoints.decoding import Response
+    from tuneshift.measures import generation
+
+    ids = np.array(thinker.tokenizer(text, add_special_tokens=False)["input_ids"], dtype=np.int64)
+    made = [Response(ids=ids, ended=False, text=text)]
+    monkeypatch.setattr(generation, "greedy_responses", lambda *_, **__: made)
+    asked = {"chat_template": None, "max_new_tokens": 40, "thinking": ["<think>", "</think>"], **params}
+    return take(GENERATION, thinker, asked, [PROMPT])[0]
+
+
+def test_a_response_is_what_follows_the_thoughts(thinker, monkeypatch):
+    item = said(thinker, monkeypatch, "<think>blue?</think>\n\nRed.")
+    assert item.values["response"] == "Red."
+    assert item.values["thoughts"] == {"text": "<think>blue?</think>", "tokens": 7, "ended": True}
+    assert (len(item.arrays["thought_ids"]), len(item.arrays["response_ids"])) == (7, 6)
+    cut = said(thinker, monkeypatch, "<think>red or blue")
+    assert (cut.values["response"], len(cut.arrays["response_ids"])) == ("", 0)
+    assert not cut.values["thoughts"]["ended"]
+    opened = "{{ messages[0].content }}<think>"
+    assert said(thinker, monkeypatch, "x</think>Red.", chat_template=opened).values["response"] == "Red."
+    assert "thoughts" not in said(thinker, monkeypatch, "Red.").values
+    whole = "<think>x</think>Red."
+    assert said(thinker, monkeypatch, whole, thinking=None).values["response"] == whole
+
+
+def test_attribution_begins_after_the_thoughts_which_are_context(thinker, monkeypatch):
+    item = said(thinker, monkeypatch, "<think>ab</think>Red")
+    (found,) = take(ATTRIBUTION, thinker, OWN, [PROMPT], [item])
+    assert found.arrays["importance"].shape == (8 + 4, 3)
+    assert (found.arrays["offsets"][8:] == -1).all()
+    assert found.values["tokens"][8:] == ["<think>", "a", "b", "</think>"]
+    assert found.values["response_tokens"] == ["R", "e", "d"]
+    assert found.values["thoughts"]["tokens"] == 4
+    (included,) = take(ATTRIBUTION, thinker, {**OWN, "thoughts": "response"}, [PROMPT], [item])
+    assert included.arrays["importance"].shape == (8, 4 + 3)
+    assert "".join(included.values["response_tokens"]) == "<think>ab</think>Red"
+    whole = thinker.tokenizer("Say red.<think>ab</think>", add_special_tokens=False)["input_ids"]
+    plain = replace(PROMPT, prompt="Say red.<think>ab</think>")
+    (context,) = take(ATTRIBUTION, thinker, OWN, [plain], [response(*item.arrays["response_ids"])])
+    assert len(whole) == 12
+    np.testing.assert_allclose(found.arrays["importance"], context.arrays["importance"], rtol=1e-6)

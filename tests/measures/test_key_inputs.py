@@ -197,7 +197,7 @@ NO_INPUTS = {
         ("ModelPair.expectations", "ModelPair.ratings", "ModelPair.single_task"), "read when a claim is decided"
     ),
 }
-LATER = {"ModelPair.chat_date", "ModelPair.chat_template_kwargs", "ModelPair.thinking", "ends", "version generation"}
+LATER: set[str] = set()
 """Inputs that keys get with issue 13's migration: take a name out as it comes in."""
 
 ANY = {"weights", "Settings.dtype", "ModelRef.dtype"}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from tuneshift.checkpoints.refs import LMBackend, ModelRef
 from tuneshift.engine.plan import Planner
 from tuneshift.engine.settings import Settings
+from tuneshift.measures import catalogue
 from tuneshift.measures.catalogue import MEASURES
 from tuneshift.measures.params import HELD
 from tuneshift.pairs import ModelPair
@@ -32,6 +36,12 @@ class Offline(Planner):
     def template(self, pair: ModelPair, ref: ModelRef) -> str | None:
         return "{{ messages[0].content }}"
 
+    def ends(self, pair: ModelPair, ref: ModelRef) -> tuple[int, ...]:
+        return (0, 3)
+
+    def thinking(self, pair: ModelPair) -> tuple[str, str] | None:
+        return None
+
     def shape(self, ref: ModelRef) -> tuple[int, int]:
         return 3, 128
 
@@ -46,26 +56,26 @@ def settings(tmp_path: Path) -> dict[str, str]:
 
 KEYS = {
     ("annotation", (("annotator", "openai:m@http://h/v1"),), None): "65d693fe38e59a44",
-    ("generation", (), None): "84ce9391b3cbda14",
-    ("generation", (("max_new_tokens", 7),), None): "0e04dadd1247e9fa",
-    ("generation", (("backend", SERVER),), None): "232dd7479604983a",
-    ("generation.local", (("backend", SERVER),), None): "84ce9391b3cbda14",
-    ("generation.rules", (), None): "af2a5a8654feb388",
-    ("generation.rules-end", (), None): "38f929747bf33dc7",
-    ("generation.rules+text", (), None): "f903725188f5c8a1",
-    ("likelihood", (), None): "7cda844f65d6a21c",
-    ("likelihood", (("backend", SERVER),), None): "af9d23fe7312185d",
-    ("attribution", (), None): "85dc06ac055faac0",
-    ("attribution", (("response", "reference"),), None): "5e3c43625859adac",
-    ("attribution", (("response", "tuned"),), None): "5dcf3153169fb8fa",
-    ("attribution.contrast", (), None): "5e3c43625859adac",
-    ("attribution.contrast", (("response", "tuned"),), None): "85dc06ac055faac0",
+    ("generation", (), None): "35baea794df84eb4",
+    ("generation", (("max_new_tokens", 7),), None): "72bfcae1472fd6d1",
+    ("generation", (("backend", SERVER),), None): "cc8836ca0fce044f",
+    ("generation.local", (("backend", SERVER),), None): "35baea794df84eb4",
+    ("generation.rules", (), None): "f2de09d3612c0326",
+    ("generation.rules-end", (), None): "79090058ffd44bbe",
+    ("generation.rules+text", (), None): "f14f0e9066c5bcbe",
+    ("likelihood", (), None): "ddb13d76cdaa2da0",
+    ("likelihood", (("backend", SERVER),), None): "0d6b813c913a3f18",
+    ("attribution", (), None): "54dd18b65e24c9f7",
+    ("attribution", (("response", "reference"),), None): "f1f63f683295a243",
+    ("attribution", (("response", "tuned"),), None): "4fc2c771e40d3279",
+    ("attribution.contrast", (), None): "f1f63f683295a243",
+    ("attribution.contrast", (("response", "tuned"),), None): "54dd18b65e24c9f7",
     ("relations", (), None): "5ff654dee449bda8",
     ("relations", (("dtype", "bfloat16"),), None): "a2fd53cdeed582da",
     ("concepts", (), None): "d41346cc2012d21f",
-    ("generation", (), 0.5): "ad7f63fdbbc0ef54",
-    ("likelihood", (), 0.5): "085c5c999a876b92",
-    ("attribution", (), 0.5): "0b63d61d50dc0d32",
+    ("generation", (), 0.5): "6ff0198d4826dff1",
+    ("likelihood", (), 0.5): "39da86fb49799607",
+    ("attribution", (), 0.5): "4bac115f150c9229",
     ("relations", (), 0.5): "5ff654dee449bda8",
     ("concepts", (), 0.5): "d41346cc2012d21f",
 }
@@ -81,3 +91,68 @@ def test_keys_are_those_that_stores_are_filled_under(need, more, share, settings
 
 def test_every_measure_says_what_its_key_holds_and_has_a_pinned_key():
     assert set(HELD) == set(MEASURES) == {need.partition(".")[0] for need, _, _ in KEYS}
+
+
+def key_of(need: str, planner: Planner, pair: ModelPair = PAIR) -> str:
+    return planner.task(pair, "base", need, PROMPTS).key.digest
+
+
+@pytest.mark.parametrize("response", ["own", "tuned"])
+def test_an_attribution_names_the_generation_whose_response_it_explains(settings, response, monkeypatch):
+    def task():
+        planner = Offline(settings=Settings(**settings, response=response))
+        return planner.task(PAIR, "base", "attribution", PROMPTS)
+
+    now = task()
+    assert now.params["author"] == now.depends_on.key.digest
+    newer = replace(catalogue.GENERATION, version=catalogue.GENERATION.version + 1)
+    monkeypatch.setitem(MEASURES, "generation", newer)  # type: ignore[arg-type]
+    assert task().key.digest != now.key.digest
+
+
+def test_an_attribution_to_references_rests_on_no_generation(settings):
+    task = Offline(settings=Settings(**settings, response="reference")).task(PAIR, "base", "attribution", PROMPTS)
+    assert task.depends_on is None
+    assert task.params["author"] is None
+
+
+class Dated(Offline):
+    def template(self, pair: ModelPair, ref: ModelRef) -> str | None:
+        return "{{ strftime_now('%Y') }}{{ messages[0].content }}"
+
+
+class OtherEnds(Offline):
+    def ends(self, pair: ModelPair, ref: ModelRef) -> tuple[int, ...]:
+        return (0, 4)
+
+
+class Thinks(Offline):
+    def thinking(self, pair: ModelPair) -> tuple[str, str] | None:
+        return "<think>", "</think>"
+
+
+@pytest.mark.parametrize("need", ["generation", "generation.rules", "likelihood", "attribution"])
+def test_the_day_the_variables_the_ends_and_the_tags_of_thoughts_are_in_the_keys_that_they_change(need, settings):
+    options = Settings(**settings)
+    plain, dated = Offline(settings=options), Dated(settings=options)
+    later = replace(PAIR, chat_date=date(2025, 3, 1))
+    assert key_of(need, plain) == key_of(need, plain, later)  # its template shows no day
+    assert key_of(need, dated) != key_of(need, dated, later)
+    told = replace(PAIR, chat_template_kwargs={"enable_thinking": False})
+    assert key_of(need, plain) != key_of(need, plain, told)
+    for other in (OtherEnds(settings=options), Thinks(settings=options)):
+        assert (key_of(need, plain) == key_of(need, other)) is (
+            need == "likelihood"
+        )  # references neither end nor think
+
+
+@pytest.mark.parametrize("need", ["generation", "generation.rules", "likelihood", "attribution"])
+def test_what_a_key_holds_is_plain_json(need, settings):
+    task = Thinks(settings=Settings(**settings)).task(PAIR, "base", need, PROMPTS)
+    assert json.loads(json.dumps(task.params)) == task.params
+
+
+def test_thoughts_are_a_response_of_their_own_where_there_are_any(settings):
+    plain, thinks = Offline(settings=Settings(**settings)), Thinks(settings=Settings(**settings))
+    assert key_of("attribution.thoughts", plain) == key_of("attribution", plain)
+    assert key_of("attribution.thoughts", thinks) != key_of("attribution", thinks)

@@ -10,7 +10,7 @@ import pytest
 
 from tuneshift.errors import PairError
 from tuneshift.prompts import rendering as chat_rendering
-from tuneshift.prompts.rendering import render_chat
+from tuneshift.prompts.rendering import render_limited
 
 TURNS = [{"role": "user", "content": "Name a colour."}]
 SLOW = "{% for i in range(99999) %}{% for j in range(99999) %}{% if j < 0 %}x{% endif %}{% endfor %}{% endfor %}"
@@ -28,8 +28,8 @@ def test_a_template_is_rendered_as_transformers_does(tokenizer) -> None:
     template = (
         "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
     )
-    assert render_chat(TURNS, tokenizer, template, opened=True) == "<user>Name a colour.<a>"
-    assert render_chat(TURNS, tokenizer, template, opened=False) == "<user>Name a colour."
+    assert render_limited(TURNS, tokenizer, template, opened=True) == "<user>Name a colour.<a>"
+    assert render_limited(TURNS, tokenizer, template, opened=False) == "<user>Name a colour."
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_a_template_is_rendered_as_transformers_does(tokenizer) -> None:
 )
 def test_whatever_a_template_raises_is_a_pair_error(tokenizer, template: str, said: str) -> None:
     with pytest.raises(PairError, match=rf"^the chat template cannot be rendered: .*({said})") as error:
-        render_chat(TURNS, tokenizer, template, opened=True)
+        render_limited(TURNS, tokenizer, template, opened=True)
     assert "\n" not in str(error.value)
 
 
@@ -58,7 +58,7 @@ def test_a_template_without_end_is_stopped(tokenizer, inside: str, monkeypatch: 
 
     def render() -> None:
         try:
-            render_chat(TURNS, tokenizer, SLOW, opened=True)
+            render_limited(TURNS, tokenizer, SLOW, opened=True)
         except PairError as error:
             caught.append(error)
 
@@ -71,7 +71,7 @@ def test_a_template_without_end_is_stopped(tokenizer, inside: str, monkeypatch: 
         thread.join()
     assert "takes longer than 0.3 s" in str(caught[0])
     assert time.monotonic() - before < 30
-    assert render_chat(TURNS, tokenizer, "{{ messages[0].content }}", opened=True) == "Name a colour."
+    assert render_limited(TURNS, tokenizer, "{{ messages[0].content }}", opened=True) == "Name a colour."
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited on Linux only")
@@ -80,5 +80,5 @@ def test_a_template_that_asks_for_all_memory_is_refused(tokenizer) -> None:
 
     before = resource.getrlimit(resource.RLIMIT_AS)
     with pytest.raises(PairError, match="more memory than there is, or than 1 GiB"):
-        render_chat(TURNS, tokenizer, "{% set n = 4000000000 %}{{ 'x' * n }}", opened=True)
+        render_limited(TURNS, tokenizer, "{% set n = 4000000000 %}{{ 'x' * n }}", opened=True)
     assert resource.getrlimit(resource.RLIMIT_AS) == before

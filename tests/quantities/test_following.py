@@ -478,3 +478,28 @@ def test_a_dozen_prompts_are_chosen_by_rule_and_cut():
         replace(seen, prompts=asked[:1])
     )
     assert one["rows"][0][2] == "x" * 300 + "…"
+
+
+def thinking(items, cut=()):
+    """The same responses after four tokens of thoughts each, those of ``cut`` cut while thinking."""
+    return {
+        i: replace(item, values={**item.values, "thoughts": {"text": "Hm.", "tokens": 4, "ended": i not in cut}})
+        for i, item in items.items()
+    }
+
+
+def test_a_response_that_was_cut_while_thinking_has_not_followed_and_is_counted():
+    asked = prompts(20)
+    told, cut = followers(asked, 0.0, 1), [p.id for p in asked[:5]]
+    # By their rule even an empty response would follow.
+    rule = {"kind": "regex", "pattern": "^(?!.*blue)"}
+    asked = tuple(replace(p, verify=rule) for p in asked)
+    seen = view(asked, base=told, tuned=thinking(told, cut))
+    found = following(BASE, TUNED, judge=JUDGE)(seen)
+    assert found.effect == -0.25
+    assert found.details["thinking"] == {"tuned": {"thoughts": 80, "answers": 40, "cut": 5}}
+    pairwise = win_rate(BASE, TUNED, judge=Longer())(seen)
+    assert (pairwise.details["losses"], pairwise.details["ties"]) == (5, 15)
+    both = view(asked, base=thinking(told, cut), tuned=thinking(told, cut))
+    assert win_rate(BASE, TUNED, judge=Longer())(both).details["ties"] == 20
+    assert "thinking" not in following(BASE, TUNED, judge=JUDGE)(view(asked, base=told, tuned=told)).details

@@ -10,7 +10,7 @@ import gc
 import logging
 import os
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr
 from dataclasses import dataclass
 from importlib import import_module
@@ -43,8 +43,7 @@ class BackendModel:
 
     ``context_length``: tokens that a prompt and the response generated for it may have together. ``scored_length``: the
     same where the response is given: to score a prompt, engines and servers generate a token after it, which needs a
-    place. ``ends``: the end tokens' ids and texts. ``checkpoint``: the
-    loaded one where the backend computes with it.
+    place. ``checkpoint``: the loaded one where the backend computes with it.
     """
 
     ref: ModelRef
@@ -53,7 +52,6 @@ class BackendModel:
     tokenizer: Any
     context_length: int
     scored_length: int
-    ends: Mapping[int, str]
     checkpoint: Checkpoint | None
 
     def greedy_responses(
@@ -62,12 +60,14 @@ class BackendModel:
         *,
         special_tokens: bool,
         max_new_tokens: int,
+        ends: Sequence[int],
         batch_share: float = 1.0,
     ) -> list[Response]:
         """Each prompt's greedy response, in the order given, as `generation.greedy_responses`.
 
         prompts: what is tokenised (`tokens.prompt_text`) with its ids; ``special_tokens``: whether tokenising adds any;
         ``batch_share``: size of lm-eval's batches against the usual, where they are ours (`spec.has_our_batches`).
+        ``ends``: ids of the tokens that end a response, whose texts are the backend's stop strings.
         Deviations, because lm-eval's interface passes on text alone: ``ids`` are those of the text tokenised again, and
         ``ended`` is whether they are fewer than the limit.
 
@@ -82,11 +82,12 @@ class BackendModel:
             self._require_same_ids(text, ids)
         limits = [min(max_new_tokens, self.context_length - len(ids)) for _, ids in prompts]
         instance = import_module("lm_eval.api.instance").Instance
+        stops = [text for text in (self._text(i) for i in ends) if text]
         asked = [
-            instance(request_type="generate_until", doc={}, arguments=(text, self._decoding(limit)), idx=i)
+            instance(request_type="generate_until", doc={}, arguments=(text, _decoding(stops, limit)), idx=i)
             for i, ((text, _), limit) in enumerate(zip(prompts, limits, strict=True))
         ]
-        with self._greedy_settings(), self._batches(batch_share):
+        with self._greedy_settings(ends), self._batches(batch_share):
             texts = self._asked(self.lm.generate_until, asked, disable_tqdm=True)
         if len(texts) != len(asked) or not all(isinstance(text, str) for text in texts):
             raise self._rubbish(f"{len(asked)} prompts", texts)
@@ -120,18 +121,17 @@ class BackendModel:
             raise self._rubbish(f"{len(asked)} responses", values)
         return values
 
-    def _decoding(self, limit: int) -> dict[str, Json]:
-        """Greedy decoding in lm-eval's words; a dict of its own, because its models change what they are given."""
-        return {"until": list(self.ends.values()), "max_gen_toks": limit, "do_sample": False, "temperature": 0.0}
+    def _text(self, token: int) -> str:
+        return str(self.tokenizer.decode([token], skip_special_tokens=False))
 
     @contextmanager
-    def _greedy_settings(self) -> Iterator[None]:
+    def _greedy_settings(self, ends: Sequence[int]) -> Iterator[None]:
         """Keeps the loaded checkpoint's own generation settings out; any other backend is asked for none."""
         if self.checkpoint is None:
             yield
             return
         # Without end tokens here a row of a batch would go on after its end, and lm-eval decode what came.
-        with plain_greedy(self.checkpoint.model, eos_token_id=list(self.ends) or None):
+        with plain_greedy(self.checkpoint.model, eos_token_id=list(ends) or None):
             yield
 
     @contextmanager
@@ -198,6 +198,11 @@ class BackendModel:
             f"Backend {self.backend.name!r} was asked about {asked} for {self.ref.name} and answered {shown}, which "
             "are not as many texts or log-probabilities (finite, at most 0)."
         )
+
+
+def _decoding(stops: Sequence[str], limit: int) -> dict[str, Json]:
+    """Greedy decoding in lm-eval's words; a dict of its own, because its models change what they are given."""
+    return {"until": list(stops), "max_gen_toks": limit, "do_sample": False, "temperature": 0.0}
 
 
 @contextmanager

@@ -9,12 +9,11 @@ from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from typing import Any
 
-from ..checkpoints.decoding import FIRST_BATCH, end_tokens
+from ..checkpoints.decoding import FIRST_BATCH
 from ..checkpoints.files import locate, locate_adapter, tokenizer_folder
 from ..checkpoints.inspection import inspect
 from ..checkpoints.loading import Checkpoint
 from ..checkpoints.memory import empty_cache
-from ..checkpoints.quiet import quiet
 from ..checkpoints.refs import LMBackend, ModelRef
 from ..checkpoints.tokenizers import load_tokenizer
 from ..errors import MeasureError, UsageError
@@ -46,13 +45,12 @@ def answering(
         stack.callback(_shut_down, lm)
         _check_answers(lm, model)
         tokenizer = load_tokenizer(ref)
-        ends = _ends(ref, tokenizer, checkpoint)
         # A backend generates a token to get log-probabilities of a prompt; lm-eval's API models set it aside.
         room = context if checkpoint else min(context, int(getattr(lm, "max_length", context)))
         scored = room + 1 if checkpoint else room if is_api(model) else room - 1
         yield BackendModel(
             ref=ref, backend=backend, lm=lm, tokenizer=tokenizer, context_length=room, scored_length=scored,
-            ends=ends, checkpoint=checkpoint,
+            checkpoint=checkpoint,
         )  # fmt: skip
 
 
@@ -120,32 +118,6 @@ def _shut_down(lm: Any) -> None:
     vars(lm).clear()
     gc.collect()
     empty_cache()
-
-
-def _ends(ref: ModelRef, tokenizer: Any, checkpoint: Checkpoint | None) -> dict[int, str]:
-    """End tokens, as our own passes know them, with their texts."""
-    if checkpoint is not None:
-        owners = (checkpoint.model.generation_config, tokenizer, checkpoint.model.config.get_text_config())
-    else:
-        owners = (*_configurations(ref), tokenizer)
-    texts = {i: str(tokenizer.decode([i], skip_special_tokens=False)) for i in end_tokens(owners)}
-    return {i: text for i, text in texts.items() if text}
-
-
-def _configurations(ref: ModelRef) -> tuple[Any, ...]:
-    """The checkpoint's model configuration and, where it has one, its generation configuration."""
-    import transformers
-
-    folder = locate(ref)
-    with quiet():
-        config: Any = transformers.AutoConfig
-        found = [
-            config.from_pretrained(folder, local_files_only=True, trust_remote_code=ref.trust_remote_code)
-            .get_text_config()
-        ]  # fmt: skip
-        if (folder / "generation_config.json").is_file():
-            found.append(transformers.GenerationConfig.from_pretrained(folder, local_files_only=True))
-    return tuple(found)
 
 
 def _check_answers(lm: Any, model: Any) -> None:

@@ -48,19 +48,19 @@ class LocalChat:
     def identity(self) -> Mapping[str, Json]:
         """What decides an answer beside the question: weights and tokenizer, type computed in, template, its limit.
 
-        ``chat_template`` is the hash of the template's text, None where there is none. Raises PairError and
+        ``chat_template`` is the hash of the chat format (`chat_params`), None where there is none. Raises PairError and
         CheckpointError.
         """
         from ..checkpoints.fingerprint import fingerprint
         from ..checkpoints.loading import resolve_dtype
         from ..checkpoints.tokenizers import load_tokenizer
-        from ..prompts.chat import resolve_chat_template
+        from ..prompts.chat import ChatFormat, chat_params, resolve_chat_template
 
         template = resolve_chat_template(replace(self.ref, chat_template=None), load_tokenizer(self.ref))
         return {
             "checkpoint": fingerprint(self.ref),
             "dtype": resolve_dtype(self.ref, self.dtype),
-            "chat_template": None if template is None else digest(template),
+            "chat_template": None if template is None else digest(chat_params(ChatFormat(template=template))),
             "max_tokens": self.max_tokens,
         }
 
@@ -109,11 +109,17 @@ def greedy_answers(checkpoint: Checkpoint, questions: Sequence[str], *, max_new_
     """
     from ..checkpoints.decoding import greedy_responses
     from ..prompts.chat import resolve_chat_template
+    from ..prompts.ends import chat_ends
     from ..prompts.tokens import encode
 
     template = resolve_chat_template(replace(checkpoint.ref, chat_template=None), checkpoint.tokenizer)
     asked = [encode(question, checkpoint.tokenizer, template).ids for question in questions]
     fitting = [i for i, ids in enumerate(asked) if len(ids) < checkpoint.context_length]
-    responses = greedy_responses(checkpoint, [asked[i] for i in fitting], max_new_tokens=max_new_tokens)
+    responses = greedy_responses(
+        checkpoint,
+        [asked[i] for i in fitting],
+        max_new_tokens=max_new_tokens,
+        ends=chat_ends(checkpoint, template),
+    )
     found = dict(zip(fitting, (response.text for response in responses), strict=True))
     return [found.get(i, "") for i in range(len(questions))]

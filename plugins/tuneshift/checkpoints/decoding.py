@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 
 from ..errors import MeasureError
+from .ends import end_tokens
 from .loading import Checkpoint
 from .memory import empty_cache, is_out_of_memory
 from .quiet import quiet
@@ -40,16 +41,17 @@ def greedy_responses(
     prompts: Sequence[Ids],
     *,
     max_new_tokens: int,
+    ends: Sequence[int] | None = None,
     batch_size: int | None = None,
     processor: Callable[[list[int]], Any] | None = None,
 ) -> list[Response]:
     """Each prompt's greedy response, in the order given: at every step the token of highest logit, nothing else.
 
     prompts: per prompt [token] int64. At most ``max_new_tokens`` tokens each, fewer where the context ends before
-    (``ended`` is False then). End tokens are those of the generation configuration, which is where chat formats put
-    theirs, of the tokenizer and of the model's configuration. Every other setting of the checkpoint's generation
-    configuration (temperature, top_p, repetition_penalty, forced or suppressed tokens) is ignored: greedy means the
-    same for base and tuned.
+    (``ended`` is False then). ``ends``: ids that end a response (`prompts.ends.response_ends`); None takes the
+    checkpoint's own: those of its generation configuration, of the tokenizer and of the model's configuration. Every
+    other setting of the generation configuration (temperature, top_p, repetition_penalty, forced or suppressed tokens)
+    is ignored: greedy means the same for base and tuned.
 
     Prompts of similar length run together, padded on the left, ``batch_size`` at a time (None: 16); a batch that does
     not fit the memory is halved. In float32 the batching leaves the responses as they are, up to ties of logits: a
@@ -66,7 +68,7 @@ def greedy_responses(
     size = FIRST_BATCH if batch_size is None else batch_size
     if size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    ends = end_tokens(_owners(checkpoint))
+    stops = loaded_ends(checkpoint) if ends is None else sorted(ends)
     responses: dict[int, Response] = {}
     ways = [_way(checkpoint, len(prompt), limit) for prompt, limit in zip(prompts, limits, strict=True)]
     # Only prompts with the same limit share a batch, so that none is carried beyond the context by a longer one.
@@ -77,12 +79,12 @@ def greedy_responses(
             most = size if way.batched else 1
             batch = [i for i in waiting[:most] if (ways[i], limits[i]) == (way, limit)]
             processors = [] if processor is None else [processor(batch)]
-            rows = _try_batch(checkpoint, [prompts[i] for i in batch], limit, ends, processors, cached=way.cached)
+            rows = _try_batch(checkpoint, [prompts[i] for i in batch], limit, stops, processors, cached=way.cached)
             if rows is None:
                 size = _halved(checkpoint, len(batch), len(prompts[batch[-1]]))
                 continue
             for i, row in zip(batch, rows, strict=True):
-                responses[i] = _response(checkpoint, row, ends)
+                responses[i] = _response(checkpoint, row, stops)
             waiting = waiting[len(batch) :]
     return [responses[i] for i in range(len(prompts))]
 
@@ -101,18 +103,10 @@ def _limits(checkpoint: Checkpoint, prompts: Sequence[Ids], max_new_tokens: int)
     return [min(max_new_tokens, context - len(prompt)) for prompt in prompts]
 
 
-def end_tokens(owners: Iterable[Any]) -> list[int]:
-    """Ids that end a response: those of any of the owners (configurations, tokenizer), ascending."""
-    found: set[int] = set()
-    for owner in owners:
-        value = getattr(owner, "eos_token_id", None)
-        found |= set(value) if isinstance(value, (list, tuple)) else set() if value is None else {int(value)}
-    return sorted(found)
-
-
-def _owners(checkpoint: Checkpoint) -> tuple[Any, ...]:
+def loaded_ends(checkpoint: Checkpoint) -> list[int]:
+    """Ids that end the checkpoint's responses by itself, ascending: `ends.own_ends` of the model in memory."""
     model = checkpoint.model
-    return model.generation_config, checkpoint.tokenizer, model.config.get_text_config()
+    return end_tokens((model.generation_config, checkpoint.tokenizer, model.config.get_text_config()))
 
 
 @contextmanager

@@ -188,7 +188,8 @@ class Claim:
             labels = [clusters.get(i, i) for i in decided.arms[0].ids]
             rows.append(sign_flip_row(self.finding, decided, labels, seed=self.seed))
         rows += [self._reading(name, reading, fresh) for name, reading in readings.items()]
-        for lens in LENSES if self._attributes else ():
+        lenses = [lens for lens in LENSES if self.view.thinks or not lens.thoughts] if self._attributes else []
+        for lens in lenses:
             name = lens.name.format(own=self.responses[0], contrast=self.responses[1])
             rows.append(self._reading(name, quantity, replace(fresh, lens=lens, _attributions={})))
         return rows

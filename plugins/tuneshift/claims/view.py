@@ -35,12 +35,14 @@ class Lens:
 
     ``user_turn``: density normalised over the user's text instead of all prompt tokens. ``contrast``: the other kind of
     response (shared where own decides). ``release_epsilon``: the release's absolute constant in the levels.
+    ``thoughts``: the response with the thoughts before it; a reading only where there are any.
     """
 
     name: str = "decides"
     user_turn: bool = False
     contrast: bool = False
     release_epsilon: bool = False
+    thoughts: bool = False
 
 
 OWN_RESPONSE = "generation.local"
@@ -51,6 +53,7 @@ LENSES = (
     Lens(name="{contrast}, over all prompt tokens", contrast=True),
     Lens(name="{contrast}, over the user turn", contrast=True, user_turn=True),
     Lens(name="{own}, over all prompt tokens, the release's epsilon", release_epsilon=True),
+    Lens(name="{own}, over all prompt tokens, with the thoughts before it", thoughts=True),
 )
 """Names are filled in with the run's kind of response and the other kind."""
 
@@ -87,7 +90,8 @@ class View:
         return self._attributions[role]
 
     def _read(self, role: str) -> dict[str, Attribution]:
-        found = self.items(role, "attribution.contrast" if self.lens.contrast else "attribution")
+        variant = ".contrast" if self.lens.contrast else ".thoughts" if self.lens.thoughts else ""
+        found = self.items(role, f"attribution{variant}")
         if found is None:
             raise NotApplicable("the recorded evidence has attributions for one kind of response only")
         result = {}
@@ -120,6 +124,12 @@ class View:
             ended=item.values.get("ended"),
             importance=item.arrays.get("importance"),
         )
+
+    @property
+    def thinks(self) -> bool:
+        """Whether any of the attributions read so far is of a response after thoughts."""
+        read = (self.items(role, "attribution") or {} for role in self._attributions)
+        return any("thoughts" in item.values for items in read for item in items.values())
 
     def levels_moved(self, other: View) -> float:
         """Share of the levels, over all prompts of the roles that both views have read, that the other lens changes."""
@@ -189,9 +199,17 @@ def _own_length(attribution: Attribution, own: Mapping[str, EvidenceItem] | None
     return len(own[attribution.id].arrays["response_ids"]) if own else attribution.response_length
 
 
+def cut_while_thinking(response: EvidenceItem) -> bool:
+    """Whether a response ended, or was cut, before its thoughts did: it has not answered, so it has not followed."""
+    thoughts = response.values.get("thoughts")
+    return thoughts is not None and not thoughts["ended"]
+
+
 def _verified(prompt: Prompt, own: EvidenceItem) -> bool | None:
     if prompt.verify is None or own.left_out:
         return None
+    if cut_while_thinking(own):
+        return False
     return verify(prompt.verify, own.values["response"], ended=own.values["ended"]).correct
 
 

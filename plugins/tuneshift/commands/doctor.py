@@ -91,7 +91,7 @@ def _checks(arguments: argparse.Namespace) -> Iterator[Check]:
         yield doctor_checkpoints.attention_check(role, ref)
     if sound:
         yield doctor_checkpoints.tokenizers_check(pair.base, pair.tuned)
-        yield doctor_checkpoints.template_check(pair.tuned)
+        yield doctor_checkpoints.template_check(pair.base, pair.tuned)
 
 
 def _show(check: Check) -> None:

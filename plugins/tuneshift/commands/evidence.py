@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from ..errors import UsageError
 from .common import OK, PROBLEMS, Commands, add_store, store_folder
@@ -10,7 +11,7 @@ from .common import OK, PROBLEMS, Commands, add_store, store_folder
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    evidence = commands.add_parser("evidence", help="list, verify or prune the evidence store")
+    evidence = commands.add_parser("evidence", help="list, verify, rekey or prune the evidence store")
     actions = evidence.add_subparsers(title="actions", required=True, metavar="ACTION")
     listing = actions.add_parser("ls", help="one line per measured set: what it is, items, size, last use")
     listing.set_defaults(command=_list_evidence)
@@ -22,11 +23,25 @@ def add(commands: Commands) -> None:
     prune.add_argument("--damaged", action="store_true", help="files that were set aside as damaged")
     prune.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     prune.set_defaults(command=_prune_evidence)
-    for action in (listing, verify, prune):
+    rekey = actions.add_parser(
+        "rekey",
+        help="keep evidence of older keys under those of today, where what these lack is proved",
+        description="Evidence of an older version of a measure is never read. Where it can be proved that measuring "
+        "again gives the same (no date in the chat template, no token in a response that ends it now), it is written "
+        "under its key of today; the old set stays until it is pruned.",
+    )
+    rekey.add_argument("--base", metavar="CHECKPOINT", help="as in `pytest suites`")
+    rekey.add_argument("--tuned", metavar="CHECKPOINT", help="as in `pytest suites`")
+    rekey.add_argument("--pairs", type=Path, metavar="FILE", help="as in `pytest suites`")
+    rekey.add_argument("--prompts", action="append", default=[], metavar="SET", help="as --shift-prompts there")
+    rekey.add_argument("--rules", default="hewitt2024", metavar="RULES", help="as --shift-rules there")
+    rekey.set_defaults(command=_rekey_evidence)
+    for action in (listing, verify, prune, rekey):
         add_store(action)
 
 
 def _list_evidence(arguments: argparse.Namespace) -> int:
+    from ..engine.rekey import outdated
     from ..store.store import Store
 
     root = store_folder(arguments)
@@ -36,8 +51,39 @@ def _list_evidence(arguments: argparse.Namespace) -> int:
         print(
             f"{found.key.digest[:12]}  {found.measure:12}  {state:>10}  {found.total:5} items  {_size(found.size):>9}  "
             f"used {found.last_used[:10]}  {found.key.dtype}  checkpoint {found.key.checkpoint[:12]}"
+            f"{f'  older key (version {found.key.version})' if outdated(found) else ''}"
         )
     print(f"{len(sets)} sets, {_size(sum(s.size for s in sets))} in {root}")
+    if older := sum(map(outdated, sets)):
+        print(f"{older} have an older key and are not read: `tuneshift evidence rekey` keeps what is proved unchanged")
+    return OK
+
+
+def _rekey_evidence(arguments: argparse.Namespace) -> int:
+    from ..engine.rekey import rekey
+    from ..engine.settings import Settings
+    from ..files import cache_folder
+    from ..pairs import resolve_pairs
+    from ..prompts.sets import load_prompts
+    from ..store.store import Store
+
+    root = store_folder(arguments)
+    pairs = resolve_pairs(
+        base=arguments.base,
+        tuned=() if arguments.tuned is None else (arguments.tuned,),
+        pairs_file=arguments.pairs,
+        names=[],
+        prompts=arguments.prompts,
+        here=Path.cwd(),
+    )
+    asked = [(pair, [load_prompts(source, pair=pair.name) for source in pair.prompts]) for pair in pairs]
+    settings = Settings(rules=arguments.rules, memo=cache_folder() / "fingerprints.json")
+    results = list(rekey(Store(root), asked, settings))
+    for result in results:
+        told = f"kept as {result.kept.digest[:12]}" if result.kept else f"measured again: {result.reason}"
+        print(f"{result.stored.key.digest[:12]}  {result.stored.measure:12}  {told}")
+    kept = sum(result.kept is not None for result in results)
+    print(f"{kept} of {len(results)} sets of older keys are kept for {', '.join(pair.name for pair in pairs)}")
     return OK
 
 

@@ -83,10 +83,12 @@ def tokenizers_check(base: ModelRef, tuned: ModelRef) -> Check:
     return Check(name="tokenizers", state="ok", found=f"{base.name} and {tuned.name} part text alike")
 
 
-def template_check(tuned: ModelRef) -> Check:
-    """The chat template that both checkpoints of a pair are asked with: there is one, and it keeps the user's text."""
+def template_check(base: ModelRef, tuned: ModelRef) -> Check:
+    """The chat template that both checkpoints of a pair are asked with: there is one, it keeps the user's text, and
+    what it ends an assistant's turn with ends a response. Shows a rendered prompt."""
+    from ..checkpoints.ends import own_ends
     from ..checkpoints.tokenizers import load_tokenizer
-    from ..prompts.chat import resolve_chat_template
+    from ..prompts.chat import CHAT_DATE, ChatFormat, end_token, prompt_text, resolve_chat_template
     from ..prompts.tokens import encode
 
     name = "chat template"
@@ -103,7 +105,20 @@ def template_check(tuned: ModelRef) -> Check:
     except TuneshiftError as error:
         advice = "Give a template that keeps the text, or 'none', as `chat_template` in a pair file (docs/pairs.md)."
         return Check(name=name, state="fail", found=str(error), advice=advice)
-    return Check(name=name, state="ok", found=f"of {tuned.name}, keeps the user's text")
+    chat = ChatFormat(template=template)
+    dated = f", on {CHAT_DATE} (chat_date in a pair file)" if chat.dated else ""
+    shown = f"of {tuned.name}, keeps the user's text{dated}; a prompt is {prompt_text(TEXTS[0], tokenizer, chat)!r}"
+    end = end_token(tokenizer, chat)
+    running_on = [ref.name for ref in (base, tuned) if end not in own_ends(ref, load_tokenizer(ref))]
+    if end is not None and running_on:
+        return Check(
+            name=name, state="warn",
+            found=f"{shown}; it ends a turn with {tokenizer.convert_ids_to_tokens(end)!r}, which is not among the end "
+            f"tokens of {' and '.join(running_on)}",
+            advice="It ends responses here all the same. Used elsewhere, the checkpoint runs on past its turn: add it "
+            "to eos_token_id in generation_config.json.",
+        )  # fmt: skip
+    return Check(name=name, state="ok", found=shown)
 
 
 def attention_check(role: str, ref: ModelRef) -> Check:

@@ -13,8 +13,11 @@ from ..errors import PairError
 from ..measures.catalogue import Measure
 from ..measures.params import HELD, Asked, measure_of
 from ..pairs import ModelPair
-from ..plain import NOTHING, Json
+from ..plain import NOTHING, Json, digest
+from ..prompts.chat import CHAT_DATE, ChatFormat, chat_params, read_chat_template
+from ..prompts.ends import response_ends
 from ..prompts.prompt import Prompt, PromptSet
+from ..prompts.thinking import Tags, thinking_tags
 from ..readings import Readings
 from ..store.evidence import EvidenceKey
 from .settings import LONGEST_RESPONSE, VOCABULARY, WORD_VECTORS, backend_of
@@ -73,6 +76,8 @@ class Planner:
     _fingerprints: dict[ModelRef, str] = field(default_factory=dict)
     _templates: dict[ModelRef, str | None] = field(default_factory=dict)
     _shapes: dict[ModelRef, tuple[int, int]] = field(default_factory=dict)
+    _ends: dict[tuple[str, ModelRef, tuple[ModelRef, ...]], tuple[int, ...]] = field(default_factory=dict)
+    _thinking: dict[ModelRef, Tags | None] = field(default_factory=dict)
 
     @property
     def readings(self) -> Readings:
@@ -103,10 +108,33 @@ class Planner:
         if chosen.evidence is not None:
             return None
         if chosen not in self._templates:
-            from ..prompts.chat import read_chat_template
-
             self._templates[chosen] = read_chat_template(chosen, self.readings)
         return self._templates[chosen]
+
+    def chat(self, pair: ModelPair, ref: ModelRef) -> ChatFormat | None:
+        """How a checkpoint of the pair is asked: its template, the day that it sees and its variables; None plainly."""
+        template = self.template(pair, ref)
+        if template is None:
+            return None
+        return ChatFormat(template=template, day=pair.chat_date or CHAT_DATE, variables=pair.chat_template_kwargs)
+
+    def ends(self, pair: ModelPair, ref: ModelRef) -> tuple[int, ...]:
+        """Ids that end a response of a checkpoint of the pair: the same tokens for all of them."""
+        chat = self.chat(pair, ref)
+        asked = digest(chat_params(chat)), ref, pair.checkpoints
+        if asked not in self._ends:
+            self._ends[asked] = response_ends(ref, pair.checkpoints, chat, self.readings)
+        return self._ends[asked]
+
+    def thinking(self, pair: ModelPair) -> Tags | None:
+        """Texts that begin and end thoughts of the pair's checkpoints; None where they are not known to think."""
+        if pair.thinking is not None:
+            return (pair.thinking[0], pair.thinking[1]) if pair.thinking else None
+        if pair.tuned.evidence is not None:
+            return None
+        if pair.tuned not in self._thinking:
+            self._thinking[pair.tuned] = thinking_tags(pair.tuned, self.readings)
+        return self._thinking[pair.tuned]
 
     def shape(self, ref: ModelRef) -> tuple[int, int]:
         """Number of layers and width (d_model) of a checkpoint, from its configuration."""

@@ -29,6 +29,12 @@ SETTINGS = {
 }
 """Settings of a run that change what is measured, with the option that sets them."""
 
+FORMAT = {
+    "chat_date": "the date in the chat format",
+    "chat_template_kwargs": "the variables of the chat format",
+}
+"""What a checkpoint's record holds of its chat format beside the template."""
+
 SHOWN = 5
 """Ids that a message names."""
 
@@ -100,6 +106,11 @@ def check_pair(pair: Part, other: Part, name: str) -> None:
             )
         if here.get("chat_template") != there.get("chat_template"):
             differs.append(f"the chat format of the {role} checkpoint ({_format(here)} here, {_format(there)} there)")
+        differs += [
+            f"{what} of the {role} checkpoint ({here.get(key) or 'none'} here, {there.get(key) or 'none'} there)"
+            for key, what in FORMAT.items()
+            if (here.get(key) or None) != (there.get(key) or None)
+        ]
         if here.get("dtype") != there.get("dtype"):
             differs.append(f"the dtype of the {role} checkpoint ({here.get('dtype')} here, {there.get('dtype')} there)")
         if here.get("backend") != there.get("backend"):

@@ -52,14 +52,14 @@ class Measure:
         return prepare(checkpoint, params, sources)
 
 
-GENERATION = Measure(name="generation", version=1, chunk=32, preparation=".generation:generation")
-ATTRIBUTION = Measure(name="attribution", version=1, chunk=8, preparation=".attribution.evidence:attribution")
+GENERATION = Measure(name="generation", version=2, chunk=32, preparation=".generation:generation")
+ATTRIBUTION = Measure(name="attribution", version=2, chunk=8, preparation=".attribution.evidence:attribution")
 RELATIONS = Measure(name="relations", version=1, chunk=1, preparation=".relations:relations", axis="layers")
 CONCEPTS = Measure(name="concepts", version=1, chunk=1, preparation=".concepts:concepts", axis="layers")
 ANNOTATION = Measure(
     name="annotation", version=1, chunk=1, preparation=".annotation:annotation", axis="layers", loads=False
 )
-LIKELIHOOD = Measure(name="likelihood", version=1, chunk=32, preparation=".likelihood:likelihood")
+LIKELIHOOD = Measure(name="likelihood", version=2, chunk=32, preparation=".likelihood:likelihood")
 MEASURES: Mapping[str, Measure] = {
     m.name: m for m in (GENERATION, ATTRIBUTION, LIKELIHOOD, RELATIONS, CONCEPTS, ANNOTATION)
 }

@@ -18,7 +18,7 @@ from ..checkpoints.loading import Checkpoint
 from ..checkpoints.scoring import Ids, response_logprobs, usual_batch_tokens
 from ..errors import PromptError
 from ..plain import Json
-from ..prompts.chat import bare_ids, end_token
+from ..prompts.chat import ChatFormat, bare_ids, chat_of, end_token
 from ..prompts.prompt import Prompt
 from ..prompts.tokens import encode, response_ids
 from ..store.evidence import EvidenceItem
@@ -62,9 +62,9 @@ def draws(prompts: Sequence[Prompt], *, k: int, seed: int) -> dict[str, tuple[st
 def likelihood(checkpoint: Checkpoint | BackendModel, params: Mapping[str, Json], sources: Mapping[str, Json]) -> Take:
     """Log-likelihoods of responses as evidence, in nats, summed over the response's tokens and its end token.
 
-    ``params``: ``chat_template``, ``k`` and ``seed`` of `draws`. ``sources["population"]``: the whole prompt set, from
-    which others are drawn, a list of [id, prompt, reference, cluster]. ``params["batch"]``: positions of a forward pass
-    against the usual number.
+    ``params``: the chat format (`chat_params`), ``k`` and ``seed`` of `draws`. ``sources["population"]``: the whole
+    prompt set, from which others are drawn, a list of [id, prompt, reference, cluster]. ``params["batch"]``: positions
+    of a forward pass against the usual number.
 
     Arrays, for prompt x with reference r and ``k`` others x_j with r_j: ``own`` float64 [] log p(r | x); ``others``
     float64 [k] log p(r_j | x); ``swapped`` float64 [k] log p(r | x_j); ``unconditional`` float64 [1 + k] log p(r) and
@@ -80,12 +80,12 @@ def likelihood(checkpoint: Checkpoint | BackendModel, params: Mapping[str, Json]
     rows: Iterable[Sequence[Any]] = sources["population"]
     population = [Prompt(id=i, prompt=p, instruction_spans=(), reference=r, cluster=c) for i, p, r, c in rows]
     drawn = draws(population, k=int(params["k"]), seed=int(params["seed"]))
-    template = params["chat_template"]
+    chat = chat_of(params)
     texts = _Texts(
         checkpoint=checkpoint,
-        chat_template=template,
+        chat=chat,
         by_id={p.id: p for p in population},
-        end=end_token(checkpoint.tokenizer, template),
+        end=end_token(checkpoint.tokenizer, chat),
         batch_share=params.get("batch", 1),
     )
     unconditional: dict[Pair, float] = {}
@@ -111,7 +111,7 @@ class _Texts:
     """Token ids of a population's prompts and responses, each worked out once."""
 
     checkpoint: Checkpoint | BackendModel
-    chat_template: str | None
+    chat: ChatFormat | None
     by_id: Mapping[str, Prompt]
     end: int | None
     batch_share: float
@@ -123,9 +123,9 @@ class _Texts:
         if key not in self._contexts:
             tokenizer = self.checkpoint.tokenizer
             self._contexts[key] = (
-                bare_ids(tokenizer, self.chat_template)
+                bare_ids(tokenizer, self.chat)
                 if key is None
-                else encode(self.by_id[key].prompt, tokenizer, self.chat_template).ids
+                else encode(self.by_id[key].prompt, tokenizer, self.chat).ids
             )
         return self._contexts[key]
 
@@ -133,7 +133,7 @@ class _Texts:
         """Ids of a prompt's reference, with the end token where there is one."""
         if key not in self._responses:
             prompt = self.by_id[key]
-            ids = response_ids(prompt.reference or "", prompt.prompt, self.checkpoint.tokenizer, self.chat_template)
+            ids = response_ids(prompt.reference or "", prompt.prompt, self.checkpoint.tokenizer, self.chat)
             self._responses[key] = ids if self.end is None else np.append(ids, self.end)
         return self._responses[key]
 

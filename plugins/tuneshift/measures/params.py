@@ -10,6 +10,7 @@ from ..checkpoints.refs import ModelRef
 from ..errors import MeasureError, PairError
 from ..pairs import ModelPair
 from ..plain import NOTHING, Json, digest
+from ..prompts.chat import chat_params
 from ..prompts.prompt import PromptSet
 from .catalogue import ANNOTATION, ATTRIBUTION, CONCEPTS, GENERATION, LIKELIHOOD, MEASURES, RELATIONS, Measure
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 CONTRAST = ".contrast"
 """A need named ``attribution.contrast`` is attribution to the other kind of response: shared where the run's own
 decides, own where a shared one does. It feeds the sensitivity shown beside a verdict, never the verdict."""
+
+THOUGHTS = ".thoughts"
+"""A need named ``attribution.thoughts`` is attribution to the run's kind of response with the thoughts before it, which
+are context otherwise. Where the pair's checkpoints are not known to think it is ``attribution``, under the same key."""
 
 RULES = ".rules"
 """A need named ``generation.rules`` is the checkpoint's responses under the run's rule adapter, ``.rules-end`` the same
@@ -83,7 +88,8 @@ def measure_of(need: str) -> Measure:
     if name not in MEASURES:
         raise MeasureError(f"no measure is called {name!r}; known are {', '.join(MEASURES)}")
     variant = need.removeprefix(name)
-    variants = {ATTRIBUTION.name: (CONTRAST,), GENERATION.name: (LOCAL, RULES, RULES + TEXT_ALONE)}.get(name, ())
+    attributed, generated = (CONTRAST, THOUGHTS), (LOCAL, RULES, RULES + TEXT_ALONE)
+    variants = {ATTRIBUTION.name: attributed, GENERATION.name: generated}.get(name, ())
     # Which rule is left out, the rules themselves check.
     ablation = name == GENERATION.name and variant.startswith(f"{RULES}-")
     if variant and variant not in variants and not ablation:
@@ -93,11 +99,14 @@ def measure_of(need: str) -> Measure:
 
 
 def generation(asked: Asked) -> Held:
-    """Greedy responses: the template, the longest response, and the rule adapter where there is one."""
+    """Greedy responses: the format, the longest response, where it ends, and the rule adapter where there is one."""
+    tags = asked.planner.thinking(asked.pair)
     params: dict[str, Json] = {
-        "chat_template": asked.planner.template(asked.pair, asked.ref),
+        **_format(asked),
         "decoding": "greedy",
         "max_new_tokens": asked.planner.longest(asked.pair),
+        "ends": list(asked.planner.ends(asked.pair, asked.ref)),
+        "thinking": None if tags is None else list(tags),
     }
     if asked.variant.startswith(RULES):
         from .adapter_rules import load_rules
@@ -111,16 +120,19 @@ def generation(asked: Asked) -> Held:
 
 
 def likelihood(asked: Asked) -> Held:
-    """Log-probabilities of each reference and of others: the template, how many others, and whose they are."""
+    """Log-probabilities of each reference and of others: the format, how many others, and whose they are."""
     # Whose responses are drawn depends on the clusters, which the prompt set's own hash leaves out.
     population: Json = [[p.id, p.prompt, p.reference, p.cluster] for p in _prompts(asked).prompts]
-    template = asked.planner.template(asked.pair, asked.ref)
-    params: dict[str, Json] = {**RANKED, "chat_template": template, "population": digest(population)}
+    params: dict[str, Json] = {**RANKED, **_format(asked), "population": digest(population)}
     return Held(params=params, sources={"population": population}, served=True)
 
 
 def attribution(asked: Asked) -> Held:
-    """Importance of prompt tokens for a response: the template, the longest response, and whose response it is.
+    """Importance of prompt tokens for a response: the format, the longest response, whose it is, what is derived.
+
+    ``author``: the digest of the generation whose responses are explained, the checkpoint's own among them: another
+    version of it, other ends or tags of thoughts are other evidence. ``attributed_rows`` and
+    ``attributed_response_tokens``: the prompt tokens and response tokens that importance is taken for.
 
     Raises PairError for responses of recorded evidence, which cannot be reused.
     """
@@ -133,12 +145,15 @@ def attribution(asked: Asked) -> Held:
     own = mode == "own" or (mode == "tuned" and tuned == asked.ref)
     depends_on = None if mode == "reference" else _task(asked, asked.role if own else "tuned", GENERATION.name + LOCAL)
     params: dict[str, Json] = {
-        "chat_template": asked.planner.template(asked.pair, asked.ref),
+        **_format(asked),
         "max_new_tokens": asked.planner.longest(asked.pair),
         "response": "own" if own else mode,
+        "author": None if depends_on is None else depends_on.key.digest,
+        "thoughts": _thoughts(asked) if depends_on is not None else None,
+        "attributed_rows": "all",
+        "attributed_response_tokens": "all",
+        "derivative_dtype": asked.ref.dtype or asked.planner.settings.dtype,
     }
-    if depends_on is not None and not own:
-        params["author"] = depends_on.key.digest
     return Held(params=params, depends_on=depends_on)
 
 
@@ -192,6 +207,18 @@ HELD: Mapping[str, Callable[[Asked], Held]] = {
     ANNOTATION.name: annotation,
 }
 """The function of each measure."""
+
+
+def _format(asked: Asked) -> dict[str, Json]:
+    """How prompts are put: the chat format, and which variant of the prompt set is asked."""
+    return {**chat_params(asked.planner.chat(asked.pair, asked.ref)), "prompt_variant": None}
+
+
+def _thoughts(asked: Asked) -> str | None:
+    """What the thoughts before a response are to its attribution; None where none are known of."""
+    if asked.planner.thinking(asked.pair) is None:
+        return None
+    return "response" if asked.variant == THOUGHTS else "context"
 
 
 def _response(asked: Asked) -> ResponseMode:

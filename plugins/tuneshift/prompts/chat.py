@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,71 @@ from ..checkpoints.files import tokenizer_folder
 from ..checkpoints.refs import ModelRef
 from ..checkpoints.tokenizers import load_tokenizer
 from ..errors import PairError, PromptError
+from ..plain import NOTHING, Json
 from ..readings import Readings, tokenizer_content
 from .prompt import Span
-from .rendering import render_chat
+from .rendering import render_limited
 
 NO_TEMPLATE = "none"
 OUTSIDE = (-1, -1)
 SENTINEL = "tuneshift0sentinel0content"
 """Stands for the user's text to find where a template puts it: no white space to strip, no control token."""
+
+CHAT_DATE = date(2024, 7, 26)
+"""The day that templates are rendered on where a pair names none: the one that Llama 3.1's falls back to."""
+
+RESERVED = (
+    "messages", "tools", "documents", "add_generation_prompt", "chat_template", "conversation", "tokenize",
+    "continue_final_message", "padding", "truncation", "max_length", "return_tensors", "return_dict",
+    "return_assistant_tokens_mask", "tokenizer_kwargs", "sanitize_control_tokens", "strftime_now", "date_string",
+)  # fmt: skip
+"""Names of a template's variables that a pair cannot set: they are rendering's own."""
+
+_DIRECTIVES = "aAbBcCdDeFgGhHIjklmMnpPrRsStTuUVwWxXyYzZ"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatFormat:
+    """All that decides how a prompt is put into a chat: a Jinja template, the day that it sees and its variables.
+
+    ``variables``: plain JSON, as ``enable_thinking``. The day is a template's ``date_string`` ("26 Jul 2024") and what
+    its ``strftime_now`` tells, at midnight; a template that names neither is ``dated`` False and the same on any day.
+    """
+
+    template: str
+    day: date = CHAT_DATE
+    variables: Mapping[str, Json] = field(default_factory=lambda: NOTHING)
+
+    @property
+    def dated(self) -> bool:
+        """Whether the rendered text may depend on the day."""
+        return "strftime_now" in self.template or "date_string" in self.template
+
+
+Chat = ChatFormat | str | None
+"""A chat format; a template alone, for the usual day and without variables; None for the plain prompt."""
+
+
+def chat_params(chat: ChatFormat | None) -> dict[str, Json]:
+    """A chat format as parameters of a measure: ``chat_template``, ``chat_date`` (None where the text has none) and
+    ``chat_template_kwargs``."""
+    return {
+        "chat_template": None if chat is None else chat.template,
+        "chat_date": chat.day.isoformat() if chat is not None and chat.dated else None,
+        "chat_template_kwargs": {} if chat is None else dict(chat.variables),
+    }
+
+
+def chat_of(params: Mapping[str, Json]) -> ChatFormat | None:
+    """The chat format that `chat_params` made plain."""
+    if params["chat_template"] is None:
+        return None
+    day = params.get("chat_date")
+    return ChatFormat(
+        template=params["chat_template"],
+        day=CHAT_DATE if day is None else date.fromisoformat(day),
+        variables=params.get("chat_template_kwargs", NOTHING),
+    )
 
 
 def resolve_chat_template(ref: ModelRef, tokenizer: Any) -> str | None:
@@ -66,32 +125,32 @@ def read_chat_template(ref: ModelRef, readings: Readings) -> str | None:
     return None if template is None else str(template)
 
 
-def prompt_text(text: str, tokenizer: Any, chat_template: str | None) -> str:
+def prompt_text(text: str, tokenizer: Any, chat: Chat) -> str:
     """What `encode` makes tokens of: the prompt in its chat format. Raises as `encode` does for the template."""
-    return text if chat_template is None else user_turn(text, tokenizer, chat_template).source
+    return text if chat is None else user_turn(text, tokenizer, chat).source
 
 
-def bare_ids(tokenizer: Any, chat_template: str | None) -> npt.NDArray[np.int64]:
+def bare_ids(tokenizer: Any, chat: Chat) -> npt.NDArray[np.int64]:
     """Token ids of a prompt that asks nothing, [token] int64: what a response's unconditional probability stands on.
 
     With a chat template its format around an empty user turn; without one the token that begins a text, else the one
     that ends the text before (as lm-eval does); empty where the tokenizer has neither. Raises PairError for a template
     that does not render.
     """
-    if chat_template is not None:
-        ids = tokenizer(_render("", tokenizer, chat_template), add_special_tokens=False)["input_ids"]
+    if chat is not None:
+        ids = tokenizer(_render("", tokenizer, chat), add_special_tokens=False)["input_ids"]
     else:
         ids = [i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None][:1]
     return np.asarray(ids, dtype=np.int64)
 
 
-def end_token(tokenizer: Any, chat_template: str | None) -> int | None:
+def end_token(tokenizer: Any, chat: Chat) -> int | None:
     """Id of the token that ends a response: the one that the chat template puts after an assistant's turn.
 
     Where there is no template, or it puts none there (some templates leave that to training), or the tokenizer does not
     know it as one token, the tokenizer's end token; None where it has none.
     """
-    after = "" if chat_template is None else _after_response(tokenizer, chat_template)
+    after = "" if chat is None else _after_response(tokenizer, chat)
     ids = tokenizer(after.lstrip(), add_special_tokens=False, verbose=False)["input_ids"] if after.strip() else []
     if ids and (ids[0] in tokenizer.added_tokens_decoder or ids[0] in tokenizer.all_special_ids):
         return int(ids[0])
@@ -116,14 +175,14 @@ class UserTurn:
         return (start + shift, end + shift) if held else OUTSIDE
 
 
-def user_turn(text: str, tokenizer: Any, chat_template: str) -> UserTurn:
-    before, *after = _render(SENTINEL, tokenizer, chat_template).split(SENTINEL)
+def user_turn(text: str, tokenizer: Any, chat: ChatFormat | str) -> UserTurn:
+    before, *after = _render(SENTINEL, tokenizer, chat).split(SENTINEL)
     if len(after) != 1:
         raise PromptError(
             f"the chat template writes the user's text {len(after)} times, so its instruction cannot be located; "
             "set chat_template to one that writes it once and unchanged, or to 'none' for plain prompts."
         )
-    source = _render(text, tokenizer, chat_template)
+    source = _render(text, tokenizer, chat)
     body = source[len(before) : len(source) - len(after[0])]
     leading = len(text) - len(text.lstrip())
     kept = {text.rstrip(): 0, text.lstrip(): leading, text.strip(): leading, text: 0}  # as it is, or stripped
@@ -135,15 +194,38 @@ def user_turn(text: str, tokenizer: Any, chat_template: str) -> UserTurn:
     )
 
 
-def _render(content: str, tokenizer: Any, chat_template: str) -> str:
-    return render_chat([{"role": "user", "content": content}], tokenizer, chat_template, opened=True)
+def render_chat(
+    turns: Sequence[Mapping[str, str]], tokenizer: Any, chat: ChatFormat | str, *, opened: bool = True
+) -> str:
+    """A chat as text; ``opened`` for the assistant to speak next. Raises PairError for turns that it cannot render."""
+    given = ChatFormat(template=chat) if isinstance(chat, str) else chat
+    # What a template does not name, it is not given: templates that are the same on any day stay as they are.
+    day = {"date_string": given.day.strftime("%d %b %Y")} if given.dated else {}
+    template = _clock(given.day) + given.template if given.dated else given.template
+    return render_limited(turns, tokenizer, template, opened=opened, variables={**day, **given.variables})
 
 
-def _after_response(tokenizer: Any, chat_template: str) -> str:
+def _clock(day: date) -> str:
+    """Jinja text that stops a template's clock: ``strftime_now`` as a macro, before any global of that name.
+
+    transformers passes templates no functions. The line break belongs to the tag, as its Jinja settings trim it.
+    """
+    moment = datetime(day.year, day.month, day.day)
+    forms = {f"%{sign}{letter}": moment.strftime(f"%{sign}{letter}") for letter in _DIRECTIVES for sign in ("", "-")}
+    replaced = "".join(f"|replace({form!r}, {text!r})" for form, text in forms.items())
+    escaped = "|replace('%%', '\\x01')", "|replace('\\x01', '%')"
+    return f"{{% macro strftime_now(form) %}}{{{{ form{escaped[0]}{replaced}{escaped[1]} }}}}{{% endmacro %}}\n"
+
+
+def _render(content: str, tokenizer: Any, chat: ChatFormat | str) -> str:
+    return render_chat([{"role": "user", "content": content}], tokenizer, chat)
+
+
+def _after_response(tokenizer: Any, chat: ChatFormat | str) -> str:
     """What a template writes after the assistant's text; nothing where it cannot render such a turn."""
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": SENTINEL}]
     try:
-        _, said, after = render_chat(turns, tokenizer, chat_template, opened=False).rpartition(SENTINEL)
+        _, said, after = render_chat(turns, tokenizer, chat, opened=False).rpartition(SENTINEL)
     except PairError:
         return ""
     return after if said else ""

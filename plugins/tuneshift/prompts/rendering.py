@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import PairError
 from ..parse import one_line
+from ..plain import NOTHING
 
 SECONDS = 10.0
 """Time that one rendering may take; an honest one takes a millisecond."""
@@ -24,8 +25,15 @@ class _TooSlowError(BaseException):
     """Raised in the rendering thread by its clock; no ``except Exception`` on the way may take it for its own."""
 
 
-def render_chat(turns: Sequence[Mapping[str, str]], tokenizer: Any, chat_template: str, *, opened: bool) -> str:
-    """A chat as text by a Jinja template; ``opened`` for the assistant to speak next.
+def render_limited(
+    turns: Sequence[Mapping[str, str]],
+    tokenizer: Any,
+    chat_template: str,
+    *,
+    opened: bool,
+    variables: Mapping[str, Any] = NOTHING,
+) -> str:
+    """A chat as text by a Jinja template; ``opened`` for the assistant to speak next, ``variables`` for the template.
 
     Raises PairError for whatever the template does instead: an error of any kind, more than 10 s, more than 1 GiB, or
     an output a million characters longer than twice the turns. One step of Python that takes long (a power of huge
@@ -35,7 +43,7 @@ def render_chat(turns: Sequence[Mapping[str, str]], tokenizer: Any, chat_templat
     def render() -> str:
         return str(
             tokenizer.apply_chat_template(
-                list(turns), tokenize=False, add_generation_prompt=opened, chat_template=chat_template
+                list(turns), tokenize=False, add_generation_prompt=opened, chat_template=chat_template, **variables
             )
         )
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import CheckpointError
-from .chat import OUTSIDE, UserTurn, user_turn
+from .chat import OUTSIDE, Chat, UserTurn, user_turn
 from .prompt import Span
 from .sentencepiece import byte_places, byte_runs
 
@@ -37,6 +37,12 @@ class EncodedPrompt:
         """[token]: whether the token belongs to the user's text and not to the template or the special tokens."""
         return np.asarray(self.offsets[:, 0] >= 0)
 
+    @property
+    def after_text(self) -> npt.NDArray[np.int64]:
+        """Ids behind the user's text, where the template opens the assistant's turn, [token] int64."""
+        inside = np.flatnonzero(self.in_text)
+        return self.ids[inside[-1] + 1 if len(inside) else 0 :]
+
 
 def token_mask(text: str, offsets: npt.NDArray[Any], spans: Sequence[Span]) -> npt.NDArray[np.bool_]:
     """Whether each token is an instruction token, [token]: one of its non-space characters lies in a span.
@@ -51,7 +57,7 @@ def token_mask(text: str, offsets: npt.NDArray[Any], spans: Sequence[Span]) -> n
     return np.asarray(before[edges[:, 1]] > before[edges[:, 0]])
 
 
-def encode(text: str, tokenizer: Any, chat_template: str | None) -> EncodedPrompt:
+def encode(text: str, tokenizer: Any, chat: Chat) -> EncodedPrompt:
     """Token ids of a prompt with each token's place in its characters.
 
     Without a template the tokenizer adds its special tokens as it does by default. With one, the text is the user's
@@ -65,8 +71,8 @@ def encode(text: str, tokenizer: Any, chat_template: str | None) -> EncodedPromp
             "give the checkpoint a tokenizer.json (load it with AutoTokenizer on a machine with sentencepiece and "
             "tiktoken, then save_pretrained)."
         )
-    plain = chat_template is None
-    turn = UserTurn(source=text, start=0, end=len(text)) if plain else user_turn(text, tokenizer, str(chat_template))
+    plain = chat is None
+    turn = UserTurn(source=text, start=0, end=len(text)) if chat is None else user_turn(text, tokenizer, chat)
     batch = tokenizer(turn.source, add_special_tokens=plain, return_offsets_mapping=True, verbose=False)
     ids: list[int] = batch["input_ids"]
     pieces: list[str] = tokenizer.convert_ids_to_tokens(ids)
@@ -86,13 +92,13 @@ def encode(text: str, tokenizer: Any, chat_template: str | None) -> EncodedPromp
     )
 
 
-def response_ids(response: str, prompt: str, tokenizer: Any, chat_template: str | None) -> npt.NDArray[np.int64]:
+def response_ids(response: str, prompt: str, tokenizer: Any, chat: Chat) -> npt.NDArray[np.int64]:
     """Token ids of a given response to a prompt, [token] int64, without special tokens and without an end token.
 
     It is tokenised by itself, so that no token straddles the boundary. Without a chat template it continues the
     prompt's line: unless the prompt ends on white space, its first word there begins with a space.
     """
-    glue = " " if chat_template is None and not prompt[-1:].isspace() else ""
+    glue = " " if chat is None and not prompt[-1:].isspace() else ""
     return np.asarray(tokenizer(glue + response, add_special_tokens=False, verbose=False)["input_ids"], dtype=np.int64)
 
 

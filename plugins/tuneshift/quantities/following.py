@@ -15,8 +15,8 @@ from fnmatch import fnmatchcase
 import numpy as np
 import numpy.typing as npt
 
-from ..claims.view import NotApplicable, Quantity, View
-from ..judges.base import Comparison, Judge, Scores
+from ..claims.view import NotApplicable, Quantity, View, cut_while_thinking
+from ..judges.base import FIRST, SECOND, TIED, Comparison, Judge, Scores
 from ..plain import Json
 from ..prompts.prompt import Prompt
 from ..statistics.bootstrap import effective_clusters
@@ -49,6 +49,9 @@ def following(
     (pairwise judges; the difference is then twice the win rate less 1). ``labels`` name the arms, ``leave_out`` says
     which prompts do not count. Details: ``judge``, its identity.
 
+    A response that was cut while thinking has not followed (it loses to one that was not); the details' ``thinking``
+    counts these, and each source's tokens.
+
     Raises NotApplicable for recorded evidence without responses and where the judge scores no prompt.
     """
     names = labels or (source_label(first), source_label(second))
@@ -63,7 +66,8 @@ def following(
             low, high, clusters=clusters_of(view, low.ids), level=view.level,
             same_evidence=view.same_evidence(first, second),
         )  # fmt: skip
-        return replace(statistic, details={**statistic.details, "judge": dict(judge.identity)})
+        more = {"judge": dict(judge.identity), **thinking_of(view, (first, second), names)}
+        return replace(statistic, details={**statistic.details, **more})
 
     return quantity
 
@@ -86,8 +90,9 @@ def win_rate(
         won = Arm(label=names[1], ids=tuple(found), values=np.array([win(s) for s in found.values()]))
         statistic = share_of(won, clusters_of(view, won.ids), view.level)
         counts = Counter(won.values.tolist())
-        more = {"win_rate": won.mean, "wins": counts[1.0], "ties": counts[0.5], "losses": counts[0.0]}
-        return replace(statistic, details={**statistic.details, **more, "judge": dict(judge.identity)})
+        more: dict[str, Json] = {"win_rate": won.mean, "wins": counts[1.0], "ties": counts[0.5], "losses": counts[0.0]}
+        more |= {"judge": dict(judge.identity), **thinking_of(view, (first, second), names)}
+        return replace(statistic, details={**statistic.details, **more})
 
     return quantity
 
@@ -129,12 +134,43 @@ def scored(
         if p.id in first and p.id in second
     ]
     scores = judge.scores(items)
-    found = {item.prompt.id: s for item, s in zip(items, scores, strict=True) if s is not None}
+    found = {
+        item.prompt.id: _answered(s, judge, cut_while_thinking(first[item.prompt.id]),
+                                  cut_while_thinking(second[item.prompt.id]))
+        for item, s in zip(items, scores, strict=True)
+        if s is not None
+    }  # fmt: skip
     view.excluded.update([judge.unjudged] * (len(items) - len(found)))
     if not found:
         why = f"all {len(items)} prompts are left out ({judge.unjudged})" if items else "no prompt has both responses"
         raise NotApplicable(f"nothing is judged of {labels[0]} and {labels[1]}: {why}")
     return found
+
+
+def _answered(scores: Scores, judge: Judge, first_cut: bool, second_cut: bool) -> Scores:
+    """Scores where responses that were cut while thinking have not followed, or lose to one that was not."""
+    if not judge.pairwise:
+        return (0.0 if first_cut else scores[0], 0.0 if second_cut else scores[1])
+    if first_cut or second_cut:
+        return TIED if first_cut and second_cut else SECOND if first_cut else FIRST
+    return scores
+
+
+def thinking_of(view: View, sources: tuple[Source, Source], labels: tuple[str, str]) -> dict[str, Json]:
+    """Details of how much each source thought: tokens of ``thoughts`` and of ``answers`` over all its responses, and
+    how many were ``cut`` while thinking; nothing where neither source thinks."""
+    told: dict[str, Json] = {}
+    for source, label in zip(sources, labels, strict=True):
+        items = view.items(*source) or {}
+        answered = [item for p in view.prompts if not (item := items[p.id]).left_out]
+        thoughts = [item.values["thoughts"] for item in answered if "thoughts" in item.values]
+        if thoughts:
+            told[label] = {
+                "thoughts": sum(t["tokens"] for t in thoughts),
+                "answers": sum(len(item.arrays["response_ids"]) for item in answered),
+                "cut": sum(map(cut_while_thinking, answered)),
+            }
+    return {"thinking": told} if told else {}
 
 
 def outside(view: View, leave_out: LeaveOut | None) -> View:

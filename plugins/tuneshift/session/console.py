@@ -19,6 +19,7 @@ from ..claims.decisions import exposure_of, with_run_wide
 from ..claims.expectations_update import GIVE_THE_REASON, observed_update, update_file
 from ..claims.finding import Finding
 from ..engine.provenance import versions
+from ..engine.rekey import outdated
 from ..errors import RecordError, TuneshiftError, UsageError
 from ..files import publish_all, remove_leftovers, require_writable
 from ..gate.look import run_baseline
@@ -58,6 +59,12 @@ def header_lines(run: RunSession) -> list[str]:
     lines += [f"tuneshift: note: {note}" for pair in run.pairs for note in run.notes(pair)]
     if _device(run) is not None:
         lines.append(f"tuneshift: device {_device(run)}, dtype {settings.dtype}, response {settings.response}")
+    older = sum(map(outdated, run.store.list()))
+    if older:
+        lines.append(
+            f"tuneshift: {older} sets in the store have an older key and are not read; `tuneshift evidence rekey` "
+            "keeps what is proved unchanged"
+        )
     spent = run.exposure(run.catalogue_claims)
     return [
         *lines,
@@ -147,7 +154,7 @@ def explain(claim: Mapping[str, Json]) -> str:
 def write_summary(
     terminal: Terminal,
     claims: Sequence[Mapping[str, Json]],
-    written: Sequence[str],
+    written: Iterable[str],
     alpha: float,
     *,
     inconclusive: str,

@@ -33,6 +33,7 @@ from ..measures.adapter_rules import load_rules
 from ..measures.catalogue import ANNOTATION, ATTRIBUTION, MEASURES
 from ..pairs import ModelPair, resolve_pairs
 from ..plain import Json, digest
+from ..prompts.chat import chat_params
 from ..prompts.prompt import PromptSet
 from ..prompts.sets import load_prompts
 from ..store.evidence import EvidenceItem
@@ -462,6 +463,7 @@ class RunSession:
                 "notes": self.notes(pair),
                 "settings": {
                     "max_new_tokens": self.planner.longest(pair),
+                    "thinking": self.planner.thinking(pair),
                     "vocabulary": self.planner.words(pair),
                     "word_vectors": self.planner.word_space(pair),
                 },
@@ -486,7 +488,8 @@ class RunSession:
             "adapter": ref.adapter,
             "dtype": ref.dtype or self.options.settings.dtype,
             "parameters": self._inspect(ref).parameters,
-            "chat_template": self.planner.template(pair, ref),
+            **chat_params(self.planner.chat(pair, ref)),
+            "ends": list(self.planner.ends(pair, ref)),
             **({} if backend is None else {"backend": identity(backend)}),
         }
 

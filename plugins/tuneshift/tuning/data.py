@@ -10,8 +10,7 @@ from typing import Any, NoReturn
 
 from ..errors import CheckpointError, PairError, UsageError
 from ..parse import MalformedError, parse_json
-from ..prompts.chat import end_token
-from ..prompts.rendering import render_chat
+from ..prompts.chat import end_token, render_chat
 from ..prompts.tokens import response_ids
 
 Message = dict[str, str]
@@ -153,7 +152,7 @@ def _prompt_ids(example: Example, tokenizer: Any, chat_template: str | None, whe
         plain: list[int] = tokenizer(example.prompt[0]["content"], verbose=False)["input_ids"]
         return plain
     try:
-        text = render_chat(example.prompt, tokenizer, chat_template, opened=True)
+        text = render_chat(example.prompt, tokenizer, chat_template)
     except PairError as error:
         raise UsageError(f"{where}: {error}") from error
     ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]

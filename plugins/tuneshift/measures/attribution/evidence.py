@@ -13,6 +13,7 @@ from ...checkpoints.loading import Checkpoint
 from ...checkpoints.memory import empty_cache, is_out_of_memory
 from ...errors import MeasureError
 from ...plain import Json
+from ...prompts.chat import OUTSIDE, chat_of
 from ...prompts.prompt import Prompt
 from ...prompts.tokens import EncodedPrompt, display_tokens, encode, response_ids
 from ...store.evidence import EvidenceItem
@@ -30,10 +31,12 @@ def attribution(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Map
     """Input-output attribution as evidence, for the response that ``params["response"]`` names.
 
     Arrays: ``importance`` float32 [prompt, response]; ``offsets`` int32 [prompt, 2], characters of the user's text, -1
-    for tokens of the chat template. Values: ``tokens``, ``response_tokens`` (display strings), ``response``, ``ended``;
-    ``path`` (``llama`` or ``generic``: which of the two took it) and in half precision, for the first few prompts,
+    for tokens of the chat template. The thoughts before a model's response are rows after the prompt's own, without a
+    place in the user's text. Values: ``tokens``, ``response_tokens`` (display strings), ``response``, ``ended``; for a
+    model that thought ``thoughts`` of its generation; ``path`` (``llama`` or ``generic``: which of the two took it);
+    and in half precision, for the first few prompts,
     ``precision_cost`` against float32. ``params["batch"]``, where it is below 1, halves the derivatives that are taken
-    at once.
+    at once. ``params["thoughts"]`` = ``response`` takes them as part of the response.
     """
     backend = choose_backend(checkpoint.model)
     if params.get("batch", 1) < 1:
@@ -45,7 +48,9 @@ def attribution(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Map
     def take(prompts: Sequence[Prompt], inputs: Sequence[EvidenceItem | None]) -> Iterator[EvidenceItem]:
         nonlocal checked
         for prompt, given in zip(prompts, inputs, strict=True):
-            encoded = encode(prompt.prompt, checkpoint.tokenizer, params["chat_template"])
+            encoded = encode(prompt.prompt, checkpoint.tokenizer, chat_of(params))
+            if given is not None and "thought_ids" in given.arrays and params.get("thoughts") != "response":
+                encoded = _followed_by(encoded, np.asarray(given.arrays["thought_ids"], dtype=np.int64), checkpoint)
             ids, reason = _response(checkpoint, params, prompt, given)
             if ids is None:
                 yield EvidenceItem(id=prompt.id, left_out=reason)
@@ -67,6 +72,16 @@ def attribution(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Map
                 yield _attribution_item(checkpoint, prompt, encoded, ids, scores, values)
 
     return take
+
+
+def _followed_by(prompt: EncodedPrompt, thoughts: Ids, checkpoint: Checkpoint) -> EncodedPrompt:
+    """A prompt with the thoughts that a model had before its response: context, and no part of the user's text."""
+    outside = np.full((len(thoughts), 2), OUTSIDE[0], dtype=np.int64)
+    return EncodedPrompt(
+        ids=np.concatenate([prompt.ids, thoughts]),
+        tokens=(*prompt.tokens, *display_tokens(thoughts, checkpoint.tokenizer)),
+        offsets=np.concatenate([prompt.offsets, outside]),
+    )
 
 
 def _importance(backend: Backend, encoded: EncodedPrompt, ids: Ids) -> npt.NDArray[np.float32]:
@@ -124,7 +139,7 @@ def _attribution_item(
             "response": values["response"],
             "ended": values["ended"],
             "path": values["path"],
-            **({"precision_cost": values["precision_cost"]} if "precision_cost" in values else {}),
+            **{name: values[name] for name in ("thoughts", "precision_cost") if name in values},
         },
     )
 
@@ -140,13 +155,14 @@ def _response(
     if given.left_out:
         return None, given.left_out
     ids = np.asarray(given.arrays["response_ids"], dtype=np.int64)
-    if len(ids) and ids.max() >= checkpoint.model.get_input_embeddings().weight.shape[0]:
+    seen = np.concatenate([given.arrays.get("thought_ids", ids[:0]), ids])
+    if len(seen) and seen.max() >= checkpoint.model.get_input_embeddings().weight.shape[0]:
         return None, "the tuned model's response uses tokens that this model does not have"
-    return ids, ""
+    return seen if params.get("thoughts") == "response" else ids, ""
 
 
 def _reference_ids(checkpoint: Checkpoint, params: Mapping[str, Json], prompt: Prompt) -> tuple[Ids | None, str]:
     if not prompt.reference:
         return None, "it has no reference response"
-    ids = response_ids(prompt.reference, prompt.prompt, checkpoint.tokenizer, params["chat_template"])
+    ids = response_ids(prompt.reference, prompt.prompt, checkpoint.tokenizer, chat_of(params))
     return ids[: int(params["max_new_tokens"])], ""

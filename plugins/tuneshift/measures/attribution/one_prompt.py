@@ -15,6 +15,7 @@ from ...checkpoints.loading import Checkpoint
 from ...checkpoints.refs import ModelRef
 from ...errors import UsageError
 from ...prompts.chat import resolve_chat_template
+from ...prompts.ends import chat_ends
 from ...prompts.prompt import Span
 from ...prompts.tokens import display_tokens, encode, response_ids, token_mask
 from .backend import choose_backend
@@ -117,7 +118,8 @@ def _response(
     _require_room(checkpoint, len(asked), 1)
     if longest < 1:
         raise UsageError(f"max_new_tokens is {longest}; a response needs at least 1.")
-    (made,) = greedy_responses(checkpoint, [asked], max_new_tokens=longest)
+    ends = chat_ends(checkpoint, template)
+    (made,) = greedy_responses(checkpoint, [asked], max_new_tokens=longest, ends=ends)
     return made.ids, made.text, made.ended
 
 
