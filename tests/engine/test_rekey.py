@@ -108,6 +108,19 @@ def test_a_response_that_runs_on_past_an_end_of_now_is_measured_again_and_so_is_
     assert reasons == {"5 of its responses run on past a token that ends a response now"}
 
 
+def test_what_is_not_whole_or_damaged_is_measured_again_and_the_rest_is_kept(pair, tmp_path):
+    asked = pair()
+    old, _, _ = older_store(tmp_path, asked)
+    first, second = sorted((tmp_path / "old" / "likelihood").glob("*"))
+    (first / "chunk-00001.json").unlink()
+    (second / "chunk-00001.safetensors").write_bytes(b"x")
+    found = results(old, asked)
+    reasons = sorted(r.reason for (measure, _), r in found.items() if measure == "likelihood")
+    assert "is damaged" in reasons[0]
+    assert reasons[1] == "it is not whole"
+    assert all(r.kept for (measure, _), r in found.items() if measure != "likelihood")
+
+
 def test_an_attribution_without_the_responses_that_it_rests_on_is_measured_again(pair, tmp_path):
     asked = pair()
     old, _, _ = older_store(tmp_path, asked)

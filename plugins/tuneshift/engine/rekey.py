@@ -15,7 +15,7 @@ import numpy as np
 from ..checkpoints.ends import own_ends
 from ..checkpoints.refs import ModelRef
 from ..checkpoints.tokenizers import load_tokenizer
-from ..errors import StoreError, TuneshiftError
+from ..errors import PairError, StoreError
 from ..measures.catalogue import ATTRIBUTION, GENERATION, LIKELIHOOD, MEASURES
 from ..measures.params import CONTRAST, LOCAL, RULES, TEXT_ALONE
 from ..pairs import ModelPair
@@ -75,9 +75,9 @@ def rekey(store: Store, pairs: Sequence[Asked], settings: Settings) -> Iterator[
         if task is None:
             yield Rekeyed(stored=stored, reason="it is of no checkpoint, prompts and settings of the pairs named")
             continue
-        reason = _doubt(task, store)
+        reason = _doubt(task, store) if stored.complete else "it is not whole"
         if reason is None:
-            _copy(store, older_key(task), task)
+            reason = _copied(store, older_key(task), task)
         yield Rekeyed(stored=stored, kept=None if reason else task.key, reason=reason or "")
 
 
@@ -104,8 +104,10 @@ def _older_tasks(pairs: Sequence[Asked], settings: Settings, older: Sequence[Sto
             for role, need, prompts in product(roles, NEEDS, sets):
                 try:
                     task = planner.task(pair, role, need, prompts)
-                except TuneshiftError:
-                    continue  # another checkpoint's responses that are recorded evidence
+                except PairError:
+                    if pair.tuned.evidence is None:
+                        raise
+                    continue  # recorded responses, which nothing else can be measured on
                 if task is not None:
                     found.setdefault(older_key(task).digest, task)
     return found
@@ -156,10 +158,15 @@ def _rule_end_moved(ref: ModelRef, params: Mapping[str, Json]) -> bool:
     return bool(end_token(tokenizer, chat_of(params)) != tokenizer.eos_token_id)
 
 
-def _copy(store: Store, old: EvidenceKey, task: Task) -> None:
-    evidence = store.read(old)
+def _copied(store: Store, old: EvidenceKey, task: Task) -> str | None:
+    """Copies a set under its key of today; why it cannot be, for a damaged one."""
+    try:
+        evidence = store.read(old)
+    except StoreError as error:
+        return str(error)
     items = {item.id: item for item in evidence.items}
     said = {name: value for name, value in evidence.provenance.items() if name not in OWN_FIELDS}
     with store.session(task.key, task.ids, {**said, "rekeyed_from": old.digest}, chunk_size=task.measure.chunk) as new:
         for number, ids in new.missing:
             new.write(number, [items[i] for i in ids])
+    return None
