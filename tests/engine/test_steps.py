@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ def test_every_task_comes_once_after_what_it_rests_on(seed: int, downward: bool)
         assert t.depends_on is None or order.index(t.depends_on.key.digest) < order.index(t.key.digest)
     assert all(t.ref == step.ref for step in made for t in step.tasks)
     names = [step.ref.name for step in made]
-    assert all(one != other for one, other in zip(names, names[1:], strict=False))  # no step that could be part of one
+    assert all(one != other for one, other in pairwise(names))  # no step that could be part of one
     if downward:
         assert len(names) == len(set(names))  # where checkpoints do not rest on each other, each is loaded once
 

@@ -113,10 +113,11 @@ def test_a_pair_without_prompts_is_compared_on_weights_alone() -> None:
         check_pair(pair_of(ids(2)), {**pair_of(ids(2)), "prompts": []}, "good")
 
 
-def test_a_claim_on_attributions_rests_on_the_version_of_generation_too() -> None:
-    attributed = replace(FINDING, needs=(("tuned", "attribution"),))
-    old = baseline(pair_of(ids(3)), finding=attributed)
-    for measure in ("attribution", "generation"):
+@pytest.mark.parametrize(("need", "under"), [("attribution", "generation"), ("annotation", "concepts")])
+def test_a_claim_rests_on_the_version_of_what_its_measure_rests_on(need: str, under: str) -> None:
+    versions = {"measures": dict.fromkeys((need, under, "likelihood"), 1)}
+    old = baseline(pair_of(ids(3)), finding=replace(FINDING, needs=(("tuned", need),)), **versions)
+    for measure in (need, under):
         with pytest.raises(UsageError, match=rf"the measure {measure} \(version 7 here, 1 there\)"):
             check_settings({**old.run, "measures": {**old.run["measures"], measure: 7}}, old, "good")
     check_settings({**old.run, "measures": {**old.run["measures"], "likelihood": 7}}, old, "good")
