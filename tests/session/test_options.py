@@ -26,7 +26,7 @@ from tuneshift.session.options import (
 
 @pytest.fixture
 def parsed(tmp_path: Path):
-    """``parsed(*words)`` is a config with our options as pytest's parser reads them; the user stands in ``tmp_path``."""
+    """``parsed(*words)`` is a config with our options as pytest reads them; the user stands in ``tmp_path``."""
 
     def parse(*words: object, inipath: Path | None = None, args: tuple[str, ...] = ()) -> SimpleNamespace:
         parser = pytest.Parser(_ispytest=True)

@@ -73,8 +73,9 @@ def test_targets_are_every_pair_set_and_group_and_weights_are_asked_once_a_pair(
     session = run(pair(one, two, name="p"), pair(one, name="q"))
     on_prompts = [(t.pair.name, prompt_set_name(t), t.group) for t in session.targets_of(FINDING)]
     assert on_prompts == [
-        ("p", "one", "a"), ("p", "one", "b"), ("p", "two", "a"), ("p", "two", "b"), ("q", "one", "a"), ("q", "one", "b"),
-    ]  # fmt: skip
+        *(("p", name, group) for name in ("one", "two") for group in "ab"),
+        *(("q", "one", group) for group in "ab"),
+    ]
     on_weights = [(t.pair.name, prompt_set_name(t), t.group) for t in session.targets_of(ON_WEIGHTS)]
     assert on_weights == [("p", WEIGHTS, "all"), ("q", WEIGHTS, "all")]
     assert [t.id for t in session.targets_of(FINDING)][:1] == ["pair:p,one,a"]
