@@ -33,9 +33,9 @@ class Lines:
         self.write_line(f"{sep}{title}{sep}", **markup)
 
 
-def summary(*claims: dict, written: tuple[str, ...] = (), errors: int = 0) -> Lines:
+def summary(*claims: dict, written: tuple[str, ...] = (), errors: int = 0, inconclusive: str = "skip") -> Lines:
     terminal = Lines()
-    write_summary(terminal, claims, written, 0.05, errors=errors)
+    write_summary(terminal, claims, written, 0.05, inconclusive=inconclusive, errors=errors)
     return terminal
 
 
@@ -59,15 +59,15 @@ def test_an_effect_stands_with_its_interval_and_none_without() -> None:
 
 
 def test_a_failure_says_what_was_claimed_found_and_how_many_items_would_decide() -> None:
-    found = {"effect": 0.2, "interval": [-0.1, 0.5], "level": 0.975, "p": 0.04, "n_needed": 90}
+    found = {"effect": 0.2, "interval": [-0.1, 0.5], "level": 0.975, "p": 0.04, "needed": "90 items"}
     said = explain(claim_with(verdict="inconclusive", **found))
     head, claimed, measured, reason, needed = said.splitlines()
     assert head == f"{FINDING.id} is inconclusive on pair pair, set."
     assert claimed.split() == ["claim:", FINDING.claim]
     assert measured == "  found:  +0.2 [-0.1, +0.5] u (n = 3, 97.5 % interval, p = 0.04)"
     assert reason.startswith("  reason: ")
-    assert needed == "  about 90 items would decide it"
-    settled = explain(claim_with(n_needed=None, group="after"))
+    assert needed == "  a fresh set of 90 items would decide it in four of five cases"
+    settled = explain(claim_with(needed=None, group="after"))
     assert settled.splitlines()[0].endswith("on pair pair, set, after.")
     assert "would decide" not in settled
 
@@ -141,6 +141,18 @@ def test_what_the_error_rate_leaves_open_is_counted_without_claims_that_do_not_a
 
     assert counted("reproduced", "not_applicable").startswith("1 claim decided in 1 family")
     assert counted("reproduced", "inconclusive").startswith("2 claims decided in ")
+
+
+@pytest.mark.parametrize(("option", "fate"), [("skip", "skipped, not passed"), ("fail", "failed"), ("pass", "passed")])
+def test_what_was_not_decided_is_counted_with_what_became_of_its_tests(option: str, fate: str) -> None:
+    open_, known = claim_with(verdict="inconclusive"), claim_with(verdict="inconclusive", group="known")
+    declared = {**known, "expected": {"verdict": "inconclusive", "reason": "r"}}
+    shown = summary(open_, declared, inconclusive=option)
+    (at,) = (k for k, line in enumerate(shown.lines) if line.startswith("? 1 claim is "))
+    assert fate in shown.lines[at]
+    assert shown.markup[at] == {"yellow": True}
+    assert any(line.startswith("? 2 claims are ") for line in summary(open_, known, inconclusive=option).lines)
+    assert not any(line.startswith("? 1 claim is ") for line in summary(declared, inconclusive=option).lines)
 
 
 def test_a_step_summary_is_appended_to_what_other_steps_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
