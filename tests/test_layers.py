@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,12 @@ import pytest
 import tuneshift
 
 PACKAGE = Path(tuneshift.__file__).parent
+spec = importlib.util.spec_from_file_location("rooms", Path(__file__).resolve().parents[1] / "docs" / "rooms.py")
+assert spec
+assert spec.loader
+rooms = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(rooms)
+circles, room = rooms.circles, rooms.room
 
 LAYERS = (
     {"errors", "files", "plain"},
@@ -42,62 +48,18 @@ FREE_OF_TORCH = (
 HEAVY = ("torch", "transformers", "scipy.stats", "pyarrow", "jinja2", "tqdm")
 
 
-def modules() -> list[Path]:
-    return [p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py"]
-
-
-def dotted(path: Path) -> str:
-    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
-
-
-NAMES = {dotted(p) for p in modules()}
-
-
-def room(name: str) -> str:
-    return name.partition(".")[0]
+MODULES = list(rooms.modules(PACKAGE).values())
+GRAPH = rooms.import_graph(PACKAGE)
 
 
 def height(name: str) -> int:
     return next(i for i, layer in enumerate(LAYERS) if name in layer)
 
 
-def imported(path: Path) -> set[str]:
-    """Modules of tuneshift that a module imports at run time, wherever in the file, as names below the package."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    typing_only = {
-        id(node)
-        for test in ast.walk(tree)
-        if isinstance(test, ast.If) and "TYPE_CHECKING" in ast.unparse(test.test)
-        for statement in test.body
-        for node in ast.walk(statement)
-    }
-    package = path.relative_to(PACKAGE).parent.parts
-    found = set()
-    for node in ast.walk(tree):
-        if id(node) in typing_only:
-            continue
-        if isinstance(node, ast.ImportFrom):
-            if node.level:
-                base = ".".join([*package[: len(package) - node.level + 1], *filter(None, [node.module])])
-            elif node.module == "tuneshift" or (node.module or "").startswith("tuneshift."):
-                base = (node.module or "").removeprefix("tuneshift").removeprefix(".")
-            else:
-                continue
-            for alias in node.names:
-                inner = f"{base}.{alias.name}" if base else alias.name
-                found.add(inner if inner in NAMES else base)
-        elif isinstance(node, ast.Import):
-            found |= {a.name.removeprefix("tuneshift.") for a in node.names if a.name.startswith("tuneshift.")}
-    return (found & NAMES) - {dotted(path)}
-
-
-GRAPH = {dotted(p): imported(p) for p in modules()}
-
-
 def test_every_room_has_its_layer():
-    rooms = {room(name) for name in GRAPH}
-    assert rooms == set().union(*LAYERS)
-    assert sum(map(len, LAYERS)) == len(rooms)
+    found = {room(name) for name in GRAPH}
+    assert found == set().union(*LAYERS)
+    assert sum(map(len, LAYERS)) == len(found)
 
 
 @pytest.mark.parametrize("name", sorted(GRAPH))
@@ -107,24 +69,9 @@ def test_rooms_import_from_below(name):
     assert not upward, f"{name} imports {upward}, which do not lie below {room(name)}"
 
 
-def circles(graph: dict[str, set[str]]) -> Iterator[list[str]]:
-    """Every file that is reached from itself, with the way."""
-    for start in sorted(graph):
-        ways, seen = [[start]], set()
-        while ways:
-            way = ways.pop()
-            for other in graph.get(way[-1], ()):
-                if other == start:
-                    yield [*way, start]
-                    ways = []
-                    break
-                if other not in seen:
-                    seen.add(other)
-                    ways.append([*way, other])
-
-
 def test_no_files_import_each_other_in_a_circle():
     assert list(circles(GRAPH)) == []
+    assert list(circles(rooms.between_rooms(GRAPH))) == []
 
 
 def test_a_circle_would_be_seen():
@@ -133,9 +80,9 @@ def test_a_circle_would_be_seen():
 
 
 def test_modules_are_small_and_few_lie_at_the_root():
-    sizes = sorted(len(p.read_text(encoding="utf-8").splitlines()) for p in modules() if p.name != "__init__.py")
+    sizes = sorted(len(p.read_text(encoding="utf-8").splitlines()) for p in MODULES if p.name != "__init__.py")
     assert sizes[len(sizes) // 2] <= 150
-    assert sizes[-1] <= 400, [p for p in modules() if len(p.read_text(encoding="utf-8").splitlines()) > 400]
+    assert sizes[-1] <= 400, [p for p in MODULES if len(p.read_text(encoding="utf-8").splitlines()) > 400]
     assert len(list(PACKAGE.glob("*.py"))) <= 14
 
 
@@ -153,7 +100,7 @@ def test_only_the_plugin_imports_pytest():
             for n in ast.walk(tree)
         )
 
-    assert [p.stem for p in modules() if imports_pytest(p)] == ["plugin"]
+    assert [p.stem for p in MODULES if imports_pytest(p)] == ["plugin"]
 
 
 @pytest.fixture(scope="module")
