@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -11,11 +10,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from .checkpoints.refs import LMBackend, ModelRef
-from .config import EMBEDDED, ConfigPlace
+from .checkpoint_specs import checkpoint_of, checkpoint_ref, path_parts
+from .checkpoints.refs import ModelRef
+from .config import ConfigPlace
 from .errors import PairError, did_you_mean
 from .files import folders_upward
-from .parse import MalformedError, fault_of_name, parse_toml, shown_name
+from .parse import MalformedError, fault_of_name, parse_toml
 from .plain import NOTHING, Json
 from .prompts.prompt import PromptSource
 from .prompts.sets import names_a_file
@@ -28,26 +28,8 @@ PAIR_KEYS = (
     "base", "tuned", *SIBLINGS, "prompts", "expectations", "ratings", "max_new_tokens", "single_task", "vocabulary",
     "word_vectors", "chat_date", "chat_template_kwargs", "thinking",
 )  # fmt: skip
-CHECKPOINT_KEYS: Mapping[str, type] = {
-    "model": str,
-    "revision": str,
-    "adapter": str,
-    "dtype": str,
-    "device_map": str,
-    "trust_remote_code": bool,
-    "chat_template": str,
-    "backend": str,
-    "backend_args": str,
-    "evidence": str,
-}
-DTYPES = ("float64", "float32", "bfloat16", "float16")
 DEFAULT_PROMPTS = (PromptSource(path="general"),)
 PAIR_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-LONGEST_HUB_ID = 96
-"""Characters that the hub accepts (huggingface_hub.utils.validate_repo_id)."""
-WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".json", ".parquet")
-"""Suffixes that mark a file. Not every suffix does: Qwen/Qwen2.5-0.5B is a hub id."""
 
 
 def load_pairs(path: str | os.PathLike[str]) -> dict[str, ModelPair]:
@@ -138,7 +120,7 @@ def _pair(name: str, value: Any, place: ConfigPlace) -> ModelPair:
     for role in ("base", "tuned"):
         if role not in table:
             place.fail(f"{role!r} is missing; a pair names its base and its tuned checkpoint")
-    refs = {role: _checkpoint(table[role], place.at(role)) for role in ("base", "tuned", *SIBLINGS) if role in table}
+    refs = {role: checkpoint_of(table[role], place.at(role)) for role in ("base", "tuned", *SIBLINGS) if role in table}
     sources = _prompts(table.get("prompts"), place.at("prompts"))
     recorded = [role for role, ref in refs.items() if ref.evidence is not None]
     if recorded and not sources:
@@ -175,11 +157,6 @@ def _single_task(value: Any, place: ConfigPlace) -> SingleTask | None:
     return SingleTask(examples=place.existing(table["examples"], "examples"), prompts=table["prompts"])
 
 
-def checkpoint_ref(text: str, label: str) -> ModelRef:
-    """The checkpoint that ``text`` names, as in a pair file; messages start with ``label``. Raises PairError."""
-    return _checkpoint(text, ConfigPlace(label=label, folder=Path.cwd()))
-
-
 def _length(value: Any, place: ConfigPlace) -> int | None:
     if value is None:
         return None
@@ -197,90 +174,6 @@ def _distinct(base: ModelRef, tuned: ModelRef, table: Mapping[str, Any]) -> tupl
         for value in (table["base"], table["tuned"])
     ]
     return replace(base, name=written[0]), replace(tuned, name=written[1])
-
-
-def _checkpoint(value: Any, place: ConfigPlace) -> ModelRef:
-    ref = _parsed(value, place)
-    if fault := fault_of_name(ref.name):
-        place.fail(f"the checkpoint's name {shown_name(ref.name)} {fault}; rename its folder, or name a link to it")
-    return ref
-
-
-def _parsed(value: Any, place: ConfigPlace) -> ModelRef:
-    if isinstance(value, str):
-        model = _weights(place.typed(value, str), place)
-        return ModelRef(name=_short_name(value, model), model=model)
-    table = place.table(value, tuple(CHECKPOINT_KEYS))
-    for key, item in table.items():
-        place.at(key).typed(item, CHECKPOINT_KEYS[key])
-    if ("model" in table) == ("evidence" in table):
-        got = "both" if "model" in table else "neither"
-        place.fail(f"a checkpoint has either 'model' or 'evidence', got {got}")
-    if "evidence" in table:
-        loading = [key for key in table if key != "evidence"]
-        if loading:
-            place.fail(f"{loading[0]!r} says how weights are loaded, but recorded evidence has none")
-        path = place.at("evidence").existing(table["evidence"], "recorded evidence")
-        return ModelRef(name=path.name.removesuffix(".parquet").removesuffix(".attributions"), evidence=path)
-    model = _weights(table["model"], place.at("model"))
-    if "revision" in table and os.path.isdir(model):
-        place.fail(f"'revision' picks a version of a hub id, but {table['model']!r} is a folder")
-    if table.get("dtype", "float32") not in DTYPES:
-        place.at("dtype").fail(f"{table['dtype']!r} is not a dtype; {did_you_mean(table['dtype'], DTYPES)}")
-    if "backend_args" in table and "backend" not in table:
-        place.fail("'backend_args' are arguments of a 'backend', which is missing")
-    backend = table.get("backend")
-    adapter = _weights(table["adapter"], place.at("adapter")) if "adapter" in table else None
-    return ModelRef(
-        name=_short_name(table["model"], model) if adapter is None else _short_name(table["adapter"], adapter),
-        model=model,
-        revision=table.get("revision"),
-        adapter=adapter,
-        dtype=table.get("dtype"),
-        device_map=table.get("device_map"),
-        trust_remote_code=table.get("trust_remote_code", False),
-        chat_template=_chat_template(table.get("chat_template"), place.at("chat_template")),
-        backend=None if backend is None else LMBackend(name=backend, args=table.get("backend_args", "")),
-    )
-
-
-def _weights(text: str, place: ConfigPlace) -> str:
-    """A model or adapter: an existing folder's absolute path, or a hub id as it is."""
-    if text.startswith(EMBEDDED):
-        models = fixture("models")
-        known = {folder.parent.relative_to(models).as_posix(): folder.parent for folder in models.rglob("config.json")}
-        name = text.removeprefix(EMBEDDED)
-        if name not in known:
-            place.fail(f"no embedded model {name!r}; {did_you_mean(name, known)}")
-        return str(known[name])
-    path = place.path(text)
-    if os.path.isdir(path):
-        return str(path)
-    if os.path.isfile(path):
-        recorded = "; recorded evidence goes under 'evidence' in a pair file" if path.suffix == ".parquet" else ""
-        place.fail(f"{text!r} is a file; name the folder that holds the weights and config.json{recorded}")
-    near = difflib.get_close_matches(text, _folders_beside(path), cutoff=0.75) if "/" not in text else []
-    if near:
-        place.fail(
-            f"{text!r} is no folder, and {' and '.join(map(repr, near))} beside it looks alike; for the hub id of that "
-            "name write org/name"
-        )
-    if not HUB_ID.fullmatch(text) or text.endswith(WEIGHT_SUFFIXES) or len(text) > LONGEST_HUB_ID:
-        place.fail(f"{text!r} is neither a folder (looked at {path}) nor a hub id of the form org/name or name")
-    return text
-
-
-def _folders_beside(path: Path) -> list[str]:
-    try:
-        return sorted(entry.name for entry in path.parent.iterdir() if entry.is_dir())
-    except OSError:
-        return []
-
-
-def _chat_template(text: str | None, place: ConfigPlace) -> str | None:
-    if text is None or text == "none" or "{{" in text or "{%" in text:
-        return text
-    return str(place.existing(text, "neither 'none' nor a Jinja template, and as a file"))
 
 
 def _prompts(value: Any, place: ConfigPlace) -> tuple[PromptSource, ...]:
@@ -333,7 +226,7 @@ def _pair_names(base: str, first: ModelRef, others: Mapping[str, ModelRef]) -> d
     """
     names = {text: _pair_name(*_short_names(base, first, text, ref)) for text, ref in others.items()}
     shared = [text for text in names if list(names.values()).count(names[text]) > 1]
-    paths = {text: _parts(str(others[text].model)) for text in shared}
+    paths = {text: path_parts(str(others[text].model)) for text in shared}
     for depth in range(1, max(map(len, paths.values()), default=0) + 1):
         if len(set(names.values())) == len(names):
             break
@@ -349,7 +242,7 @@ def _pair_names(base: str, first: ModelRef, others: Mapping[str, ModelRef]) -> d
 def _short_names(base: str, first: ModelRef, text: str, other: ModelRef) -> list[str]:
     """Last parts of both checkpoints' names, or the last two where these are the same."""
     short = [ref.name.rpartition("/")[2] for ref in (first, other)]
-    return short if short[0] != short[1] else ["-".join(_parts(written)[-2:]) for written in (base, text)]
+    return short if short[0] != short[1] else ["-".join(path_parts(written)[-2:]) for written in (base, text)]
 
 
 def _pair_name(*parts: str) -> str:
@@ -370,17 +263,6 @@ def pair_of(base: str | ModelRef, tuned: str | ModelRef, *, labels: tuple[str, s
     name = _pair_name(*_short_names(texts[0], refs[0], texts[1], refs[1]))
     first, second = _distinct(refs[0], refs[1], {"base": texts[0], "tuned": texts[1]})
     return ModelPair(name=name, base=first, tuned=second, prompts=DEFAULT_PROMPTS)
-
-
-def _parts(text: str) -> list[str]:
-    return [part for part in re.split(r"[/\\]", text.removeprefix(EMBEDDED)) if part not in ("", ".", "..", "~")]
-
-
-def _short_name(text: str, resolved: str) -> str:
-    """A checkpoint's name for people: an embedded name or hub id whole, a folder's last part."""
-    if text.startswith(EMBEDDED):
-        return text.removeprefix(EMBEDDED)
-    return text if text == resolved and HUB_ID.fullmatch(text) else Path(resolved).name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -420,6 +302,11 @@ class ModelPair:
     def checkpoints(self) -> tuple[ModelRef, ...]:
         """Base, tuned and siblings, in this order."""
         return (self.base, self.tuned, *self.siblings.values())
+
+    @property
+    def roles(self) -> dict[str, ModelRef]:
+        """The checkpoints by role: ``base``, ``tuned``, and the siblings that the pair names."""
+        return {"base": self.base, "tuned": self.tuned, **self.siblings}
 
     def checkpoint(self, role: str) -> ModelRef | None:
         """The checkpoint of a role: ``base``, ``tuned`` or a sibling's; None where the pair names no such sibling."""

@@ -8,18 +8,17 @@ pytest's own loop, so that other plugins see an ordinary test.
 from __future__ import annotations
 
 import shlex
-import signal
 import sys
-import threading
 import time
-from collections.abc import Generator, Sequence
-from dataclasses import asdict
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from .errors import TuneshiftError
+from .session.fields import LOOK, PROBLEM_FIELD
+from .session.interrupts import TERMINATED_CODE, on_sigterm
 from .session.options import (
     add_options,
     asks_for_suites,
@@ -30,11 +29,6 @@ from .session.options import (
 )
 
 if TYPE_CHECKING:
-    from types import FrameType
-
-    import execnet
-    from xdist.workermanage import WorkerController
-
     from .claims.claim import Claim
     from .claims.decisions import Key
     from .claims.finding import Finding
@@ -50,8 +44,6 @@ STARTED: pytest.StashKey[float] = pytest.StashKey()
 CLOCK: pytest.StashKey[float] = pytest.StashKey()
 """The monotonic clock at the start: the other one may be set while a run lasts."""
 PROBLEM: pytest.StashKey[TuneshiftError] = pytest.StashKey()
-PROBLEM_FIELD = "tuneshift_problem"
-"""Of a worker's output: what was wrong with what it was asked to collect."""
 GATE: pytest.StashKey[Gate | None] = pytest.StashKey()
 AT_PAIR: pytest.StashKey[str] = pytest.StashKey()
 """The pair whose evidence is in memory."""
@@ -60,11 +52,8 @@ MADE: pytest.StashKey[dict[str, Json]] = pytest.StashKey()
 CLAIM: pytest.StashKey[dict[str, Json]] = pytest.StashKey()
 """Of an item: the claim that its test ended with."""
 TERMINATED: pytest.StashKey[bool] = pytest.StashKey()
-TERMINATED_CODE = 128 + 15
-"""What shells and schedulers make of SIGTERM."""
 ERRORS: pytest.StashKey[dict[Key, dict[str, Json]]] = pytest.StashKey()
 """Claims that could not be made, as the run record lists them; the last attempt of each counts."""
-LOOK = "tuneshift_look"
 WRITTEN: pytest.StashKey[list[str]] = pytest.StashKey()
 
 
@@ -80,11 +69,20 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[ERRORS] = {}
     config.stash[STARTED] = time.time()
     config.stash[CLOCK] = time.monotonic()
+    if not _is_worker(config):
+        from .session.workers import Collector, Workers
+
+        config.pluginmanager.register(Collector(config.stash[CLAIMS], config.stash[ERRORS]), "tuneshift-collector")
+        if asks_for_suites(config):
+            config.pluginmanager.register(Workers(lambda: _gate(config)), "tuneshift-workers")
     if not asks_for_suites(config) or _is_worker(config):
         return
-    _end_on_sigterm(config)
+    if (restore := on_sigterm(lambda: config.stash.setdefault(TERMINATED, True))) is not None:
+        config.add_cleanup(restore)
     try:
-        _run(config).check()
+        from .session.checks import check_run
+
+        check_run(_run(config))
         if not (config.option.shift_plan or config.option.collectonly):
             from .session.console import require_output_folder
 
@@ -95,26 +93,6 @@ def pytest_configure(config: pytest.Config) -> None:
             check_gating(_run(config))
     except TuneshiftError as error:
         raise pytest.UsageError(str(error)) from None
-
-
-def _end_on_sigterm(config: pytest.Config) -> None:
-    """Have SIGTERM, by which clusters announce that they take the machine, end the run as SIGINT does.
-
-    Not where somebody else handles it, nor outside the main thread. A second one ends the process at once.
-    """
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        config.stash[TERMINATED] = True
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        raise KeyboardInterrupt
-
-    def restore() -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-    signal.signal(signal.SIGTERM, interrupt)
-    config.add_cleanup(restore)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -290,43 +268,6 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     pytest.fail(message, pytrace=False)
 
 
-def pytest_sessionstart(session: pytest.Session) -> None:
-    """Collect claims in the process that reports, which under xdist is the controller."""
-    if not _is_worker(session.config):
-        session.config.pluginmanager.register(_Collector(session.config), "tuneshift-collector")
-
-
-class _Collector:
-    """Gathers claims from reports as they come in, and what workers found wrong."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        self._claims = config.stash[CLAIMS]
-        self._errors = config.stash[ERRORS]
-        self._problem: str | None = None
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any) -> None:
-        """Keep the problem of a worker of xdist."""
-        self._problem = getattr(node, "workeroutput", {}).get(PROBLEM_FIELD, self._problem)
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtestloop(self) -> Generator[None, Any, Any]:
-        """Stop on the problem of a worker."""
-        result = yield
-        if self._problem is not None:
-            raise pytest.UsageError(self._problem)
-        return result
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep the claim that a report carries, or why there is none."""
-        found = getattr(report, "tuneshift_claim", None)
-        if found is not None:
-            self._claims[_key(found)] = found
-        failed = getattr(report, "tuneshift_error", None)
-        if failed is not None:
-            self._errors[_key(failed)] = failed
-
-
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Write run.json, the summary and the report."""
@@ -383,38 +324,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             inconclusive=config.option.shift_inconclusive,
             errors=len(errors),
         )
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node: WorkerController) -> None:
-    """The look at a baseline that all workers of a run decide at: taken once, here."""
-    if asks_for_suites(node.config) and (gate := _gate(node.config)) is not None:
-        node.workerinput[LOOK] = asdict(gate.look)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """tuneshift's scheduler where suites run; any other run keeps xdist's."""
-    if not asks_for_suites(config) or config.getvalue("dist") in ("each", "no"):
-        return None
-    from .session.scheduling import CheckpointScheduling
-
-    return CheckpointScheduling(config, log)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_setupnodes(config: pytest.Config, specs: Sequence[execnet.XSpec]) -> None:
-    """A GPU for each worker."""
-    if asks_for_suites(config):
-        from .session.scheduling import pin_devices, visible_devices
-
-        pin_devices(specs, visible_devices())
-
-
-def _key(record: dict[str, Json]) -> Key:
-    from .claims.decisions import claim_key
-
-    return claim_key(record)
 
 
 def _run(config: pytest.Config) -> RunSession:
@@ -478,39 +387,13 @@ def _wanted(session: pytest.Session) -> list[tuple[Finding, Target]]:
 
 
 def _end_test(record: dict[str, Json], inconclusive: str) -> None:
-    """Pass, fail, skip or xfail as the comparison with a baseline says where one was made; else as the verdict and the
-    declared expectation say."""
-    from .session.console import explain
+    """End the test as its claim says."""
+    from .session.endings import ending
 
-    verdict, expected = record["verdict"], record["expected"]
-    compared = (record["comparison"] or {}).get("outcome", "not_compared")
-    if compared != "not_compared":
-        _end_compared(record, compared, inconclusive)
-        return
-    message = explain(record)
-    if expected and expected["verdict"] == verdict:
-        if verdict != "reproduced":
-            pytest.xfail(f"{verdict}, as declared: {expected['reason']}")
-    elif expected:
-        pytest.fail(
-            f"declared as {expected['verdict']} ({expected['reason']}), but it is {verdict}. "
-            f"If that is news, change the expectations file.\n{message}",
-            pytrace=False,
-        )
-    elif verdict == "not_applicable":
-        pytest.skip(record["reason"])
-    elif verdict == "contradicted" or (verdict == "inconclusive" and inconclusive == "fail"):
+    how, message = ending(record, inconclusive)
+    if how == "fail":
         pytest.fail(message, pytrace=False)
-    elif verdict == "inconclusive" and inconclusive == "skip":
+    elif how == "skip":
         pytest.skip(message)
-
-
-def _end_compared(record: dict[str, Json], outcome: str, inconclusive: str) -> None:
-    """Fail on a regression, treat an inconclusive comparison as the option says, and pass on the rest."""
-    from .gate.text import explain_comparison
-
-    message = explain_comparison(record)
-    if outcome == "regressed" or (outcome == "inconclusive" and inconclusive == "fail"):
-        pytest.fail(message, pytrace=False)
-    elif outcome == "inconclusive" and inconclusive == "skip":
-        pytest.skip(message)
+    elif how == "xfail":
+        pytest.xfail(message)

@@ -18,6 +18,8 @@ from tuneshift.checkpoints.inspection import UNLIMITED, inspect
 from tuneshift.checkpoints.refs import ModelRef
 from tuneshift.engine.settings import Settings
 from tuneshift.errors import CheckpointError, PairError
+from tuneshift.session.checks import check_run
+from tuneshift.session.describe import describe_pairs
 from tuneshift.session.requests import Gating, Options
 from tuneshift.session.run import RunSession
 
@@ -144,8 +146,8 @@ def test_a_run_reads_each_checkpoint_once(
     )
     for runs in (1, 2):  # what one run has read is nothing to the next
         run = RunSession(options=options, known_findings=lambda: ())
-        run.check()
-        described = run.describe()
+        check_run(run)
+        described = describe_pairs(run)
         assert [described[0][role]["parameters"] for role in ("base", "tuned")] == [PARAMETERS] * 2
         assert asked == [str(tiny_base), str(tiny_tuned)] * runs
 

@@ -40,7 +40,7 @@ class LocalChat:
     @cached_property
     def ref(self) -> ModelRef:
         """The checkpoint as pairs name theirs. Raises PairError for what is no checkpoint."""
-        from ..pairs import checkpoint_ref
+        from ..checkpoint_specs import checkpoint_ref
 
         return checkpoint_ref(self.spec, self.asked_as)
 

@@ -26,6 +26,7 @@ from ..gate.look import run_baseline
 from ..gate.text import write_comparisons
 from ..plain import Json
 from ..run_record import RunRecord, make_record, record_text, write_record
+from .describe import describe_pairs, describe_settings
 from .gating import saved
 from .options import command_line
 from .requests import Target
@@ -288,7 +289,7 @@ def write_results(
     """
     try:
         fields = {**run_fields(run, claims, started, duration), "command": command_line(arguments)}
-        record = make_record({**fields, "exit_code": exit_code}, run.describe(), with_run_wide(claims), errors)
+        record = make_record({**fields, "exit_code": exit_code}, describe_pairs(run), with_run_wide(claims), errors)
         lines, failed = _publish(record, out, templates)
     except (TuneshiftError, OSError) as error:
         return [f"tuneshift: nothing was written to {out}: {error}"], True
@@ -343,7 +344,7 @@ def run_fields(
         "alpha": run.options.alpha,
         **exposure_of(claims, run.options.alpha).fields(),
         "response": settings.response,
-        **run.describe_settings(),
+        **describe_settings(run),
         "store": str(run.options.store),
         "baseline": run_baseline(claims),
     }

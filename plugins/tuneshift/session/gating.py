@@ -13,6 +13,7 @@ from ..gate.compare import check_comparable, check_margins
 from ..gate.look import compared_at, described_look
 from ..plain import Json
 from ..run_record import RunRecord
+from .describe import describe_pairs, describe_settings
 from .requests import Gating
 from .run import RunSession
 
@@ -50,7 +51,7 @@ def check_gating(run: RunSession) -> None:
     baseline = storage.load(asked.compare)
     check_margins(asked.margins, [finding.id for finding in run.known_findings()])
     storage.require_a_look(baseline)
-    check_comparable(run.describe_settings(), run.describe(), baseline.record, baseline.name)
+    check_comparable(describe_settings(run), describe_pairs(run), baseline.record, baseline.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +92,7 @@ def open_gate(run: RunSession, look: Look | None = None) -> Gate | None:
         baseline=baseline,
         look=look or storage.reserve(baseline, run.options.alpha),
         margins=asked.margins,
-        pairs={str(pair["name"]): pair for pair in run.describe()},
+        pairs={str(pair["name"]): pair for pair in describe_pairs(run)},
     )
 
 

@@ -6,15 +6,12 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 from ..annotators.base import EMBEDDING
 from ..annotators.registry import make_annotator
-from ..backends.spec import check_backend, identity, is_served, require_backend, served_as
-from ..checkpoints.devices import device_name
+from ..backends.spec import require_backend
 from ..checkpoints.inspection import CheckpointInfo, inspect
 from ..checkpoints.refs import ModelRef
-from ..checkpoints.tokenizers import require_same_tokenizer
 from ..claims.claim import Claim
 from ..claims.decisions import Exposure, exposure, family_size
 from ..claims.expectations import Place, check_not_stale, expected_outcome, load_expectations
@@ -23,17 +20,13 @@ from ..claims.view import EvidenceName, Items, NotApplicable
 from ..engine.engine import Engine
 from ..engine.plan import Planner, Task, reads_weights
 from ..engine.second import BATCH_SHARE, can_be_measured_again, second_pair, second_settings
-from ..engine.settings import backend_of
 from ..engine.steps import Line, plan_lines
-from ..errors import NotMeasurableError, UsageError
-from ..judges.base import IFEVAL, SIMILARITY, VERIFIER, Judge
-from ..judges.ifeval import check_ifeval
+from ..errors import NotMeasurableError
+from ..judges.base import SIMILARITY, VERIFIER, Judge
 from ..judges.registry import make_judge
-from ..measures.adapter_rules import load_rules
-from ..measures.catalogue import ANNOTATION, ATTRIBUTION, MEASURES
+from ..measures.catalogue import ANNOTATION, ATTRIBUTION
 from ..pairs import ModelPair, resolve_pairs
 from ..plain import Json, digest
-from ..prompts.chat import chat_params
 from ..prompts.prompt import PromptSet
 from ..prompts.sets import load_prompts
 from ..store.evidence import EvidenceItem
@@ -123,7 +116,7 @@ class RunSession:
         return Engine(store=self.store, settings=self.options.settings)
 
     @cached_property
-    def _expectations(self) -> dict[str, tuple[Expectation, ...]]:
+    def expectations(self) -> dict[str, tuple[Expectation, ...]]:
         return {pair.name: self.declared(pair) for pair in self.pairs}
 
     def declared(self, pair: ModelPair) -> tuple[Expectation, ...]:
@@ -150,82 +143,7 @@ class RunSession:
             if target.pair.name == pair.name
         ]
 
-    def _check_update(self) -> None:
-        """Whether every pair has an expectations file of its own to rewrite. Raises UsageError."""
-        option = "--shift-update-expectations"
-        if self.options.prompts:
-            raise UsageError(
-                f"{option} rewrites what pairs declare on their own prompt sets; leave --shift-prompts out."
-            )
-        owners: dict[Path, str] = {}
-        for pair in self.pairs:
-            if pair.expectations is None:
-                raise UsageError(
-                    f"{option}: pair {pair.name} names no expectations file. Declare it in a pair file with "
-                    f'expectations = "{pair.name}.toml" under [pairs.{pair.name}]; the file need not exist yet.'
-                )
-            other = owners.setdefault(pair.expectations.resolve(), pair.name)
-            if other != pair.name:
-                raise UsageError(
-                    f"{option}: pairs {other} and {pair.name} share {pair.expectations}, which cannot say both their "
-                    "outcomes. Give each a file of its own, or choose one with --pair."
-                )
-
-    def check(self) -> None:
-        """Look for everything that can be wrong before weights are loaded: files, formats, architectures, tokenizers,
-        prompt sets, expectations, the store. Raises the first TuneshiftError found."""
-        _ = self.targets, self._expectations
-        if self.options.update_expectations:
-            self._check_update()
-        make_annotator(self.options.settings.annotator)
-        load_rules(self.options.settings.rules)
-        for spec in self.options.settings.judges:
-            make_judge(spec)
-        if IFEVAL in self.options.settings.judges:
-            check_ifeval([prompt for target in self.targets for prompt in target.members])
-        if os.path.exists(self.options.store) and not os.path.isdir(self.options.store):
-            raise UsageError(f"The evidence store {self.options.store} is a file; --shift-store takes a folder.")
-        for pair in self.pairs:
-            self._check_backends(pair)
-            self._check_checkpoints(pair)
-
-    def _check_backends(self, pair: ModelPair) -> None:
-        """Backends as they are written, and that no server answers for two checkpoints under one name."""
-        served: dict[tuple[str, str], tuple[str, ModelRef]] = {}
-        for role, ref in _roles(pair).items():
-            backend = None if ref.evidence is not None else backend_of(ref, self.options.settings)
-            if backend is None:
-                continue
-            check_backend(backend)
-            if self.options.noise_floor and is_served(backend):
-                raise UsageError(
-                    f"pair {pair.name}: no noise floor can be taken of {role} behind {backend.name!r}: a server "
-                    "computes in its own precision and batches, so that a second measurement would be the first once "
-                    "more. Leave --shift-noise-floor out, or measure without the backend."
-                )
-            at = served_as(backend, ref)
-            if at is None:
-                continue
-            other, first = served.setdefault(at, (role, ref))
-            if _weights(first) != _weights(ref):
-                raise UsageError(
-                    f"pair {pair.name}: {other} and {role} are both asked for at {at[0]} as {at[1]!r}, so that one "
-                    "checkpoint would answer for both; give each checkpoint its backend in a pair file, with a "
-                    "base_url or model of its own."
-                )
-
-    def _check_checkpoints(self, pair: ModelPair) -> None:
-        live = [ref for ref in _roles(pair).values() if ref.evidence is None]
-        if live:
-            device_name(self.options.settings.device)
-        for ref in live:
-            self._inspect(ref)
-        for ref in live:
-            if ref is not pair.base and pair.base.evidence is None:
-                found = require_same_tokenizer(pair.base, ref, self.planner.readings)
-                self._notes[pair.name] = [*self._notes.get(pair.name, []), *found]
-
-    def _inspect(self, ref: ModelRef) -> CheckpointInfo:
+    def inspected(self, ref: ModelRef) -> CheckpointInfo:
         """What the checkpoint's files say, read once in a run."""
         if ref not in self._inspected:
             self._inspected[ref] = inspect(ref, self.planner.readings)
@@ -281,7 +199,7 @@ class RunSession:
             if ref.evidence is not None and not attributes:
                 return f"{ref.name} is recorded evidence, which holds attributions alone"
             if ref.adapter is not None and (attributes or reads_weights(finding)):
-                kind = self._inspect(ref).prompt_learning
+                kind = self.inspected(ref).prompt_learning
                 if kind is not None:
                     return (
                         f"{ref.name} is a {kind} adapter: learned tokens before the text, which no published finding "
@@ -336,7 +254,7 @@ class RunSession:
             items=self._items(finding, target, target.pair, self.planner),
             evidence_name=self._evidence_name(target),
             second=self._second(finding, target),
-            expected=expected_outcome(self._expectations[target.pair.name], finding.id, name, target.group),
+            expected=expected_outcome(self.expectations[target.pair.name], finding.id, name, target.group),
             responses=(RESPONSES[mode], RESPONSES[other]),
             conclude=conclude,
             context=self._context(target),
@@ -433,88 +351,13 @@ class RunSession:
             self._recorded[ref, prompts.sha256] = {i.id: i for i in read_recorded(ref.evidence, prompts)}
         return self._recorded[ref, prompts.sha256]
 
-    def describe_settings(self) -> dict[str, Json]:
-        """How this run measures, for the record: the versions of the measures, and the options behind them."""
-        settings = self.options.settings
-        return {
-            "measures": {name: measure.version for name, measure in MEASURES.items()},
-            "settings": {
-                "response": settings.response,
-                "max_new_tokens": settings.max_new_tokens,
-                "dtype": settings.dtype,
-                "judges": list(settings.judges),
-                "rules": settings.rules,
-                "annotator": settings.annotator,
-                "vocabulary": settings.vocabulary,
-                "word_vectors": settings.word_vectors,
-            },
-        }
+    def note(self, pair: ModelPair, lines: Iterable[str]) -> None:
+        """Keep what a check found of a pair that is allowed and worth knowing."""
+        self._notes[pair.name] = [*self._notes.get(pair.name, []), *lines]
 
     def notes(self, pair: ModelPair) -> list[str]:
-        """What `check` found of a pair that is allowed and worth knowing."""
+        """What `checks.check_run` found of a pair that is allowed and worth knowing."""
         return list(dict.fromkeys(self._notes.get(pair.name, [])))
-
-    def describe(self) -> list[dict[str, Json]]:
-        """The run's pairs for the record: checkpoints with fingerprints, formats, prompt sets with counts."""
-        return [
-            {
-                "name": pair.name,
-                **{role: self._describe(pair, ref) for role, ref in _roles(pair).items()},
-                "notes": self.notes(pair),
-                "settings": {
-                    "max_new_tokens": self.planner.longest(pair),
-                    "thinking": self.planner.thinking(pair),
-                    "vocabulary": self.planner.words(pair),
-                    "word_vectors": self.planner.word_space(pair),
-                },
-                "prompts": [
-                    _describe_prompts(t.prompts)
-                    for t in {t.prompts.name: t for t in self.targets if t.pair is pair and t.prompts}.values()
-                    if t.prompts
-                ],
-            }
-            for pair in self.pairs
-        ]
-
-    def _describe(self, pair: ModelPair, ref: ModelRef) -> dict[str, Json]:
-        common = {"name": ref.name, "fingerprint": self.planner.fingerprint(ref)}
-        if ref.evidence is not None:
-            return {**common, "evidence": str(ref.evidence)}
-        backend = backend_of(ref, self.options.settings)
-        return {
-            **common,
-            "model": ref.model,
-            "revision": ref.revision,
-            "adapter": ref.adapter,
-            "dtype": ref.dtype or self.options.settings.dtype,
-            "parameters": self._inspect(ref).parameters,
-            **chat_params(self.planner.chat(pair, ref)),
-            "ends": list(self.planner.ends(pair, ref)),
-            **({} if backend is None else {"backend": identity(backend)}),
-        }
-
-
-def _weights(ref: ModelRef) -> tuple[str | None, ...]:
-    return ref.model, ref.revision, ref.adapter
-
-
-def _describe_prompts(prompts: PromptSet) -> dict[str, Json]:
-    """A prompt set with what tells its items apart, so that another run's can be matched with them."""
-    members = prompts.prompts
-    return {
-        "name": prompts.name,
-        "n": len(members),
-        "sha256": prompts.sha256,
-        "items": {
-            "ids": [p.id for p in members],
-            "sha256": [p.sha256[:16] for p in members],
-            "clusters": [p.cluster or p.id for p in members],
-        },
-    }
-
-
-def _roles(pair: ModelPair) -> dict[str, ModelRef]:
-    return {"base": pair.base, "tuned": pair.tuned, **pair.siblings}
 
 
 def prompt_set_name(target: Target) -> str:

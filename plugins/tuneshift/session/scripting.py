@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, cast, get_args
 
 from ..backends.spec import parse_backend
+from ..checkpoint_specs import DTYPES
 from ..checkpoints.refs import ModelRef
 from ..claims.catalogue import finding_tests, findings, marked_finding
 from ..claims.claim import Claim
@@ -24,11 +25,13 @@ from ..errors import TuneshiftError, UsageError, did_you_mean
 from ..files import cache_folder
 from ..gate.baselines import Baseline
 from ..gate.compare import check_comparable, compare
-from ..pairs import DTYPES, ModelPair, asked, load_pairs, pair_of, resolve_pairs
+from ..pairs import ModelPair, asked, load_pairs, pair_of, resolve_pairs
 from ..plain import NOTHING, Json, plain
 from ..run_record import make_record
 from ..words.spec import words_from_option
+from .checks import check_run
 from .console import run_fields
+from .describe import describe_pairs
 from .options import default_store
 from .requests import Gating, Options, Target
 from .results import Run, as_run
@@ -89,7 +92,7 @@ def run(
     session = RunSession(
         options=_options(store, settings), known_findings=_shipped, given=_pairs(base, tuned, pairs, prompts)
     )
-    session.check()
+    check_run(session)
     wanted = [(finding, target) for finding in tests for target in session.targets_of(finding)]
     session.reach(wanted)
     session.engine.bars = bars_on(sys.stderr)
@@ -106,7 +109,7 @@ def run(
         "command": _call(base, tuned, pairs=pairs, findings=findings, prompts=prompts, store=store, **settings),
         "exit_code": 0,
     }
-    return as_run(make_record(fields, session.describe(), decided, failed))
+    return as_run(make_record(fields, describe_pairs(session), decided, failed))
 
 
 def compare_runs(

@@ -1,0 +1,91 @@
+"""A run for its record: how it measures, its pairs with their checkpoints, formats and prompt sets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..backends.spec import identity
+from ..checkpoints.refs import ModelRef
+from ..engine.settings import backend_of
+from ..measures.catalogue import MEASURES
+from ..pairs import ModelPair
+from ..plain import Json
+from ..prompts.chat import chat_params
+from ..prompts.prompt import PromptSet
+
+if TYPE_CHECKING:
+    from .run import RunSession
+
+
+def describe_settings(run: RunSession) -> dict[str, Json]:
+    """How this run measures, for the record: the versions of the measures, and the options behind them."""
+    settings = run.options.settings
+    return {
+        "measures": {name: measure.version for name, measure in MEASURES.items()},
+        "settings": {
+            "response": settings.response,
+            "max_new_tokens": settings.max_new_tokens,
+            "dtype": settings.dtype,
+            "judges": list(settings.judges),
+            "rules": settings.rules,
+            "annotator": settings.annotator,
+            "vocabulary": settings.vocabulary,
+            "word_vectors": settings.word_vectors,
+        },
+    }
+
+
+def describe_pairs(run: RunSession) -> list[dict[str, Json]]:
+    """The run's pairs for the record: checkpoints with fingerprints, formats, prompt sets with counts."""
+    return [
+        {
+            "name": pair.name,
+            **{role: _describe(run, pair, ref) for role, ref in pair.roles.items()},
+            "notes": run.notes(pair),
+            "settings": {
+                "max_new_tokens": run.planner.longest(pair),
+                "thinking": run.planner.thinking(pair),
+                "vocabulary": run.planner.words(pair),
+                "word_vectors": run.planner.word_space(pair),
+            },
+            "prompts": [
+                _describe_prompts(t.prompts)
+                for t in {t.prompts.name: t for t in run.targets if t.pair is pair and t.prompts}.values()
+                if t.prompts
+            ],
+        }
+        for pair in run.pairs
+    ]
+
+
+def _describe(run: RunSession, pair: ModelPair, ref: ModelRef) -> dict[str, Json]:
+    common = {"name": ref.name, "fingerprint": run.planner.fingerprint(ref)}
+    if ref.evidence is not None:
+        return {**common, "evidence": str(ref.evidence)}
+    backend = backend_of(ref, run.options.settings)
+    return {
+        **common,
+        "model": ref.model,
+        "revision": ref.revision,
+        "adapter": ref.adapter,
+        "dtype": ref.dtype or run.options.settings.dtype,
+        "parameters": run.inspected(ref).parameters,
+        **chat_params(run.planner.chat(pair, ref)),
+        "ends": list(run.planner.ends(pair, ref)),
+        **({} if backend is None else {"backend": identity(backend)}),
+    }
+
+
+def _describe_prompts(prompts: PromptSet) -> dict[str, Json]:
+    """A prompt set with what tells its items apart, so that another run's can be matched with them."""
+    members = prompts.prompts
+    return {
+        "name": prompts.name,
+        "n": len(members),
+        "sha256": prompts.sha256,
+        "items": {
+            "ids": [p.id for p in members],
+            "sha256": [p.sha256[:16] for p in members],
+            "clusters": [p.cluster or p.id for p in members],
+        },
+    }

@@ -1,0 +1,83 @@
+"""What the process that reports does: it gathers claims, and gives xdist's workers their order, devices and look.
+
+Loaded with the plugin in every pytest run, so it imports nothing heavy at its top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .fields import LOOK, PROBLEM_FIELD
+
+if TYPE_CHECKING:
+    import execnet
+    from xdist.workermanage import WorkerController
+
+    from ..claims.decisions import Key
+    from ..plain import Json
+    from .gating import Gate
+
+Records = dict["Key", dict[str, "Json"]]
+
+
+class Collector:
+    """Gathers claims, and why others could not be made, from reports as they come in; and what workers found wrong."""
+
+    def __init__(self, claims: Records, errors: Records) -> None:
+        self._claims, self._errors = claims, errors
+        self._problem: str | None = None
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Keep the problem of a worker of xdist."""
+        self._problem = getattr(node, "workeroutput", {}).get(PROBLEM_FIELD, self._problem)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self) -> Generator[None, Any, Any]:
+        """Stop on the problem of a worker."""
+        result = yield
+        if self._problem is not None:
+            raise pytest.UsageError(self._problem)
+        return result
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep the claim that a report carries, or why there is none: the last of each, however often a test ran."""
+        for kept, name in ((self._claims, "tuneshift_claim"), (self._errors, "tuneshift_error")):
+            found = getattr(report, name, None)
+            if found is not None:
+                from ..claims.decisions import claim_key
+
+                kept[claim_key(found)] = found
+
+
+class Workers:
+    """xdist's workers where suites run. ``gate``: the run's comparison with a baseline, whose look is taken once."""
+
+    def __init__(self, gate: Callable[[], Gate | None]) -> None:
+        self._gate = gate
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: WorkerController) -> None:
+        """The look at a baseline that all workers of a run decide at: taken once, here."""
+        if (gate := self._gate()) is not None:
+            node.workerinput[LOOK] = asdict(gate.look)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
+        """tuneshift's scheduler; ``--dist each`` and ``no`` keep xdist's."""
+        if config.getvalue("dist") in ("each", "no"):
+            return None
+        from .scheduling import CheckpointScheduling
+
+        return CheckpointScheduling(config, log)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_setupnodes(self, config: pytest.Config, specs: Sequence[execnet.XSpec]) -> None:
+        """A GPU for each worker."""
+        from .scheduling import pin_devices, visible_devices
+
+        pin_devices(specs, visible_devices())
