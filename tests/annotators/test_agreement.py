@@ -138,6 +138,10 @@ def test_chance_is_zero_and_one_name_alone_is_undefined():
     a, b = (["yes" if x else "no" for x in rng.random(400) < 0.5] for _ in range(2))
     low, high = kappa_of("x", a, [b], ("yes", "no")).interval
     assert low < 0 < high
+    never = kappa_of("x", a, [["no"] * 400], ("yes", "no"))
+    assert (never.kappa, never.interval) == (0.0, (0.0, 0.0))
+    for few in (["yes", "no"], ["yes"] + ["no"] * 399):  # too few lists, and a resample in three has no other name
+        assert np.isnan(kappa_of("x", few, [["no"] * len(few)], ("yes", "no")).interval).all()
     lone = kappa_of("x", ["no"] * 10, [["no"] * 10], ("yes", "no"))
     assert np.isnan(lone.kappa)
     assert lone.plain()["kappa"] is None

@@ -161,15 +161,15 @@ def test_the_memo_notices_other_bytes_of_equal_size_and_dates(folder: Path, tiny
 def test_no_mutation_of_a_memo_changes_a_fingerprint(folder: Path, tmp_path: Path):
     memo, expected = tmp_path / "m.json", fingerprint(ref(folder))
     fingerprint(ref(folder), memo=memo)
-    whole, generator, unread = memo.read_bytes(), np.random.default_rng(0), 0
+    whole, generator = memo.read_bytes(), np.random.default_rng(0)
     for _ in range(300):
         text = bytearray(whole)
         at = int(generator.integers(len(text)))
         text[at] = (text[at] + int(generator.integers(1, 256))) % 256
         memo.write_bytes(text)
-        unread += not weights._remembered(memo)
+        blank = bytes([whole[at], text[at]]).isspace()  # one blank for another says the same
+        assert bool(weights._remembered(memo)) is blank
         assert fingerprint(ref(folder), memo=memo) == expected
-    assert unread == 300  # none of them counts as an entry
 
 
 def test_an_entry_of_another_file_is_dropped(folder: Path, tiny_tuned: Path, tmp_path: Path):

@@ -19,6 +19,7 @@ from tuneshift.engine.settings import Settings
 from tuneshift.errors import MeasureError
 from tuneshift.pairs import ModelPair
 from tuneshift.prompts.prompt import Prompt, PromptSet
+from tuneshift.prompts.thinking import Tags
 from tuneshift.statistics.differences import paired_difference
 from tuneshift.statistics.statistic import Arm
 from tuneshift.store.evidence import EvidenceItem
@@ -38,12 +39,18 @@ PROMPTS = PromptSet(
 
 
 class Offline(Planner):
-    """A planner that knows fingerprints and templates without files."""
+    """A planner that knows fingerprints, templates, ends and tags of thoughts without files."""
 
     def fingerprint(self, ref: ModelRef) -> str:
         return f"fingerprint of {ref.model}"
 
     def template(self, pair: ModelPair, ref: ModelRef) -> str | None:
+        return None
+
+    def ends(self, pair: ModelPair, ref: ModelRef) -> tuple[int, ...]:
+        return (0,)
+
+    def thinking(self, pair: ModelPair) -> Tags | None:
         return None
 
 
@@ -100,10 +107,14 @@ def test_a_second_measurement_without_an_effect_is_an_error_and_never_passes_a_c
         decided(0.30, scores(0.0, missing=True))
 
 
-def test_the_first_measurements_keys_are_those_of_before_the_option():
+def test_the_option_is_in_no_key_of_the_first_measurement():
     task = Offline(settings=Settings()).task(PAIR, "base", "attribution", PROMPTS)
     assert task is not None
-    assert task.key.digest == "164ce7df933219e4f24110900216e5a1fc19f3d84509e6cf6a0c025021328028"
+    assert "batch" not in task.params
+    assert task.depends_on is not None
+    assert "batch" not in task.depends_on.params
+    # Stores hold evidence under it: what changes it needs a migration (engine/rekey.py).
+    assert task.key.digest == "d5a1847b485ff9b088fcdc8f31a52f2a20521cf41392d7adb997b369b218a17c"
 
 
 @pytest.mark.parametrize("need", ["generation", "generation.rules", "likelihood", "attribution"])
@@ -114,8 +125,10 @@ def test_the_second_measurement_has_keys_of_its_own_and_rests_on_its_own(need):
     assert a is not None
     assert b is not None
     assert (a.key.dtype, b.key.dtype) == ("float32", "bfloat16")
-    assert b.params == {**a.params, "batch": 0.5}
+    own = {} if b.depends_on is None else {"author": b.depends_on.key.digest, "derivative_dtype": "bfloat16"}
+    assert b.params == {**a.params, **own, "batch": 0.5}
     if b.depends_on is not None:
+        assert a.params["author"] != b.params["author"]
         assert b.depends_on.key.dtype == "bfloat16"
         assert b.depends_on.params["batch"] == 0.5
 

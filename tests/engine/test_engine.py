@@ -234,7 +234,7 @@ def test_a_checkpoint_that_cannot_be_loaded_or_freed_fails_what_needs_it_alone(c
 
     @contextlib.contextmanager
     def load(ref, *, dtype, device):
-        yield SimpleNamespace(device=SimpleNamespace(type="cpu"), parameters=1)
+        yield SimpleNamespace(device=SimpleNamespace(type="cpu"), parameters=1, computed={"device": "cuda:0"})
         raise RuntimeError("CUDA error: device-side assert triggered")
 
     monkeypatch.setattr(tuneshift.checkpoints.loading, "load", load)

@@ -10,12 +10,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tuneshift.checkpoint_specs import checkpoint_ref
+from tuneshift.claims.decisions import exposure
 from tuneshift.cli import main
 from tuneshift.engine.engine import Engine
 from tuneshift.engine.plan import Planner
 from tuneshift.engine.rekey import older_key, outdated, rekey
 from tuneshift.engine.settings import Settings
+from tuneshift.checkpoint_specs import checkpoint_ref
 from tuneshift.pairs import ModelPair
 from tuneshift.prompts.prompt import Prompt, PromptSet
 from tuneshift.session.console import header_lines
@@ -165,9 +166,10 @@ def test_the_command_lists_older_keys_and_says_what_becomes_of_each(pair, tmp_pa
 def test_a_run_says_in_one_line_what_to_do_about_older_keys(pair, tmp_path):
     old, _, _ = older_store(tmp_path, pair())
     gating = SimpleNamespace(storage=tmp_path)
-    options = SimpleNamespace(settings=SETTINGS, store=tmp_path, gating=gating)
+    options = SimpleNamespace(settings=SETTINGS, store=tmp_path, gating=gating, alpha=0.05)
+    run = {"pairs": (), "options": options, "catalogue_claims": (), "exposure": lambda wanted: exposure(wanted, 0.05)}
     stores = old, Store(tmp_path / "now")
-    said = [header_lines(SimpleNamespace(pairs=(), options=options, store=store)) for store in stores]
+    said = [header_lines(SimpleNamespace(**run, store=store)) for store in stores]
     told = [[line for line in lines if "older key" in line] for lines in said]
     assert told[0] == [
         "tuneshift: 6 sets in the store have an older key and are not read; `tuneshift evidence rekey` keeps what is "

@@ -228,9 +228,8 @@ def test_a_run_that_measured_otherwise_is_refused(changed, message):
 def test_other_versions_of_packages_are_named_and_no_reason_to_refuse():
     differ = other_versions({"torch": "2.9", "numpy": "2.1", "jinja2": "3.1"}, {"torch": "2.8", "numpy": "2.1"})
     assert differ == {"torch": ["2.9", "2.8"], "jinja2": ["3.1", None]}
-    said = _summary(
-        [], {"name": "g", "saved": "s", "tuned": "t", "alpha": 0.05, "look": None, "other_versions": differ}
-    )
+    against = {"name": "g", "saved": "s", "tuned": "t", "alpha": 0.05, "claims": 2, "look": None}
+    said = _summary([], {**against, "other_versions": differ})
     assert said.endswith("; measured with other versions: jinja2 3.1 here, none there, torch 2.9 here, 2.8 there")
 
 

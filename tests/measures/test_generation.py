@@ -300,7 +300,7 @@ def test_a_second_measurement_takes_the_batches_that_its_key_names(
 ):
     sizes, run = [], decoding._try_batch
     monkeypatch.setattr(
-        decoding, "_try_batch", lambda c, asked, *rest: sizes.append(len(asked)) or run(c, asked, *rest)
+        decoding, "_try_batch", lambda c, asked, *rest, **way: sizes.append(len(asked)) or run(c, asked, *rest, **way)
     )
     units = [Prompt(id=str(i), prompt=f"Name {i:02}.", instruction_spans=((0, 4),)) for i in range(20)]
     with load(ModelRef(name="it", model=str(tiny_base)), device="cpu") as checkpoint:

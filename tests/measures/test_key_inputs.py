@@ -38,7 +38,7 @@ class World:
     pair: ModelPair = PAIR
     prompts: tuple[Prompt, ...] = PROMPTS
     weights: dict[str, str] = field(default_factory=dict)
-    template: str = "{{ messages[0].content }}"
+    template: str = "{{ date_string }} {{ messages[0].content }}"
     ends: tuple[int, ...] = (0,)
     shape: tuple[int, int] = (3, 128)
     share: float | None = None
@@ -197,8 +197,6 @@ NO_INPUTS = {
         ("ModelPair.expectations", "ModelPair.ratings", "ModelPair.single_task"), "read when a claim is decided"
     ),
 }
-LATER: set[str] = set()
-"""Inputs that keys get with issue 13's migration: take a name out as it comes in."""
 
 ANY = {"weights", "Settings.dtype", "ModelRef.dtype"}
 ASKED = ANY | {"template", "batches", "ModelRef.chat_template", "ModelPair.chat_date", "ModelPair.chat_template_kwargs"}
@@ -222,21 +220,7 @@ ROWS: dict[tuple[str, str], set[str]] = {
     ("annotation", "own"): DIRECTIONS | SPACE_OF_WORDS | {"version annotation", "Settings.annotator"},
 }
 """(need, --shift-response) -> what the numbers rest on."""
-KNOWN_LATER = {(need, mode, name) for (need, mode), rests in ROWS.items() for name in rests & LATER} - {
-    ("generation", "own", "version generation"),
-    ("generation.rules", "own", "version generation"),
-    ("attribution", "tuned", "version generation"),
-}
-CASES = [
-    pytest.param(
-        *row, name, id=f"{row[0]}-{row[1]}-{name}",
-        marks=[pytest.mark.xfail(reason="comes with the migration of issue 13", strict=True)]
-        if (*row, name) in KNOWN_LATER else [],
-    )
-    for row in ROWS
-    for name in INPUTS
-    if name in ROWS[row] or name not in LATER
-]  # fmt: skip
+CASES = [pytest.param(*row, name, id=f"{row[0]}-{row[1]}-{name}") for row in ROWS for name in INPUTS]
 
 
 @pytest.mark.parametrize(("need", "mode", "name"), CASES)
@@ -249,6 +233,14 @@ def test_a_key_changes_with_what_the_numbers_rest_on_and_with_nothing_else(
     assert (world.key(need, {"response": mode}) != before) is (name in ROWS[need, mode])
 
 
+@pytest.mark.parametrize("need", ["generation", "likelihood", "attribution"])
+def test_the_day_is_in_no_key_where_the_template_does_not_write_it(world: World, need: str):
+    world.template = "{{ messages[0].content }}"
+    before = world.key(need, {})
+    world.pair = replace(world.pair, chat_date=date(2025, 1, 2))
+    assert world.key(need, {}) == before
+
+
 def test_every_measure_has_a_row():
     assert set(params.HELD) == set(MEASURES) == {need.partition(".")[0] for need, _ in ROWS}
 
@@ -258,7 +250,7 @@ def test_every_field_is_an_input_or_has_its_reason(kind: type):
     asked = {f"{kind.__name__}.{f.name}" for f in fields(kind)}
     named = {name for name in (*INPUTS, *NO_INPUTS) if name.startswith(f"{kind.__name__}.")}
     assert asked - named == set(), "say in INPUTS and ROWS what rests on it, or in NO_INPUTS why nothing does"
-    assert named - asked <= LATER
+    assert named - asked == set()
     assert not set(INPUTS) & set(NO_INPUTS)
 
 

@@ -26,7 +26,7 @@ LABELLED = "annotation/labelled.jsonl"
 HELD_OUT = "held-out"
 CATEGORIES = (*TASKS, "none")
 LEVEL_NAMES = (*LEVELS, "abstain")
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ..plain import Json
 from .bootstrap import Estimate, bootstrap_statistic
+from .intervals import fewest_clusters
 
 FAILED = "failed"
 """A list that the annotator gave no label: it counts as a disagreement in everything."""
@@ -26,8 +27,9 @@ Interval = tuple[float, float]
 class Kappa:
     """Cohen's kappa (1960), in [-1, 1]: agreement beyond what the two's frequencies give by chance.
 
-    ``interval`` is a bootstrap over lists (95 %), NaN where too many resamples lack a category or all agree entirely;
-    ``confusion`` has the hand label in rows and the annotator's in columns, summed over seeds.
+    ``interval`` is a bootstrap over lists (95 %), NaN where too many resamples lack a category or all agree entirely, 0
+    to 0 where the annotator gives every list the same name; ``confusion`` has the hand label in rows and the
+    annotator's in columns, summed over seeds.
     """
 
     name: str
@@ -77,10 +79,20 @@ def kappa_of(
     return Kappa(
         name=name,
         kappa=found.effect,
-        interval=found.interval,
+        interval=(0.0, 0.0) if _is_chance(rows, given) else found.interval,
         rows=tuple(names),
         columns=columns,
         confusion=tuple(tuple(int(n) for n in row) for row in confusion[: len(names)]),
+    )
+
+
+def _is_chance(truth: Counts, given: Counts) -> bool:
+    """Whether each seed gives every list one name: kappa is 0 in every resample that has one, and a bootstrap of equal
+    values has no interval. False where it would have none anyway: too few lists, or too often no other name among them.
+    """
+    lists = len(truth)
+    return lists >= fewest_clusters(LEVEL) and all(
+        np.all(row == row[0]) and np.mean(truth == row[0]) ** lists < 0.01 for row in given
     )
 
 
