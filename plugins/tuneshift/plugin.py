@@ -374,10 +374,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if claims or errors:
         from .session.console import write_summary
 
+        written = config.stash[WRITTEN]
         write_summary(
             terminalreporter,
             list(claims.values()),
-            config.stash[WRITTEN],
+            written,
             _run(config).options.alpha,
             inconclusive=config.option.shift_inconclusive,
             errors=len(errors),
