@@ -99,9 +99,20 @@ def _interval(value: Any) -> str | None:
 
 def _arm(value: Any) -> str | None:
     fault = _table({"span": _or_none(_interval)}, ids=_row(_name), x=_row(_any))(value)
+    if not fault and (span := value.get("span")) is not None:
+        fault = _outside(span, value["x"])
     if fault or len(value["ids"]) == len(value["x"]):
         return fault
     return f"has {len(value['ids'])} ids and {len(value['x'])} values"
+
+
+def _outside(span: Any, values: Any) -> str | None:
+    """A value that its range does not hold, to the six decimals of a record; what is no number is another's to say."""
+    if None in span:
+        return f"has the `span` {list(span)}; it is [low, high]"
+    low, high = span[0] - 1e-6, span[1] + 1e-6
+    bad = [x for x in values if _number(x) is None and not low <= x <= high]
+    return f"has the value {bad[0]} outside of its `span` {list(span)}" if bad else None
 
 
 def _items(value: Any) -> str | None:
@@ -222,7 +233,7 @@ CLAIM = _table(
         "noise_floor": _or_none(_table({"effect": _number, "settings": _text}, floor=_number)),
         "comparison": _or_none(_COMPARISON),
         "expected": _or_none(_table({"reason": _text}, verdict=_one_of(*VERDICTS))),
-        "evidence": _each(_or_none(_name), _label),
+        "evidence": _or_none(_each(_or_none(_name), _label)),
         "left_out": _each(_count),
         "intervals": _or_none(_intervals),
         **dict.fromkeys(("sensitivity", "secondary"), _row(_READING)),

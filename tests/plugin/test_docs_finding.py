@@ -44,5 +44,5 @@ def test_a_finding_of_ones_own_is_decided(text, finding, run_file, record):
     assert claim["n"] == 20
     assert claim["clusters"] == 10
     assert claim["effect"] is not None
-    assert result.ret == (0 if claim["verdict"] == "reproduced" else 1)
+    assert result.ret == (1 if claim["verdict"] == "contradicted" else 0)
     result.stdout.fnmatch_lines(["*= tuneshift verdicts =*"])

@@ -22,7 +22,7 @@ def kept(suites, pytester) -> Path:
 @pytest.fixture
 def other_pair(make_checkpoint, tiny_base, tiny_prompts):
     """The tiny base with another tuned checkpoint."""
-    pair = ("--base", tiny_base, "--tuned", make_checkpoint("tiny-next", seed=9))
+    pair = ("--base", tiny_base, "--tuned", make_checkpoint("tiny-next", seed=10))
     return (*pair, "--shift-prompts", tiny_prompts)
 
 

@@ -38,12 +38,13 @@ WAIT = 60.0
 
 CLAIM_FIELDS = (
     "finding", "pair", "prompts", "group", "items", "measures", "direction", "unit", "sesoi", "n", "clusters", "effect",
-    "interval", "level", "p", "standard_error", "method", "verdict", "reason", "values", "family", "family_size",
+    "interval", "level", "p", "standard_error", "method", "verdict", "reason", "values", "evidence", "family",
+    "family_size",
 )  # fmt: skip
 """Of a claim, what a comparison reads and what says where its effect stood."""
 RUN_FIELDS = ("started", "finished", "versions", "alpha", "response", "measures", "settings")
 """Of a run, what a comparison reads and when it was; no path of the machine that it ran on."""
-DETAILS = ("decided_by", "judge", "annotator", "vocabulary", "word_vectors")
+DETAILS = ("decided_by", "judge", "annotator", "vocabulary", "word_vectors", "estimate")
 
 
 @dataclass(frozen=True, kw_only=True)
