@@ -10,13 +10,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from tuneshift.checkpoint_specs import checkpoint_ref
 from tuneshift.claims.decisions import exposure
 from tuneshift.cli import main
 from tuneshift.engine.engine import Engine
 from tuneshift.engine.plan import Planner
 from tuneshift.engine.rekey import older_key, outdated, rekey
 from tuneshift.engine.settings import Settings
-from tuneshift.checkpoint_specs import checkpoint_ref
 from tuneshift.pairs import ModelPair
 from tuneshift.prompts.prompt import Prompt, PromptSet
 from tuneshift.session.console import header_lines

@@ -16,6 +16,8 @@ from tuneshift.errors import ExpectationError, PromptError, UsageError
 from tuneshift.measures.catalogue import MEASURES
 from tuneshift.pairs import ModelPair
 from tuneshift.prompts.prompt import PromptSource
+from tuneshift.session.checks import check_run
+from tuneshift.session.describe import describe_settings
 from tuneshift.session.requests import Gating, Options
 from tuneshift.session.run import WEIGHTS, RunSession, prompt_set_name
 
@@ -101,7 +103,7 @@ def test_a_pair_without_prompts_is_tested_on_weights_alone(run) -> None:
 def test_a_prompt_file_that_is_not_there_is_named_with_the_pair(run, tmp_path: Path) -> None:
     session = run(pair(PromptSource(path=str(tmp_path / "gone.jsonl"))))
     with pytest.raises(PromptError, match=r"gone\.jsonl"):
-        session.check()
+        check_run(session)
 
 
 def test_a_family_is_counted_in_the_catalogue_whatever_applies(run) -> None:
@@ -165,7 +167,7 @@ def test_declared_outcomes_are_checked_against_the_pairs_own_places(run, prompts
     assert len(run(declaring, prompts=("other",)).declared(declaring)) == 1
     declares(tmp_path / "e.toml", finding="who2024.recognized")
     with pytest.raises(ExpectationError, match=r"did you mean 'who2024\.recognised'"):
-        run(declaring).check()
+        check_run(run(declaring))
 
 
 def test_a_file_that_is_not_there_yet_may_be_updated_and_not_read(run, prompts, tmp_path: Path) -> None:
@@ -179,7 +181,7 @@ def test_two_pairs_cannot_rewrite_one_file_even_through_a_link(run, prompts, tmp
     (tmp_path / "link.toml").symlink_to(declares(tmp_path / "e.toml"))
     pairs = [pair(prompts("one"), name=n, expectations=tmp_path / f"{f}.toml") for n, f in (("p", "e"), ("q", "link"))]
     with pytest.raises(UsageError, match=r"pairs p and q share .*choose one with --pair"):
-        run(*pairs, update_expectations=True).check()
+        run(*check_run(pairs, update_expectations=True))
 
 
 def test_a_judge_rules_and_an_annotator_that_are_none_are_refused_before_a_checkpoint_is_read(run, tmp_path) -> None:
@@ -189,12 +191,12 @@ def test_a_judge_rules_and_an_annotator_that_are_none_are_refused_before_a_check
         (Settings(rules=str(tmp_path / "gone.toml")), "gone"),
     ):
         with pytest.raises(UsageError, match=words):
-            run(pair(), settings=settings).check()
+            check_run(run(pair(), settings=settings))
 
 
 def test_the_record_says_how_the_run_measures(run) -> None:
     settings = Settings(response="tuned", judges=("ifeval",), dtype="float64")
-    described = run(pair(), settings=settings).describe_settings()
+    described = run(pair(), settings=describe_settings(settings))
     said = described["settings"]
     assert (said["response"], said["judges"], said["dtype"]) == ("tuned", ["ifeval"], "float64")
     assert described["measures"] == {name: measure.version for name, measure in MEASURES.items()}
