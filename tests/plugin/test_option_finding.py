@@ -12,7 +12,7 @@ def test_ids_and_patterns_choose_and_the_rest_is_deselected(suites, record, work
     chosen = ("--finding=wu2023.instruction_density_rises", "--finding", "*.prompt_middle_*")
     result = suites(*chosen, *workers, new_process=bool(workers))
     if not workers:  # xdist counts what its workers deselect nowhere
-        result.assert_outcomes(failed=2, deselected=2)
+        result.assert_outcomes(skipped=2, deselected=2)
     assert {claim["finding"] for claim in record()["claims"]} == {
         "wu2023.instruction_density_rises",
         "wu2023.prompt_middle_recovers",

@@ -17,7 +17,7 @@ IDS = (
 
 
 def test_random_models_reproduce_nothing_and_every_claim_is_recorded(suites, record):
-    result = suites()
+    result = suites("--shift-inconclusive=fail")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(
         [
@@ -49,9 +49,9 @@ def test_a_checkpoint_against_itself_reproduces_nothing(suites, record, tiny_bas
 
 
 def test_two_workers_give_the_same_claims(suites, record, pytester):
-    suites()
+    suites("--shift-inconclusive=fail")
     alone = record()["claims"]
-    result = suites("-n", "2")
+    result = suites("-n", "2", "--shift-inconclusive=fail")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["*= tuneshift verdicts =*"])
     assert record()["claims"] == alone

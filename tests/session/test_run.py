@@ -181,7 +181,7 @@ def test_two_pairs_cannot_rewrite_one_file_even_through_a_link(run, prompts, tmp
     (tmp_path / "link.toml").symlink_to(declares(tmp_path / "e.toml"))
     pairs = [pair(prompts("one"), name=n, expectations=tmp_path / f"{f}.toml") for n, f in (("p", "e"), ("q", "link"))]
     with pytest.raises(UsageError, match=r"pairs p and q share .*choose one with --pair"):
-        run(*check_run(pairs, update_expectations=True))
+        check_run(run(*pairs, update_expectations=True))
 
 
 def test_a_judge_rules_and_an_annotator_that_are_none_are_refused_before_a_checkpoint_is_read(run, tmp_path) -> None:
@@ -196,7 +196,7 @@ def test_a_judge_rules_and_an_annotator_that_are_none_are_refused_before_a_check
 
 def test_the_record_says_how_the_run_measures(run) -> None:
     settings = Settings(response="tuned", judges=("ifeval",), dtype="float64")
-    described = run(pair(), settings=describe_settings(settings))
+    described = describe_settings(run(pair(), settings=settings))
     said = described["settings"]
     assert (said["response"], said["judges"], said["dtype"]) == ("tuned", ["ifeval"], "float64")
     assert described["measures"] == {name: measure.version for name, measure in MEASURES.items()}
