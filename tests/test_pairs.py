@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tuneshift import checkpoint_specs
 from tuneshift import pairs as module
 from tuneshift.checkpoints.refs import LMBackend
 from tuneshift.errors import PairError
@@ -37,7 +38,8 @@ def shipped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (data / "models" / name).mkdir(parents=True)
         (data / "models" / name / "config.json").write_text("{}")
     (data / "pairs.toml").write_text('[pairs.micro]\nbase = "embedded:micro/base"\ntuned = "embedded:micro/instruct"\n')
-    monkeypatch.setattr(module, "fixture", lambda relative: data / relative)
+    for one in (module, checkpoint_specs):
+        monkeypatch.setattr(one, "fixture", lambda relative: data / relative)
     return data
 
 
