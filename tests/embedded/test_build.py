@@ -151,7 +151,7 @@ def test_the_shipped_siblings_were_tuned_on_the_shipped_recipe_and_base() -> Non
 KILLED = """
 import pickle, sys, time
 from pathlib import Path
-import tuneshift.tuning_trainer as trainer
+import tuneshift.tuning.trainer as trainer
 from tuneshift.embedded.build import build
 
 class Scripted(trainer.Checkpoints):

@@ -330,7 +330,7 @@ import sys, time
 sys.path.insert(0, {tests!r})
 import contextlib, pathlib
 from types import SimpleNamespace
-import tuneshift.checkpoints
+import tuneshift.checkpoints.loading
 from test_engine import Counting, Measure, engine, task
 made = Counting()
 @contextlib.contextmanager

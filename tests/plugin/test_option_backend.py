@@ -97,13 +97,14 @@ def test_lm_evals_hf_decides_as_our_own_passes_do_under_keys_of_its_own(measured
 
 
 def test_servers_decide_as_our_own_passes_do_and_no_weights_are_loaded(
-    measured, record, serve, served_pair, tiny_base, tiny_tuned, tmp_path, no_weights, monkeypatch
+    measured, record, serve, served_pair, tiny_base, tiny_tuned, tmp_path, no_weights, monkeypatch, pytester
 ):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     servers = serve(tiny_base), serve(tiny_tuned)
     pair = served_pair(*servers)
     theirs = measured(pair=pair, store=tmp_path / "store")[1]
     monkeypatch.undo()
+    monkeypatch.chdir(pytester.path)  # undone, too: the checkout is no place for results
     require_same(measured()[1], theirs)
     assert {server.keys[0] for server in servers} == {f"Bearer {KEY}"}
     assert [{body["model"] for body in server.bodies} for server in servers] == [{str(tiny_base)}, {str(tiny_tuned)}]

@@ -37,7 +37,7 @@ def test_random_models_reproduce_nothing_and_every_claim_is_recorded(suites, rec
     assert density["n"] == 20
     assert density["clusters"] == 10
     assert density["level"] == pytest.approx(1 - 0.05 / 4)
-    assert len(density["sensitivity"]) == 4
+    assert len(density["sensitivity"]) == 5
     assert {e["why"] for e in made["examples"]} >= {"largest gain", "largest loss"}
 
 
