@@ -355,7 +355,7 @@ def test_a_checkpoint_annotators_identity_is_the_checkpoints_and_knows_the_promp
 
 
 def test_what_is_no_checkpoint_is_named():
-    with pytest.raises(PairError, match="annotator hf: './nowhere' is neither a folder"):
+    with pytest.raises(PairError, match=r"annotator hf: './nowhere' is neither a folder"):
         make_annotator("hf:./nowhere").annotate([["a"]], 0)
 
 

@@ -110,5 +110,5 @@ def test_an_answer_that_cannot_be_kept_is_an_error(chat, tmp_path):
 
 
 def test_what_is_no_checkpoint_is_named_by_who_asks(chat):
-    with pytest.raises(PairError, match="judge hf: './nowhere' is neither a folder"):
+    with pytest.raises(PairError, match=r"judge hf: './nowhere' is neither a folder"):
         replace(chat, spec="./nowhere").ask_all(["one"])

@@ -359,5 +359,5 @@ def test_a_checkpoint_judges_identity_is_the_checkpoints_and_knows_the_prompts(t
 
 
 def test_what_is_no_checkpoint_is_named():
-    with pytest.raises(PairError, match="judge hf: './nowhere' is neither a folder"):
+    with pytest.raises(PairError, match=r"judge hf: './nowhere' is neither a folder"):
         make_judge("hf:./nowhere").scores([compare("red", "blue")])

@@ -11,6 +11,11 @@ from typing import Any
 import pytest
 import scipy.special  # noqa: F401  pytester unloads what a run imported, and numpy.fft cannot be loaded twice
 
+# Imported here, so that runs inside this process, after each of which pytester forgets what they imported, find these
+# modules and not ones of their own: a patched function or a class would be another.
+import tuneshift.claims.expectations_update
+import tuneshift.session.scripting
+import tuneshift.session.workers  # noqa: F401
 from tuneshift.resources import data_folder
 
 SUITES = data_folder("suites")
