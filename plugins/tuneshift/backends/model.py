@@ -1,6 +1,6 @@
 """A checkpoint that answers through lm-eval's model interface: greedy responses and log-likelihoods of token ids.
 
-The numbers and their layout are those of our own passes (`generation.greedy_responses`,
+The numbers and their layout are those of our own passes (`decoding.greedy_responses`,
 `likelihood.response_logprobs`); what lm-eval's interface does not pass on is named where it is missing.
 """
 
@@ -63,7 +63,7 @@ class BackendModel:
         ends: Sequence[int],
         batch_share: float = 1.0,
     ) -> list[Response]:
-        """Each prompt's greedy response, in the order given, as `generation.greedy_responses`.
+        """Each prompt's greedy response, in the order given, as `decoding.greedy_responses`.
 
         prompts: what is tokenised (`tokens.prompt_text`) with its ids; ``special_tokens``: whether tokenising adds any;
         ``batch_share``: size of lm-eval's batches against the usual, where they are ours (`spec.has_our_batches`).

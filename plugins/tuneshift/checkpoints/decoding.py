@@ -59,7 +59,7 @@ def greedy_responses(
     whole passes give decodes without (`model_cache.decoding`).
 
     ``processor`` is called once per batch with the indices of its prompts, in the order of its rows, and gives the
-    transformers LogitsProcessor whose scores take the place of the logits (`tuneshift.adapters.RuleAdapter`).
+    transformers LogitsProcessor whose scores take the place of the logits (`measures.rule_adapter.RuleAdapter`).
 
     Raises ValueError for an empty prompt, one that leaves no room for a response (length + 1 > context length), and
     limits below 1; MeasureError where a single prompt exceeds the memory.

@@ -1,6 +1,6 @@
 """What a run says of all its claims together. Pure, on claims as plain JSON, and decides nothing.
 
-A claim is decided by itself, at its family's share of the error rate (`comparison.Claim`). Over all claims of a run
+A claim is decided by itself, at its family's share of the error rate (`claim.Claim`). Over all claims of a run
 stand adjusted p and q, and what the families do not control: how many decisions were made, and how many of them may be
 expected to be false.
 """

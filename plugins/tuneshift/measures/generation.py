@@ -32,7 +32,7 @@ def generation(checkpoint: Checkpoint | BackendModel, params: Mapping[str, Json]
     thinks between the tags ``params["thinking"]``, the response is what follows its thoughts: ``thought_ids``
     [thought] and the value ``thoughts`` hold these (`_said`).
 
-    ``params["rules"]``: rules of an adapter in plain form (`rules.rules_of`), under which the checkpoint responds;
+    ``params["rules"]``: rules of an adapter in plain form (`rules_of`), under which the checkpoint responds;
     ``params["present"]``: what of the prompt its diversity rule counts, ``turn`` as the release or ``text``. The value
     ``missing`` then names the texts of the uniform rule that are no single token here. Behind a backend, which takes no
     rules, ids and ``ended`` are made from the text (`BackendModel.greedy_responses`).
