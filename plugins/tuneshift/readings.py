@@ -11,7 +11,8 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 from .files import publish
@@ -22,6 +23,9 @@ TOKENIZER_FILES = (".json", ".jinja", ".model", ".txt", ".tiktoken", ".spm", ".b
 """Ends of the names of files that a tokenizer is made of."""
 READERS = ("transformers", "tokenizers", "jinja2")
 """Packages whose version may change what is read of a checkpoint."""
+
+version = cache(metadata.version)
+"""An installed package's version, read once a process."""
 
 
 @dataclass(frozen=True)

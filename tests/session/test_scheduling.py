@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 pytest.importorskip("xdist", reason="pytest-xdist is not installed")
 
+from tuneshift.session import scheduling
 from tuneshift.session.scheduling import CheckpointScheduling, pin_devices, visible_devices
 
 TESTS = [f"suites/t.py::test_{k}[pair:{pair}]" for k in "abc" for pair in ("one", "two")]
@@ -114,3 +117,28 @@ def test_visible_devices_come_from_the_environment(monkeypatch):
     assert visible_devices() == ("2", "GPU-abc")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert visible_devices() == ()
+
+
+def test_without_a_driver_the_controller_does_not_load_torch_to_count_its_devices(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(scheduling, "has_driver", lambda: False)
+    monkeypatch.setitem(sys.modules, "torch", None)  # importing it would raise
+    assert visible_devices() == ()
+
+
+def test_with_a_driver_torch_counts(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(scheduling, "has_driver", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert visible_devices() == ("0", "1", "2")
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_driver_is_one_whose_library_loads(monkeypatch, there):
+    def load(name):
+        if not there:
+            raise OSError(name)
+
+    monkeypatch.setattr(scheduling.os.path, "exists", lambda path: False)
+    monkeypatch.setattr(scheduling.ctypes, "CDLL", load)
+    assert scheduling.has_driver() is there

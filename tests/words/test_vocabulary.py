@@ -162,3 +162,13 @@ def test_a_missing_package_says_what_to_install(monkeypatch, package, call):
 def test_shipped_lists_hold_each_stop_word_once():
     lines = [line for line in fixture("words/stop-words.txt").read_text().splitlines() if line and line[0] != "#"]
     assert len(lines) == len(set(lines)) == len(read_words(fixture("words/stop-words.txt")))
+
+
+def test_a_words_file_that_was_changed_is_read_again(tmp_path):
+    path = tmp_path / "words.txt"
+    path.write_text("one\ntwo\n")
+    before = load_vocabulary(str(path))
+    assert load_vocabulary(str(path)) is before
+    path.write_text("one\ntwo\nthree\n")
+    after = load_vocabulary(str(path))
+    assert (after.words, after.sha256 != before.sha256) == (("one", "two", "three"), True)

@@ -6,8 +6,10 @@ Imported only where xdist runs. xdist 3.8's own scope schedulers do not fit: ``l
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -69,10 +71,26 @@ def pin_devices(specs: Sequence[execnet.XSpec], devices: Sequence[str]) -> None:
 
 def visible_devices() -> tuple[str, ...]:
     """CUDA devices that this process may use, by the names its environment gives them; torch is asked only where it
-    names none."""
+    names none and a driver is there."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return tuple(name.strip() for name in named.split(",") if name.strip() not in ("", "-1"))
+    if not has_driver():
+        return ()
     import torch
 
     return tuple(str(i) for i in range(torch.cuda.device_count()))
+
+
+def has_driver() -> bool:
+    """Whether a GPU's driver is there: NVIDIA's library, or the device file of AMD's, which torch calls CUDA too.
+
+    Two seconds cheaper than torch, which the process that hands out tests needs for nothing else.
+    """
+    if os.path.exists("/dev/kfd"):
+        return True
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True

@@ -27,7 +27,7 @@ class Vocabulary:
     name: str
     words: tuple[str, ...]
 
-    @property
+    @functools.cached_property
     def sha256(self) -> str:
         """Hash of the words in their order: the vocabulary's identity, whatever it is called."""
         return digest(list(self.words))
@@ -44,6 +44,13 @@ def load_vocabulary(spec: str) -> Vocabulary:
     if re.fullmatch(r"[+-]?\d+", spec):
         return Vocabulary(name=f"wordfreq's {int(spec):,} most frequent", words=frequent_words(int(spec)))
     path = word_file(spec, "a number of words, or a file of words or word vectors")
+    status = path.stat()
+    return _read_vocabulary(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4)
+def _read_vocabulary(path: Path, size: int, changed: int) -> Vocabulary:
+    """A file's vocabulary, read again when its size or time changes: keys of evidence ask for it again and again."""
     words = file_words(path) if holds_vectors(path) else read_words(path)
     return Vocabulary(name=path.name, words=words)
 
