@@ -34,8 +34,8 @@ RANKS = Finding(
     sesoi=0.05,
     sesoi_reason="One part in twenty, the rule of this project: of twenty comparisons one more is won than lost.",
     how=(
-        "Each prompt's reference and five other prompts' references are scored after the prompt, by the sum of the log-"
-        "probabilities of their tokens and the end token. The effect is the share of the five that the own response "
+        "Each prompt's reference and five other prompts' references are scored after the prompt, by the mean log-"
+        "probability of their tokens and the end token, as the paper's release ranks. The effect is the share of the five that the own response "
         "beats, less one half, over prompts."
     ),
     needs=(("base", "likelihood"),),
@@ -60,7 +60,7 @@ RANKS_PMI = Finding(
         "asks nothing."
     ),
     needs=(("base", "likelihood"),),
-    deviations="The paper ranks by the raw sum, which a response's own length and prior can decide.",
+    deviations="The paper ranks by the mean log-probability per token, which a response's own prior can decide.",
 )
 
 RANKS_SWAP = Finding(
@@ -91,7 +91,7 @@ SURVIVES = Finding(
     unit="share of wins",
     sesoi=0.05,
     sesoi_reason="One part in twenty: a change below it is none.",
-    how="The share of wins by the raw sum, tuned minus base, paired by prompt.",
+    how="The share of wins by the mean log-probability per token, tuned minus base, paired by prompt.",
     needs=(("base", "likelihood"), ("tuned", "likelihood")),
 )
 
@@ -208,7 +208,11 @@ ABLATIONS = {
 @pytest.mark.finding(RANKS)
 def test_base_ranks_responses(claim: Claim) -> None:
     """The base prefers the own response."""
-    claim.decide(ranked("base", "raw"), figures=[ranking_figure("base"), margin_figure("base")])
+    claim.decide(
+        ranked("base", "mean"),
+        readings={"sum over tokens": ranked("base", "sum")},
+        figures=[ranking_figure("base"), margin_figure("base")],
+    )
 
 
 @pytest.mark.finding(RANKS_PMI)
@@ -227,8 +231,9 @@ def test_base_ranks_responses_swap(claim: Claim) -> None:
 def test_ranking_survives_tuning(claim: Claim) -> None:
     """Tuning adds little to the ranking."""
     claim.decide(
-        ranking_survives("raw"),
+        ranking_survives("mean"),
         readings={
+            "sum over tokens": ranking_survives("sum"),
             "pointwise mutual information": ranking_survives("pmi"),
             "instructions swapped": ranking_survives("swap"),
         },

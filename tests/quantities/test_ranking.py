@@ -20,7 +20,7 @@ from tuneshift.claims.view import NotApplicable, View
 from tuneshift.measures.likelihood import draws, likelihood
 from tuneshift.pairs import ModelPair
 from tuneshift.prompts.prompt import Prompt
-from tuneshift.quantities.ranking import SCORES, margins, ranked, ranking_survives, wins
+from tuneshift.quantities.ranking import SCORES, margins, prior_margins, ranked, ranking_survives, wins
 from tuneshift.quantities.ranking_figures import margin_figure, ranking_figure
 from tuneshift.report import figures
 from tuneshift.store.evidence import EvidenceItem
@@ -37,15 +37,16 @@ def prompts(count, per_cluster=1):
     )
 
 
-def evidence(asked, table, prior=None, *, k=5, seed=0):
+def evidence(asked, table, prior=None, *, k=5, seed=0, lengths=None):
     """Items from log p(response | instruction) as a table [instruction, response] and log p(response) [response]."""
     order = {p.id: i for i, p in enumerate(asked)}
     prior = np.zeros(len(asked)) if prior is None else prior
+    lengths = np.ones(len(asked), dtype=np.int64) if lengths is None else lengths
     found = {}
     for own, others in draws(asked, k=k, seed=seed).items():
         i, js = order[own], [order[j] for j in others]
         arrays = {"own": np.array(table[i, i]), "others": table[i, js], "swapped": table[js, i],
-                  "unconditional": prior[[i, *js]]}  # fmt: skip
+                  "unconditional": prior[[i, *js]], "lengths": lengths[[i, *js]]}  # fmt: skip
         found[own] = EvidenceItem(id=own, arrays=arrays, values={"others": list(others)})
     return found
 
@@ -59,19 +60,31 @@ def item(**arrays):
     return EvidenceItem(id="a", arrays={name: np.array(values, dtype=float) for name, values in arrays.items()})
 
 
-def test_the_three_scores_by_hand():
-    one = item(own=-5, others=[-4, -8, -5], swapped=[-6, -3, -5.5], unconditional=[-9, -7, -11, -9])
-    assert margins(one, "raw").tolist() == [-1, 3, 0]
+def test_the_four_scores_by_hand():
+    one = item(
+        own=-5, others=[-4, -8, -5], swapped=[-6, -3, -5.5], unconditional=[-9, -7, -11, -9], lengths=[5, 2, 10, 5]
+    )
+    assert margins(one, "mean").tolist() == pytest.approx([1, -0.2, 0])  # -1 a token against -2, -0.8 and -1
+    assert margins(one, "sum").tolist() == [-1, 3, 0]
     assert margins(one, "pmi").tolist() == [1, 1, 0]  # 4 against 3, 3 and 4
     assert margins(one, "swap").tolist() == [1, -2, 0.5]
-    assert [wins(margins(one, s)) for s in SCORES] == pytest.approx([1.5 / 3, 2.5 / 3, 2 / 3])
-    with pytest.raises(ValueError, match="one of raw, pmi, swap; got 'sum'"):
-        margins(one, "sum")
+    assert [wins(margins(one, s)) for s in SCORES] == pytest.approx([1.5 / 3, 1.5 / 3, 2.5 / 3, 2 / 3])
+    assert prior_margins(one, "mean").tolist() == pytest.approx([-1.8 + 3.5, -1.8 + 1.1, 0])
+    assert prior_margins(one, "sum").tolist() == [-2, 2, 0]
+    with pytest.raises(ValueError, match="one of mean, sum, pmi, swap; got 'raw'"):
+        margins(one, "raw")
 
 
 def test_ties_are_half_a_win_and_missing_comparisons_none():
-    assert wins(np.array([0.0, 9e-5, -9e-5])) == 0.5  # within what sums are exact to
-    assert wins(np.array([2e-4, -2e-4, -2e-4])) == pytest.approx(1 / 3)
+    close = item(own=0, others=[0, 9e-5, -9e-5, 2e-4, -2e-4, -3e-4], swapped=0, lengths=[1] * 7, unconditional=[0] * 7)
+    for score in ("mean", "sum", "pmi"):
+        assert margins(close, score).tolist() == pytest.approx([0, 0, 0, -2e-4, 2e-4, 3e-4])  # what sums are exact to
+        assert wins(margins(close, score)) == pytest.approx((1.5 + 2) / 6)
+    # A mean is exact to what its sum is over its tokens.
+    long = item(own=0, others=[-2e-6, -2e-7], swapped=0, lengths=[100, 100, 100], unconditional=[0] * 3)
+    assert margins(long, "mean").tolist() == [0, 0]
+    long = item(own=0, others=[-2e-4], swapped=0, lengths=[100, 100], unconditional=[0] * 2)
+    assert margins(long, "mean").tolist() == pytest.approx([2e-6])
     assert wins(np.array([np.nan, 3.0])) == 1
     assert wins(np.array([np.nan])) is None
     assert wins(np.zeros(0)) is None
@@ -100,14 +113,14 @@ def test_prompts_of_a_cluster_count_together():
     asked, generator = prompts(40, per_cluster=4), np.random.default_rng(1)
     cluster = np.repeat(generator.normal(size=10), 4)  # whole clusters win or lose
     table = generator.normal(size=(40, 40)) + np.diag(2 * cluster)
-    found = ranked("base", "raw")(view(asked, base=evidence(asked, table)))
-    alone = ranked("base", "raw")(view(tuple(replace(p, cluster=None) for p in asked), base=evidence(asked, table)))
+    found = ranked("base", "sum")(view(asked, base=evidence(asked, table)))
+    alone = ranked("base", "sum")(view(tuple(replace(p, cluster=None) for p in asked), base=evidence(asked, table)))
     assert (found.n, found.clusters, alone.clusters) == (40, 10, 40)
     assert found.standard_error > 1.3 * alone.standard_error
 
 
-def test_priors_and_easy_instructions_stay_in_raw_and_swap_and_fall_out_of_pmi():
-    """raw holds a response's prior, swap how easy an instruction makes everything; pmi holds neither."""
+def test_priors_and_easy_instructions_stay_in_sum_and_swap_and_fall_out_of_pmi():
+    """sum holds a response's prior, swap how easy an instruction makes everything; pmi holds neither."""
     asked, generator = prompts(60), np.random.default_rng(2)
     signal = generator.normal(size=(60, 60)) + 2 * np.eye(60)
     prior, ease = 30 * generator.normal(size=60), 30 * generator.normal(size=60)
@@ -117,13 +130,23 @@ def test_priors_and_easy_instructions_stay_in_raw_and_swap_and_fall_out_of_pmi()
         return {s: ranked("base", s)(view(asked, base=base)).details for s in SCORES}
 
     with_prior, with_ease = shares(signal + prior[None, :]), shares(signal + prior[None, :] + ease[:, None])
-    assert with_prior["raw"]["share"] < 0.6
-    assert with_prior["raw"]["agrees_with_prior"] > 0.95
+    assert with_prior["sum"]["share"] < 0.6
+    assert with_prior["sum"]["agrees_with_prior"] > 0.95
     assert with_prior["pmi"]["share"] > 0.85
     assert with_prior["swap"]["share"] > 0.85
     assert abs(with_prior["pmi"]["agrees_with_prior"] - 0.5) < 0.1
     assert with_ease["swap"]["share"] < 0.6
     assert with_ease["pmi"]["share"] == pytest.approx(with_prior["pmi"]["share"])
+
+
+def test_lengths_decide_the_sum_and_not_the_mean():
+    """One advantage a token, responses of 5 to 200 tokens: the sum sees who is short, the mean who is right."""
+    asked, generator = prompts(120), np.random.default_rng(6)
+    lengths = generator.integers(5, 200, size=120)
+    per_token = -2 + 0.2 * generator.normal(size=(120, 120)) + 0.3 * np.eye(120)
+    base = evidence(asked, per_token * lengths[None, :], lengths=lengths)
+    assert ranked("base", "sum")(view(asked, base=base)).details["share"] < 0.6
+    assert ranked("base", "mean")(view(asked, base=base)).details["share"] > 0.8
 
 
 @pytest.mark.parametrize(("prior", "per_cluster"), [(0.0, 1), (3.0, 1), (0.0, 3)])
@@ -145,7 +168,7 @@ def test_where_everyone_wins_the_interval_is_exact():
     asked = prompts(24, per_cluster=2)
     for sign in (1, -1):
         items = evidence(asked, sign * np.eye(24), k=3)
-        found = ranked("base", "raw")(view(asked, level=0.9, base=items))
+        found = ranked("base", "sum")(view(asked, level=0.9, base=items))
         assert found.effect == sign * 0.5
         exact = stats.binomtest(12, 12).proportion_ci(0.9, method="exact").low  # 12 clusters
         low, high = sorted(sign * x for x in found.interval)
@@ -154,8 +177,8 @@ def test_where_everyone_wins_the_interval_is_exact():
     # All at chance: those that were not asked may lie half the range away, either way.
     halves = evidence(asked, np.zeros((24, 24)))
     reach = 0.5 * (1 - 0.025 ** (1 / 12))
-    assert ranked("base", "raw")(view(asked, base=halves)).interval == pytest.approx((-reach, reach))
-    none = ranked("base", "raw")(view((), base={}))
+    assert ranked("base", "sum")(view(asked, base=halves)).interval == pytest.approx((-reach, reach))
+    none = ranked("base", "sum")(view((), base={}))
     assert none.n == 0
     assert all(map(math.isnan, none.interval))
 
@@ -165,13 +188,13 @@ def test_survival_is_the_paired_difference_over_comparisons_that_both_have():
     table = generator.normal(size=(30, 30)) + np.eye(30)
     base, tuned = evidence(asked, table), evidence(asked, table + 0.5 * np.eye(30))
     found = ranking_survives()(view(asked, base=base, tuned=tuned))
-    shares = {r: [wins(margins(i[p.id], "raw")) for p in asked] for r, i in (("base", base), ("tuned", tuned))}
+    shares = {r: [wins(margins(i[p.id], "mean")) for p in asked] for r, i in (("base", base), ("tuned", tuned))}
     assert found.effect == pytest.approx(np.mean(shares["tuned"]) - np.mean(shares["base"])) != 0
     assert [arm.label for arm in found.arms] == ["base", "tuned"]
     assert ranking_survives()(view(asked, base=base, tuned=base)).interval == (0, 0)
     # A comparison that only one of them could make counts for neither; a prompt with none left is left out.
     first, second = base["p000"], base["p001"]
-    lost = np.where(margins(first, "raw") < 0, np.nan, first.arrays["others"])
+    lost = np.where(margins(first, "sum") < 0, np.nan, first.arrays["others"])
     nothing = np.full(5, np.nan)
     short = {
         **base,
@@ -195,16 +218,16 @@ def test_prompts_left_out_are_counted_by_their_reason():
         for i, e in items.items()
     }
     seen = view(asked, base=items)
-    assert ranked("base", "raw")(seen).n == 19
+    assert ranked("base", "sum")(seen).n == 19
     assert seen.excluded == {"base: it has no reference response": 1}
     seen = view(asked, base=no_prior)
     assert ranked("base", "pmi")(seen).n == 0
     assert seen.excluded["no unconditional likelihood, or no comparison that fits the context"] == 19
-    assert math.isnan(ranked("base", "raw")(view(asked, base=no_prior)).details["agrees_with_prior"])
+    assert math.isnan(ranked("base", "sum")(view(asked, base=no_prior)).details["agrees_with_prior"])
 
 
 def test_recorded_evidence_has_no_likelihoods():
-    for quantity in (ranked("tuned", "raw"), ranking_survives()):
+    for quantity in (ranked("tuned", "mean"), ranking_survives()):
         with pytest.raises(NotApplicable, match="has no likelihoods of responses"):
             quantity(view(prompts(3)))
     assert ranking_figure("base")(view(prompts(3))) is None
@@ -235,8 +258,8 @@ def test_figures_hold_what_the_quantities_say_and_the_report_can_draw_them():
         assert (base["low"], base["high"]) == pytest.approx(tuple(0.5 + x for x in found.interval))
         assert tuned["value"] == 1
         assert tuned["high"] == 1
-    raw = np.concatenate([margins(i, "raw") for i in items["base"].values() if not i.left_out])
-    line = next(s for s in curves["series"] if s["label"] == "base, raw")
+    raw = np.concatenate([margins(i, "sum") for i in items["base"].values() if not i.left_out])
+    line = next(s for s in curves["series"] if s["label"] == "base, sum")
     assert line["values"][0] == raw.min()
     assert line["values"][10] == pytest.approx(np.median(raw))
     assert line["values"][-1] == raw.max()
@@ -292,7 +315,7 @@ def test_a_planted_ranker_wins_every_comparison(make_checkpoint):
     # Where no response has a letter of any prompt that it is compared on, the same model cannot tell: all are ties.
     turned = tuple(replace(p, reference=letters[i - 8] * 4, cluster=letters[i % 8]) for i, p in enumerate(asked))
     items = measured(planted(tokenizer), turned)
-    assert [ranked("base", score)(view(turned, base=items)).details["share"] for score in SCORES] == [0.5] * 3
+    assert [ranked("base", score)(view(turned, base=items)).details["share"] for score in SCORES] == [0.5] * 4
 
 
 def test_random_models_rank_at_chance(make_checkpoint):
@@ -313,5 +336,5 @@ def test_random_models_rank_at_chance(make_checkpoint):
             found = ranked("base", score)(view(asked, level=0.99, base=items))
             assert found.interval[0] <= 0 <= found.interval[1], (seed, score)
             assert found.interval[1] - found.interval[0] < 0.5
-        # Responses of 2 to 20 bytes: raw is the short ones' game.
-        assert ranked("base", "raw")(view(asked, base=items)).details["agrees_with_prior"] > 0.9
+        # Responses of 2 to 20 bytes: the sum is the short ones' game.
+        assert ranked("base", "sum")(view(asked, base=items)).details["agrees_with_prior"] > 0.9

@@ -1,7 +1,7 @@
 """Response ranking: does a model give an instruction's own response more probability than another's?
 
 Quantities of a view on `likelihood` evidence (arXiv:2409.14254); prompts are the items, clusters count
-together. ``docs/response-ranking.md`` has the three scores, what each leaves in, and how the intervals fare.
+together. ``docs/response-ranking.md`` has the four scores, what each leaves in, and how the intervals fare.
 """
 
 from __future__ import annotations
@@ -21,31 +21,43 @@ from ..statistics.statistic import Arm, Statistic
 from ..store.evidence import EvidenceItem
 
 Floats = npt.NDArray[np.float64]
-RankingScore = Literal["raw", "pmi", "swap"]
+RankingScore = Literal["mean", "sum", "pmi", "swap"]
 
-SCORES: tuple[RankingScore, ...] = ("raw", "pmi", "swap")
+SCORES: tuple[RankingScore, ...] = ("mean", "sum", "pmi", "swap")
 CHANCE = 0.5
 FIXED = (CHANCE, CHANCE)
 """The range of what does not vary."""
 TIE = 1e-4
-"""Nats. Sums are exact to this, so a smaller margin does not say which is larger: a tie, and half a win."""
+"""Nats. Two sums differ by this at least where one is larger: each is exact to half of it. A smaller margin is 0."""
 
 
 def margins(item: EvidenceItem, score: RankingScore) -> Floats:
-    """By how much a prompt's own response is ahead of each of its k others, in nats, [k]; NaN where one did not fit.
+    """By how much a prompt's own response is ahead of each of its k others, [k]; NaN where one did not fit, 0 a tie.
 
-    ``raw``: log p(r | x) - log p(r_j | x), the paper's. ``pmi``: the same for log p(r | x) - log p(r), pointwise mutual
-    information. ``swap``: log p(r | x) - log p(r | x_j), another instruction in place of another response. Raises
-    ValueError for an unknown score.
+    In nats; those of ``mean`` in nats per token. With log p summed over a response's tokens and its end token, n and
+    n_j of them: ``mean``: log p(r | x) / n - log p(r_j | x) / n_j, as arXiv:2409.14254's release ranks. ``sum``: log
+    p(r | x) - log p(r_j | x). ``pmi``: the same for log p(r | x) - log p(r), pointwise mutual information. ``swap``:
+    log p(r | x) - log p(r | x_j), another instruction in place of another response. Margins below what the sums are
+    exact to are ties. Raises ValueError for an unknown score.
     """
     arrays = item.arrays
-    if score == "raw":
-        return np.asarray(arrays["own"] - arrays["others"])
+    if score in ("mean", "sum"):
+        return _ahead(np.append(arrays["own"], arrays["others"]), _tokens(item, score))
     if score == "pmi":
-        return np.asarray(arrays["own"] - arrays["others"] - _prior_margins(item))
-    if score == "swap":
-        return np.asarray(arrays["own"] - arrays["swapped"])
-    raise ValueError(f"a ranking score is one of {', '.join(SCORES)}; got {score!r}")
+        ahead = np.asarray(arrays["own"] - arrays["others"] - prior_margins(item, score))
+    elif score == "swap":
+        ahead = np.asarray(arrays["own"] - arrays["swapped"])
+    else:
+        raise ValueError(f"a ranking score is one of {', '.join(SCORES)}; got {score!r}")
+    return np.where(np.abs(ahead) < TIE, 0.0, ahead)
+
+
+def prior_margins(item: EvidenceItem, score: RankingScore) -> Floats:
+    """The margins, [k], that the responses bring along whatever the instruction: by log p(r), per token for ``mean``.
+
+    NaN where the tokenizer has no prompt that asks nothing.
+    """
+    return _ahead(item.arrays["unconditional"], _tokens(item, score))
 
 
 def wins(ahead: Floats) -> float | None:
@@ -57,9 +69,9 @@ def wins(ahead: Floats) -> float | None:
 def ranked(role: str, score: RankingScore) -> Quantity:
     """Share of wins of a role's checkpoint less chance, in -0.5..0.5: mean over prompts, clusters together.
 
-    Details: ``share`` of wins in 0..1; ``comparisons`` made; ``median_margin`` in nats; ``agrees_with_prior``, the
-    share of comparisons, ties half, that the response with the higher unconditional probability wins, whether it is the
-    instruction's own or not.
+    Details: ``share`` of wins in 0..1; ``comparisons`` made; ``median_margin`` in the score's unit; ``agrees_with_prior``, the
+    share of comparisons, ties half, that the response with the higher unconditional probability (per token for
+    ``mean``) wins, whether it is the instruction's own or not.
 
     Raises NotApplicable for recorded evidence without likelihoods.
     """
@@ -70,13 +82,13 @@ def ranked(role: str, score: RankingScore) -> Quantity:
         chance, won = _arms(view, {i: (CHANCE, wins(m)) for i, m in ahead.items()}, ("chance", role), score)
         clusters = _clusters(view, won)
         statistic = paired_difference(chance, won, clusters=clusters, level=view.level)
-        kept = [(ahead[i], _prior_margins(found[i])) for i in won.ids]
+        kept = [(ahead[i], prior_margins(found[i], score)) for i in won.ids]
         return replace(statistic, details={**statistic.details, "share": won.mean, **_details(kept)})
 
     return quantity
 
 
-def ranking_survives(score: RankingScore = "raw") -> Quantity:
+def ranking_survives(score: RankingScore = "mean") -> Quantity:
     """Share of wins of the tuned checkpoint less the base's, in -1..1, paired by prompt.
 
     A comparison that does not fit the context of one of them counts for neither. Raises NotApplicable as `ranked`.
@@ -127,14 +139,21 @@ def _clusters(view: View, arm: Arm) -> tuple[str, ...]:
     return tuple(clusters[i] for i in arm.ids)
 
 
-def _prior_margins(item: EvidenceItem) -> Floats:
-    """log p(r) - log p(r_j), [k]: the margin that the responses bring along whatever the instruction."""
-    prior = item.arrays["unconditional"]
-    return np.asarray(prior[0] - prior[1:])
+def _tokens(item: EvidenceItem, score: RankingScore) -> Floats:
+    """What a response's log-probability is divided by, own and others', [1 + k]."""
+    lengths = item.arrays["lengths"].astype(np.float64)
+    return lengths if score == "mean" else np.ones_like(lengths)
+
+
+def _ahead(sums: Floats, tokens: Floats) -> Floats:
+    """Margins of the first of 1 + k log-probabilities over the others, each divided by its tokens; ties are 0."""
+    scores = sums / tokens
+    ahead = scores[0] - scores[1:]
+    return np.where(np.abs(ahead) < TIE / 2 * (1 / tokens[0] + 1 / tokens[1:]), 0.0, ahead)
 
 
 def _won(ahead: Floats) -> Floats:
-    return np.where(np.abs(ahead) < TIE, 0.5, (ahead > 0).astype(np.float64))
+    return np.where(ahead == 0, 0.5, (ahead > 0).astype(np.float64))
 
 
 def _details(kept: list[tuple[Floats, Floats]]) -> dict[str, Json]:

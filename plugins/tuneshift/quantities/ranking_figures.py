@@ -35,8 +35,9 @@ def ranking_figure(*roles: str) -> Figure:
             "kind": "dots",
             "title": "Own response against others'",
             "caption": "Share of comparisons that an instruction's own response wins; mean and interval over prompts. "
-            "raw: by log p(response | instruction). pmi: less log p(response). swap: its own instruction against other "
-            "instructions. raw holds every response's length and prior, which the other two take out.",
+            "mean: by log p(response | instruction) per token, as the paper's release. sum: by its sum over tokens, "
+            "which is the short response's game. pmi: the sum less log p(response). swap: its own instruction against "
+            "other instructions. pmi and swap take out what a response brings along.",
             "unit": "share of wins",
             "reference": CHANCE,
             "rows": rows,
@@ -61,7 +62,7 @@ def margin_figure(*roles: str) -> Figure:
             "kind": "curves",
             "title": "How far own responses are ahead",
             "caption": "All comparisons of all prompts, ordered from the one lost by most to the one won by most. A "
-            "line that crosses zero at 20 % wins 80 % of them.",
+            "line that crosses zero at 20 % wins 80 % of them. mean is in nats per token, the others are in nats.",
             "x_name": "comparisons, %",
             "unit": "nats",
             "x": list(PERCENTS),
