@@ -79,7 +79,7 @@ def _parsed(value: Any, place: ConfigPlace) -> ModelRef:
     if "backend_args" in table and "backend" not in table:
         place.fail("'backend_args' are arguments of a 'backend', which is missing")
     backend = table.get("backend")
-    adapter = _weights(table["adapter"], place.at("adapter")) if "adapter" in table else None
+    adapter = _weights(table["adapter"], place.at("adapter"), gguf=False) if "adapter" in table else None
     return ModelRef(
         name=_short_name(table["model"], model) if adapter is None else _short_name(table["adapter"], adapter),
         model=model,
@@ -93,8 +93,8 @@ def _parsed(value: Any, place: ConfigPlace) -> ModelRef:
     )
 
 
-def _weights(text: str, place: ConfigPlace) -> str:
-    """A model or adapter: an existing folder's absolute path, or a hub id as it is."""
+def _weights(text: str, place: ConfigPlace, *, gguf: bool = True) -> str:
+    """A model or adapter: an existing folder's (or GGUF file's) absolute path, or a hub id as it is."""
     if text.startswith(EMBEDDED):
         models = fixture("models")
         known = {folder.parent.relative_to(models).as_posix(): folder.parent for folder in models.rglob("config.json")}
@@ -104,6 +104,8 @@ def _weights(text: str, place: ConfigPlace) -> str:
         return str(known[name])
     path = place.path(text)
     if os.path.isdir(path):
+        return str(path)
+    if gguf and path.suffix == ".gguf" and os.path.isfile(path):
         return str(path)
     if os.path.isfile(path):
         recorded = "; recorded evidence goes under 'evidence' in a pair file" if path.suffix == ".parquet" else ""

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tuneshift.checkpoints import files as checkpoint_files
-from tuneshift.checkpoints.files import headers, locate, tokenizer_folder, weight_files
+from tuneshift.checkpoints.files import headers, locate, locate_adapter, tokenizer_folder, weight_files
 from tuneshift.checkpoints.refs import ModelRef
 from tuneshift.errors import CheckpointError, PairError
 from tuneshift.resources import fixture
@@ -177,7 +177,6 @@ def break_(folder: Path, how: str) -> None:
     [
         ("", r"holds no weights: expected model\.safetensors or"),
         ("pytorch_model.bin", r"pickled weights only \(pytorch_model\.bin\).*safetensors only.*save_pretrained"),
-        ("model-q4.gguf", r"GGUF weights only \(model-q4\.gguf\).*gguf_file"),
         ("training_args.bin", "holds no weights"),
         ("weights.safetensors", r"holds weights\.safetensors but not model\.safetensors"),
         ("truncated", r"model\.safetensors \(\d+ bytes\) is truncated"),
@@ -194,9 +193,12 @@ def test_broken_weights_are_named(folder: Path, how: str, message: str):
         weight_files(folder)
 
 
-def test_a_gguf_file_is_refused_by_its_name(tmp_path: Path):
-    with pytest.raises(CheckpointError, match=r"m\.gguf is GGUF\. tuneshift loads safetensors only"):
+def test_a_gguf_file_that_is_not_there_and_one_for_an_adapter_are_refused(folder: Path, tmp_path: Path):
+    with pytest.raises(CheckpointError, match=r"m\.gguf is no GGUF file of a whole model that lies here"):
         locate(ref(tmp_path / "m.gguf"))
+    (tmp_path / "lora.gguf").write_bytes(b"GGUF")
+    with pytest.raises(CheckpointError, match=r"lora\.gguf is no GGUF file of a whole model"):
+        locate_adapter(ref(folder, adapter=str(tmp_path / "lora.gguf")))
 
 
 def test_an_adapters_tokenizer_goes_before_the_models(folder: Path, tmp_path: Path):

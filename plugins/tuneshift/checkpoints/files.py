@@ -13,6 +13,7 @@ from typing import Any
 from ..errors import CheckpointError, PairError
 from ..parse import MalformedError, parse_json
 from ..resources import fixture
+from .gguf import converted, gguf_file
 from .refs import ModelRef
 
 EMBEDDED = "embedded:"
@@ -42,8 +43,8 @@ _TOKENIZER_FILES = (
 )
 _CONVERT = (
     "tuneshift loads safetensors only, because a pickle runs code when it is opened. If you trust the file, convert it "
-    "once: `AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(OUT)` with transformers (for GGUF add "
-    "`gguf_file=NAME`), save the tokenizer to OUT as well, and name OUT."
+    "once: `AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(OUT)` with transformers, save the tokenizer "
+    "to OUT as well, and name OUT."
 )
 
 
@@ -61,12 +62,16 @@ class Tensor:
 def locate(ref: ModelRef) -> Path:
     """Folder that holds the checkpoint's files: a local one, an embedded one, or the hub's, downloaded at first use.
 
+    A GGUF file, or a folder with one and no other weights, is turned into such a folder at first use (`converted`).
+
     A hub id is contacted only where no local folder of that name exists, and not at all under ``HF_HUB_OFFLINE``; the
     answer holds for the whole process, so a branch that moves on the hub cannot mix two states. Raises PairError for a
     path that does not exist, a file, or recorded evidence; CheckpointError for an id that cannot be had.
     """
     if ref.model is None:
         raise PairError(f"Checkpoint {ref.name!r} is recorded evidence without weights; give `model` to load it.")
+    if ref.revision is None and (file := gguf_file(Path(ref.model).expanduser())) is not None:
+        return converted(file)
     return _locate(ref.model, ref.revision, ref.trust_remote_code, ref.name)
 
 
@@ -92,7 +97,7 @@ def tokenizer_folder(ref: ModelRef) -> Path:
 def weight_files(folder: Path, stem: str = "model") -> tuple[Path, ...]:
     """The safetensors files that transformers would load from a folder (for an adapter: ``stem="adapter_model"``).
 
-    Raises CheckpointError where there are none (naming the pickle or GGUF files that there are), where the index of a
+    Raises CheckpointError where there are none (naming the pickles that there are), where the index of a
     sharded checkpoint names files that are missing, and where a file is truncated or no safetensors file at all.
     """
     single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
@@ -157,7 +162,7 @@ def _locate(model: str, revision: str | None, code: bool, name: str) -> Path:
             raise PairError(f"Checkpoint {name!r}: {model} is a local folder, which has no revision {revision!r}.")
         return path
     if path.suffix == ".gguf":
-        raise CheckpointError(f"Checkpoint {name!r}: {model} is GGUF. {_CONVERT}")
+        raise CheckpointError(f"Checkpoint {name!r}: {model} is no GGUF file of a whole model that lies here.")
     if os.path.exists(path):
         raise PairError(f"Checkpoint {name!r}: {model} is a file; name the folder that holds it.")
     near = difflib.get_close_matches(path.name, _names(path.parent), n=5, cutoff=0.75)
@@ -220,13 +225,10 @@ def _no_weights(folder: Path, stem: str) -> str:
     pickles = sorted(
         file.name for pattern in _PICKLES for file in folder.glob(pattern) if not file.name.startswith(_NO_WEIGHTS)
     )
-    gguf = sorted(file.name for file in folder.glob("*.gguf"))
     strays = sorted(file.name for file in folder.glob("*.safetensors"))
     expected = f"{stem}.safetensors or {stem}.safetensors.index.json"
     if pickles:
         return f"{folder} holds pickled weights only ({', '.join(pickles[:3])}). {_CONVERT}"
-    if gguf:
-        return f"{folder} holds GGUF weights only ({', '.join(gguf[:3])}). {_CONVERT}"
     if strays:
         return f"{folder} holds {', '.join(strays[:3])} but not {expected}, by which transformers finds its weights."
     return f"{folder} holds no weights: expected {expected} (pickled weights are never downloaded nor read)."
