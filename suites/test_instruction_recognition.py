@@ -14,6 +14,7 @@ from tuneshift import (
     mean_instruction_share,
     middle_density_share,
     paired,
+    tokens_without_share,
 )
 
 BOTH = (
@@ -90,10 +91,11 @@ STAY_IMPORTANT = Finding(
     sesoi=0.05,
     sesoi_reason="One part in twenty, the rule of this family: a twentieth of all importance changes hands.",
     how=(
-        "Per response token, the instruction tokens' part of the sparse importance levels, averaged in each fifth of "
-        "the response. The verdict is on the level (mean of the fifths), paired by prompt; the slope over the fifths "
-        "stands beside it. Prompts without context, whose share is always 1, and responses under five tokens are left "
-        "out."
+        "Per response token, the instruction tokens' part of the sparse importance levels of instruction and context, "
+        "averaged in each fifth of the response. The verdict is on the level (mean of the fifths), paired by prompt; "
+        "the slope over the fifths stands beside it. Context is the user's text outside the instruction, without white "
+        "space and format labels (`Input:`, `Output:`); prompts with under five tokens of it, and responses under five "
+        "tokens, are left out. Response tokens to which neither matters are skipped and counted."
     ),
     needs=BOTH,
     deviations="The paper shows example maps and gives no test; level and slope are our reading of the claim.",
@@ -114,7 +116,7 @@ MIDDLE_RECOVERS = Finding(
     ),
     how=(
         "Mean density of the prompt's middle three fifths (r's numerator) over its outer two, as the share r / (1 + "
-        "r), paired by prompt. Prompts under 30 tokens are left out."
+        "r), paired by prompt. Prompts under 30 tokens of the user's text are left out."
     ),
     needs=BOTH,
     deviations="The bounded share replaces the ratio r, whose mean single prompts would decide.",
@@ -136,9 +138,14 @@ def test_density_marks_followed(claim: Claim) -> None:
 @pytest.mark.finding(STAY_IMPORTANT)
 def test_instructions_stay_important(claim: Claim) -> None:
     """The response stays conditioned on the instruction."""
-    undefined = "no context, or a response under five tokens"
+    undefined = "under five tokens of context, or a response under five tokens"
     claim.decide(
-        paired(mean_instruction_share, undefined=undefined, span=(0.0, 1.0)),
+        paired(
+            mean_instruction_share,
+            undefined=undefined,
+            span=(0.0, 1.0),
+            by_model={"response_tokens_without_share": tokens_without_share},
+        ),
         secondary={"slope per response fifth": paired(instruction_share_slope, undefined=undefined, span=OF_A_SLOPE)},
     )
 
@@ -146,4 +153,4 @@ def test_instructions_stay_important(claim: Claim) -> None:
 @pytest.mark.finding(MIDDLE_RECOVERS)
 def test_prompt_middle_recovers(claim: Claim) -> None:
     """The middle of the prompt is less neglected."""
-    claim.decide(paired(middle_density_share, undefined="prompt under 30 tokens", span=(0.0, 1.0)))
+    claim.decide(paired(middle_density_share, undefined="under 30 tokens of the user's text", span=(0.0, 1.0)))

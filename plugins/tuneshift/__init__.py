@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         mean_instruction_share,
         middle_density_share,
         paired,
+        tokens_without_share,
     )
     from .quantities.style import outside_single_task, single_task_style_fades
     from .quantities.verb_figures import head_map_figure, verb_dots_figure
@@ -97,6 +98,7 @@ _MODULES = {
     "outside_single_task": ".quantities.style",
     "rotates_knowledge": ".quantities.concept_rotation",
     "single_task_style_fades": ".quantities.style",
+    "tokens_without_share": ".quantities.recognition",
     # and drawn with
     "angle_curves_figure": ".quantities.concept_figures",
     "ended_figure": ".quantities.following_figures",
@@ -199,6 +201,7 @@ __all__ = [
     "run",
     "single_task_style_fades",
     "task_shares_figure",
+    "tokens_without_share",
     "two_sample_difference",
     "verb_dots_figure",
     "win_matrix_figure",

@@ -23,7 +23,7 @@ from .finding import Expectation, Finding, Outcome, Verdict
 from .noise_floor import above_noise, noise_floor
 from .sign_flips import is_paired, sign_flip_row
 from .verdict import deciding_error, judge
-from .view import LENSES, EvidenceName, Figure, Items, NotApplicable, Quantity, Score, View
+from .view import LENSES, EvidenceName, Figure, Items, Lens, NotApplicable, Quantity, Score, View
 
 
 @dataclass(kw_only=True)
@@ -76,7 +76,7 @@ class Claim:
 
     @cached_property
     def view(self) -> View:
-        """The deciding view: of attributions, density over all prompt tokens to the run's kind of response."""
+        """The deciding view: of attributions, levels over the user's text to the run's kind of response."""
         return View(
             pair=self.pair,
             prompts=self.prompts,
@@ -113,6 +113,8 @@ class Claim:
             statistic = replace(statistic, details={**statistic.details, "precision_cost": cost})
         if statistic is not None and (paths := self._attribution_paths()):
             statistic = replace(statistic, details={**statistic.details, "attribution_paths": paths})
+        if statistic is not None and self._attributes and (largest := self.view.largest_beyond_text()):
+            statistic = replace(statistic, details={**statistic.details, "largest_beyond_text": largest})
         if statistic is not None and self.context:
             statistic = replace(statistic, details={**statistic.details, **self.context})
         drawn = [made for figure in figures if (made := figure(self.view))] if statistic is not None else []
@@ -188,11 +190,18 @@ class Claim:
             labels = [clusters.get(i, i) for i in decided.arms[0].ids]
             rows.append(sign_flip_row(self.finding, decided, labels, seed=self.seed))
         rows += [self._reading(name, reading, fresh) for name, reading in readings.items()]
-        lenses = [lens for lens in LENSES if self.view.thinks or not lens.thoughts] if self._attributes else []
-        for lens in lenses:
+        for lens in self._lenses:
             name = lens.name.format(own=self.responses[0], contrast=self.responses[1])
             rows.append(self._reading(name, quantity, replace(fresh, lens=lens, _attributions={})))
         return rows
+
+    @property
+    def _lenses(self) -> list[Lens]:
+        """The lenses that show anything else of what the deciding view has read."""
+        if not self._attributes:
+            return []
+        useful = (lens for lens in LENSES if self.view.thinks or not lens.thoughts)
+        return [lens for lens in useful if self.view.beyond_text or lens.scale != "all"]
 
     def _reading(self, name: str, quantity: Quantity, view: View) -> dict[str, Json]:
         try:

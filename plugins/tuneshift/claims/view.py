@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from ..errors import TuneshiftError
-from ..measures.attribution.density import Attribution, importance_levels
+from ..measures.attribution.density import Attribution, Levels, Mask, importance_levels
 from ..pairs import ModelPair
 from ..plain import Json
 from ..prompts.prompt import Prompt
-from ..prompts.tokens import token_mask
+from ..prompts.tokens import context_mask, nonspace_mask, token_mask
 from ..prompts.verifiers import followed, verify
 from ..statistics.statistic import Arm, Span, Statistic
 from ..store.evidence import EvidenceItem
@@ -33,13 +34,15 @@ class NotApplicable(TuneshiftError):
 class Lens:
     """A choice of how importance is read; the deciding one has the defaults.
 
-    ``user_turn``: density normalised over the user's text instead of all prompt tokens. ``contrast``: the other kind of
-    response (shared where own decides). ``release_epsilon``: the release's absolute constant in the levels.
-    ``thoughts``: the response with the thoughts before it; a reading only where there are any.
+    ``scale``: the prompt tokens that levels and density are scaled over: the user's ``text``, ``all`` (a reading only
+    where there are others), or the text's tokens that hold a non-space character (``nonspace``). With ``all`` the
+    others are context. ``contrast``: the other kind of response (shared where own decides). ``release_epsilon``: the
+    release's absolute constant in the levels. ``thoughts``: the response with the thoughts before it; a reading only
+    where there are any.
     """
 
     name: str = "decides"
-    user_turn: bool = False
+    scale: Literal["text", "all", "nonspace"] = "text"
     contrast: bool = False
     release_epsilon: bool = False
     thoughts: bool = False
@@ -49,11 +52,12 @@ OWN_RESPONSE = "generation.local"
 """The need of the responses that attributions are taken of: those of our own passes, whatever the run's backend."""
 
 LENSES = (
-    Lens(name="{own}, over the user turn", user_turn=True),
-    Lens(name="{contrast}, over all prompt tokens", contrast=True),
-    Lens(name="{contrast}, over the user turn", contrast=True, user_turn=True),
-    Lens(name="{own}, over all prompt tokens, the release's epsilon", release_epsilon=True),
-    Lens(name="{own}, over all prompt tokens, with the thoughts before it", thoughts=True),
+    Lens(name="{own}, over all prompt tokens", scale="all"),
+    Lens(name="{contrast}", contrast=True),
+    Lens(name="{contrast}, over all prompt tokens", contrast=True, scale="all"),
+    Lens(name="{own}, rescaled without white space", scale="nonspace"),
+    Lens(name="{own}, the release's epsilon", release_epsilon=True),
+    Lens(name="{own}, with the thoughts before it", thoughts=True),
 )
 """Names are filled in with the run's kind of response and the other kind."""
 
@@ -104,26 +108,46 @@ class View:
         return result
 
     def _attribution(self, prompt: Prompt, item: EvidenceItem) -> Attribution:
-        if "importance" in item.arrays:
-            levels = importance_levels(item.arrays["importance"], release_epsilon=self.lens.release_epsilon)
-        elif self.lens.release_epsilon:
-            raise NotApplicable("recorded levels already hold the release's epsilon")
-        else:
-            levels = item.arrays["levels"]
-        offsets = item.arrays["offsets"]
+        text, offsets = prompt.prompt, item.arrays["offsets"]
         user = offsets[:, 0] >= 0
+        scope = {"text": user, "all": np.ones_like(user), "nonspace": nonspace_mask(text, offsets)}[self.lens.scale]
+        context = context_mask(text, offsets, prompt.instruction_spans)
         return Attribution(
             id=prompt.id,
-            levels=levels,
-            instruction=token_mask(prompt.prompt, offsets, prompt.instruction_spans),
+            levels=self._levels(item, scope),
+            instruction=token_mask(text, offsets, prompt.instruction_spans),
+            context=context | ~user if self.lens.scale == "all" else context,
             user=user,
-            scope=user if self.lens.user_turn else np.ones_like(user),
+            scope=scope,
             tokens=tuple(item.values["tokens"]),
             response_tokens=tuple(item.values["response_tokens"]),
             response=item.values.get("response") or "",
             ended=item.values.get("ended"),
             importance=item.arrays.get("importance"),
         )
+
+    def _levels(self, item: EvidenceItem, scope: Mask) -> Levels:
+        """Levels scaled over ``scope`` [prompt token]. Recorded ones, whose prompts have no template, are as they are:
+        NotApplicable where the lens scales otherwise."""
+        if "importance" in item.arrays:
+            epsilon = self.lens.release_epsilon
+            return importance_levels(item.arrays["importance"], scope=scope, release_epsilon=epsilon)
+        if self.lens.release_epsilon:
+            raise NotApplicable("recorded levels already hold the release's epsilon")
+        if self.lens.scale == "nonspace":
+            raise NotApplicable("recorded levels are scaled with white space, and cannot be without importance")
+        return np.asarray(item.arrays["levels"])
+
+    @property
+    def beyond_text(self) -> bool:
+        """Whether any of the attributions read so far has prompt tokens beside the user's text."""
+        return any(not a.user.all() for read in self._attributions.values() for a in read.values())
+
+    def largest_beyond_text(self) -> dict[str, float]:
+        """Per role read so far, the share of response tokens whose largest importance lies beside the user's text, in
+        the chat template or in thoughts; of those that any token has importance for. Empty without such tokens."""
+        return {role: _largest_beyond_text(read.values()) for role, read in self._attributions.items()
+                if any(not a.user.all() and a.importance is not None for a in read.values())}  # fmt: skip
 
     @property
     def thinks(self) -> bool:
@@ -197,6 +221,17 @@ class View:
 
 def _own_length(attribution: Attribution, own: Mapping[str, EvidenceItem] | None) -> int:
     return len(own[attribution.id].arrays["response_ids"]) if own else attribution.response_length
+
+
+def _largest_beyond_text(attributions: Iterable[Attribution]) -> float:
+    """Share of response tokens with any positive importance whose largest is of a token outside ``user``."""
+    beyond = tokens = 0
+    for found in (a for a in attributions if a.importance is not None and a.importance.size):
+        assert found.importance is not None
+        positive = found.importance.max(axis=0) > 0
+        tokens += int(positive.sum())
+        beyond += int((positive & ~found.user[found.importance.argmax(axis=0)]).sum())
+    return beyond / tokens if tokens else 0.0
 
 
 def cut_while_thinking(response: EvidenceItem) -> bool:

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..claims.view import Quantity, Score, View
 from ..measures.attribution.density import PARTS, sparse_levels
+from ..plain import NOTHING, Json
 from ..statistics.differences import paired_difference, two_sample_difference
 from ..statistics.statistic import Span, Statistic
 
 if TYPE_CHECKING:
     from ..measures.attribution.density import Attribution, Floats
 
+CONTEXT_MIN_TOKENS = 5
+"""Tokens of context from which a prompt has some: below, a share of importance or a score over them is one word's."""
+Described = Callable[[Sequence["Attribution"]], Json]
+"""A model's attributions -> what is told of them."""
 
-def paired(score: Score, *, undefined: str, span: Span | None = None) -> Quantity:
+
+def paired(
+    score: Score, *, undefined: str, span: Span | None = None, by_model: Mapping[str, Described] = NOTHING
+) -> Quantity:
     """Paired difference of a per-prompt score, tuned minus base. ``undefined`` says when the score has no value,
-    ``span`` the range that it cannot leave; None for a score without bound."""
+    ``span`` the range that it cannot leave; None for a score without bound. ``by_model``: what else is told, among the
+    statistic's details, of each model's attributions of the prompts that count."""
 
     def quantity(view: View) -> Statistic:
         base, tuned, clusters = view.paired(score, undefined=undefined, span=span)
         need = "attribution.contrast" if view.lens.contrast else "attribution"
         same = view.same_evidence(("base", need), ("tuned", need))
-        return paired_difference(base, tuned, clusters=clusters, level=view.level, same_evidence=same)
+        found = paired_difference(base, tuned, clusters=clusters, level=view.level, same_evidence=same)
+        read = {role: view.attributions(role) for role in ("base", "tuned")}
+        told = {name: {role: of([read[role][i] for i in base.ids]) for role in read} for name, of in by_model.items()}
+        return replace(found, details={**found.details, **told})
 
     return quantity
 
@@ -56,21 +70,39 @@ def instruction_score(attribution: Attribution) -> float | None:
 def instruction_share(attribution: Attribution) -> Floats | None:
     """Share of importance held by instruction tokens in each response fifth, [fifth] in 0..1.
 
-    Per response token: the instruction tokens' part of the summed sparse levels within ``scope``; then the mean over
-    each fifth's tokens that have any. None where nothing could move: responses under five tokens, or a prompt without
-    context, whose share is 1 by construction. Source: arXiv:2310.00492, section 4 (importance along the response).
+    Per response token: the instruction tokens' part of the sparse levels summed over instruction and context; then the
+    mean over each fifth's tokens that have any (`tokens_without_share` counts the others). None where little could
+    move: responses under five tokens, and prompts under `CONTEXT_MIN_TOKENS` of context, whose share is near 1 by
+    construction. Source: arXiv:2310.00492, section 4 (importance along the response).
     """
-    context = attribution.scope & ~attribution.instruction
-    if attribution.response_length < PARTS or not context.any() or not attribution.instruction.any():
+    if attribution.response_length < PARTS or not has_context(attribution) or not attribution.instruction.any():
         return None
-    sparse = sparse_levels(attribution.levels) * attribution.scope[:, None]
-    total = sparse.sum(axis=0)
-    held = sparse[attribution.instruction].sum(axis=0)
-    shares = np.divide(held, total, out=np.full_like(total, np.nan), where=total > 0)
+    shares = _shares_by_token(attribution)
     fifths = [part[~np.isnan(part)] for part in np.array_split(shares, PARTS)]
     if any(len(part) == 0 for part in fifths):
         return None
     return np.array([part.mean() for part in fifths])
+
+
+def has_context(attribution: Attribution) -> bool:
+    """Whether the prompt has at least `CONTEXT_MIN_TOKENS` tokens of context."""
+    return int(attribution.context.sum()) >= CONTEXT_MIN_TOKENS
+
+
+def _shares_by_token(attribution: Attribution) -> Floats:
+    """The instruction's part of instruction and context for each response token, [response]; NaN where both have no
+    level above `SPARSE_BELOW`."""
+    sparse = sparse_levels(attribution.levels)
+    held = sparse[attribution.instruction].sum(axis=0)
+    total = held + sparse[attribution.context].sum(axis=0)
+    return np.divide(held, total, out=np.full_like(total, np.nan), where=total > 0)
+
+
+def tokens_without_share(attributions: Sequence[Attribution]) -> float:
+    """Share of all their response tokens to which neither instruction nor context matters: white space, format labels
+    alone, or nothing. 0 for none."""
+    missing = [np.isnan(_shares_by_token(attribution)) for attribution in attributions]
+    return float(np.concatenate(missing).mean()) if any(map(len, missing)) else 0.0
 
 
 def mean_instruction_share(attribution: Attribution) -> float | None:
