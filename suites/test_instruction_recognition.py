@@ -8,12 +8,17 @@ import pytest
 from tuneshift import (
     Claim,
     Finding,
+    context_score,
     followed_or_not,
+    instruction_minus_context,
     instruction_score,
     instruction_share_slope,
+    kept_tokens_figure,
+    longest_response,
     mean_instruction_share,
     middle_density_share,
     paired,
+    to_shorter,
     tokens_without_share,
 )
 
@@ -42,7 +47,10 @@ DENSITY_RISES = Finding(
     id="wu2023.instruction_density_rises",
     family="wu2023.recognition",
     title="Instruction words weigh more",
-    claim="After instruction tuning, a model's response depends more densely on the instruction words of the prompt.",
+    claim=(
+        "After instruction tuning, a model's response, up to the run's limit of tokens, depends more densely on the "
+        "instruction words of the prompt."
+    ),
     source="arXiv:2310.00492, section 4.1",
     direction="greater",
     unit="score",
@@ -53,7 +61,9 @@ DENSITY_RISES = Finding(
     ),
     how=(
         "Each prompt's score is the summed importance density of its instruction tokens over log2(2 + their number). "
-        "The effect is the mean paired difference, tuned minus base, over prompts."
+        "The effect is the mean paired difference, tuned minus base, over prompts. The limit of tokens is among the "
+        "details, as longer responses give denser words: beside the verdict stand the effect with both responses cut "
+        "to the shorter, its curve by tokens kept, and the same score over the context, for prompts that have one."
     ),
     needs=BOTH,
     deviations=(
@@ -126,7 +136,19 @@ MIDDLE_RECOVERS = Finding(
 @pytest.mark.finding(DENSITY_RISES)
 def test_instruction_density_rises(claim: Claim) -> None:
     """The tuned model weighs instruction words more."""
-    claim.decide(paired(instruction_score, undefined="no instruction token"), strips=instruction_score)
+    no_instruction, no_context = "no instruction token", "under five tokens of context"
+    claim.decide(
+        paired(instruction_score, undefined=no_instruction, by_model={"longest_response": longest_response}),
+        secondary={
+            "the same score over the context": paired(context_score, undefined=no_context),
+            "instruction minus context": paired(instruction_minus_context, undefined=no_context),
+        },
+        readings={
+            "both responses cut to the shorter": paired(instruction_score, undefined=no_instruction, cut=to_shorter)
+        },
+        strips=instruction_score,
+        figures=[kept_tokens_figure(instruction_score, undefined=no_instruction)],
+    )
 
 
 @pytest.mark.finding(DENSITY_MARKS_FOLLOWED)

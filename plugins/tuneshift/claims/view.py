@@ -20,6 +20,8 @@ from ..statistics.statistic import Arm, Span, Statistic
 from ..store.evidence import EvidenceItem
 
 Score = Callable[[Attribution], float | None]
+Cut = Callable[[Attribution, Attribution], tuple[Attribution, Attribution]]
+"""Base and tuned attribution of a prompt -> both as they are scored."""
 Items = Callable[[str, str], Mapping[str, EvidenceItem] | None]
 """(role, need) -> evidence items by the id of their prompt or layer; None where a recorded checkpoint has none such."""
 EvidenceName = Callable[[str, str], str | None]
@@ -164,16 +166,20 @@ class View:
                 moved += int(np.sum(mine.levels != other._attributions[role][i].levels))
         return moved / cells if cells else 0.0
 
-    def paired(self, score: Score, *, undefined: str, span: Span | None = None) -> tuple[Arm, Arm, tuple[str, ...]]:
+    def paired(
+        self, score: Score, *, undefined: str, span: Span | None = None, cut: Cut | None = None
+    ) -> tuple[Arm, Arm, tuple[str, ...]]:
         """Base arm, tuned arm and clusters, over the prompts that have a score on both sides.
 
-        ``undefined`` says, for the report, when the score has no value; ``span`` is the range that it cannot leave.
+        ``undefined`` says, for the report, when the score has no value; ``span`` is the range that it cannot leave;
+        ``cut`` makes of both attributions those that are scored, None for themselves.
         """
         base, tuned = self.attributions("base"), self.attributions("tuned")
         clusters = {p.id: p.cluster or p.id for p in self.prompts}
         rows: list[tuple[str, float, float]] = []
         for i in (p.id for p in self.prompts if p.id in base and p.id in tuned):
-            low, high = score(base[i]), score(tuned[i])
+            both = (base[i], tuned[i]) if cut is None else cut(base[i], tuned[i])
+            low, high = map(score, both)
             if low is None or high is None:
                 self.excluded[undefined] += 1
             else:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..claims.view import Quantity, Score, View
+from ..claims.view import Cut, Quantity, Score, View
 from ..measures.attribution.density import PARTS, sparse_levels
 from ..plain import NOTHING, Json
 from ..statistics.differences import paired_difference, two_sample_difference
 from ..statistics.statistic import Span, Statistic
 
 if TYPE_CHECKING:
-    from ..measures.attribution.density import Attribution, Floats
+    from ..measures.attribution.density import Attribution, Floats, Mask
 
 CONTEXT_MIN_TOKENS = 5
 """Tokens of context from which a prompt has some: below, a share of importance or a score over them is one word's."""
@@ -24,14 +24,20 @@ Described = Callable[[Sequence["Attribution"]], Json]
 
 
 def paired(
-    score: Score, *, undefined: str, span: Span | None = None, by_model: Mapping[str, Described] = NOTHING
+    score: Score,
+    *,
+    undefined: str,
+    span: Span | None = None,
+    cut: Cut | None = None,
+    by_model: Mapping[str, Described] = NOTHING,
 ) -> Quantity:
     """Paired difference of a per-prompt score, tuned minus base. ``undefined`` says when the score has no value,
-    ``span`` the range that it cannot leave; None for a score without bound. ``by_model``: what else is told, among the
-    statistic's details, of each model's attributions of the prompts that count."""
+    ``span`` the range that it cannot leave; None for a score without bound. ``cut`` makes of base and tuned attribution
+    those that are scored, as `to_shorter`. ``by_model``: what else is told, among the statistic's details, of each
+    model's attributions of the prompts that count."""
 
     def quantity(view: View) -> Statistic:
-        base, tuned, clusters = view.paired(score, undefined=undefined, span=span)
+        base, tuned, clusters = view.paired(score, undefined=undefined, span=span, cut=cut)
         need = "attribution.contrast" if view.lens.contrast else "attribution"
         same = view.same_evidence(("base", need), ("tuned", need))
         found = paired_difference(base, tuned, clusters=clusters, level=view.level, same_evidence=same)
@@ -61,10 +67,40 @@ def instruction_score(attribution: Attribution) -> float | None:
     An empty response scores 0, as in the release. None where no prompt token belongs to the instruction.
     Source: arXiv:2310.00492, section 4.1, normalisation as the release computes it.
     """
-    count = int(attribution.instruction.sum())
-    if count == 0:
-        return None
-    return float(attribution.density[attribution.instruction].sum() / np.log2(2 + count))
+    return _score(attribution, attribution.instruction) if attribution.instruction.any() else None
+
+
+def context_score(attribution: Attribution) -> float | None:
+    """`instruction_score` of the context's tokens in place of the instruction's: whether all of a prompt got denser.
+
+    None for prompts under `CONTEXT_MIN_TOKENS` of context.
+    """
+    return _score(attribution, attribution.context) if has_context(attribution) else None
+
+
+def instruction_minus_context(attribution: Attribution) -> float | None:
+    """`instruction_score` less `context_score`; None where either has no value."""
+    instruction, context = instruction_score(attribution), context_score(attribution)
+    return None if instruction is None or context is None else instruction - context
+
+
+def _score(attribution: Attribution, tokens: Mask) -> float:
+    return float(attribution.density[tokens].sum() / np.log2(2 + int(tokens.sum())))
+
+
+def to_shorter(base: Attribution, tuned: Attribution) -> tuple[Attribution, Attribution]:
+    """Both with as many response tokens as the shorter response has."""
+    return kept_tokens(min(base.response_length, tuned.response_length))(base, tuned)
+
+
+def kept_tokens(count: int) -> Cut:
+    """Both with the first ``count`` tokens of their responses: exact, as no level depends on later tokens."""
+    return lambda base, tuned: (base.first(count), tuned.first(count))
+
+
+def longest_response(attributions: Sequence[Attribution]) -> int:
+    """Tokens of their longest response; 0 for none."""
+    return max((attribution.response_length for attribution in attributions), default=0)
 
 
 def instruction_share(attribution: Attribution) -> Floats | None:
@@ -95,7 +131,8 @@ def _shares_by_token(attribution: Attribution) -> Floats:
     sparse = sparse_levels(attribution.levels)
     held = sparse[attribution.instruction].sum(axis=0)
     total = held + sparse[attribution.context].sum(axis=0)
-    return np.divide(held, total, out=np.full_like(total, np.nan), where=total > 0)
+    shares: Floats = np.divide(held, total, out=np.full_like(total, np.nan), where=total > 0)
+    return shares
 
 
 def tokens_without_share(attributions: Sequence[Attribution]) -> float:

@@ -24,7 +24,7 @@ from ..engine.steps import Line, plan_lines
 from ..errors import NotMeasurableError
 from ..judges.base import SIMILARITY, VERIFIER, Judge
 from ..judges.registry import make_judge
-from ..measures.catalogue import ANNOTATION, ATTRIBUTION
+from ..measures.catalogue import ANNOTATION, ATTRIBUTION, GENERATION
 from ..pairs import ModelPair, resolve_pairs
 from ..plain import Json, digest
 from ..prompts.prompt import PromptSet
@@ -257,7 +257,7 @@ class RunSession:
             expected=expected_outcome(self.expectations[target.pair.name], finding.id, name, target.group),
             responses=(RESPONSES[mode], RESPONSES[other]),
             conclude=conclude,
-            context=self._context(target),
+            context=self._context(finding, target),
             word_vectors=self.planner.word_space(target.pair),
             judges=self._judges(target),
             agreement=lambda: self._agreement(finding, target),
@@ -276,10 +276,15 @@ class RunSession:
             self._made[spec, word_space] = make_judge(spec, word_space)
         return self._made[spec, word_space]
 
-    def _context(self, target: Target) -> Mapping[str, Json]:
-        """Words and word space behind a claim on weights."""
+    def _context(self, finding: Finding, target: Target) -> Mapping[str, Json]:
+        """Words and word space behind a claim on weights; the limit of tokens behind one on responses.
+
+        The limit of recorded evidence is not known."""
         if target.prompts is not None:
-            return {}
+            refs = [target.pair.checkpoint(role) for role, _ in finding.needs]
+            known = all(ref is None or ref.evidence is None for ref in refs)
+            responds = {need.partition(".")[0] for _, need in finding.needs} & {GENERATION.name, ATTRIBUTION.name}
+            return {"max_new_tokens": self.planner.longest(target.pair)} if responds and known else {}
         return {
             "vocabulary": self.planner.words(target.pair),
             "word_vectors": self.planner.word_space(target.pair),

@@ -7,7 +7,7 @@ paper's text and its release differ the release is followed, because the publish
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,15 @@ class Attribution:
     def response_length(self) -> int:
         """Number of response tokens."""
         return int(self.levels.shape[1])
+
+    def first(self, count: int) -> Attribution:
+        """The same of the first ``count`` response tokens alone, ``response`` and ``ended`` as they are."""
+        return replace(
+            self,
+            levels=self.levels[:, :count],
+            response_tokens=self.response_tokens[:count],
+            importance=None if self.importance is None else self.importance[:, :count],
+        )
 
     @property
     def density(self) -> Floats:
