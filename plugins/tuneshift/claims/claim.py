@@ -83,6 +83,7 @@ class Claim:
             items=self.items,
             level=1 - self.alpha,
             seed=self.seed,
+            family_size=self.family_size,
             evidence_name=self.evidence_name,
         )
 
@@ -153,7 +154,9 @@ class Claim:
         if self.second is None or statistic is None or not math.isfinite(statistic.effect):
             return None
         items, settings = self.second
-        again = View(pair=self.pair, prompts=self.prompts, items=items, level=1 - self.alpha, seed=self.seed)
+        again = replace(
+            self.view, items=items, evidence_name=lambda role, need: None, excluded=Counter(), _attributions={}
+        )
         return noise_floor(statistic.effect, quantity, again, settings)
 
     @property

@@ -68,8 +68,8 @@ LENSES = (
 class View:
     """A pair's evidence on one group of prompts, read through one lens.
 
-    ``level`` is the coverage that intervals must have here, ``seed`` the seed for whatever is resampled,
-    ``evidence_name`` tells pieces of evidence apart.
+    ``level`` is the coverage that intervals must have here, ``family_size`` how many findings share its error rate,
+    ``seed`` the seed for whatever is resampled, ``evidence_name`` tells pieces of evidence apart.
     """
 
     pair: ModelPair
@@ -77,11 +77,17 @@ class View:
     items: Items
     level: float
     seed: int
+    family_size: int = 1
     evidence_name: EvidenceName = lambda role, need: None
     lens: Lens = field(default_factory=Lens)
     excluded: Counter[str] = field(default_factory=Counter)
     """Why prompts were left out, counted over the scores that were asked for."""
     _attributions: dict[str, dict[str, Attribution]] = field(default_factory=dict)
+
+    @property
+    def deciding_level(self) -> float:
+        """Coverage of the interval that decides the claim."""
+        return 1 - (1 - self.level) / self.family_size
 
     def same_evidence(self, first: tuple[str, str], second: tuple[str, str]) -> bool:
         """Whether two (role, need) are read from one piece of evidence, so that what is made of them agrees by
