@@ -29,6 +29,7 @@ BOTH = (
     ("tuned", "attribution.contrast"),
     ("base", "attribution.thoughts"),
     ("tuned", "attribution.thoughts"),
+    ("base", "attribution.plain"),
 )
 TUNED = (
     ("tuned", "generation.local"),

@@ -245,6 +245,32 @@ def test_a_reading_takes_the_thoughts_in_where_there_are_any():
     assert name not in {row["name"] for row in concluded[0]["sensitivity"]}
 
 
+def test_the_base_in_a_plain_format_is_a_reading_only_where_the_run_asks_it_so():
+    full, asked, name = items(), [], "own response, base asked in a plain format"
+
+    def told(role, need):
+        asked.append((role, need))
+        return full(role, "attribution" if need.startswith("attribution") else need)
+
+    made, concluded = claim(items=told, base_formats={"plain": "base asked in a plain format"})
+    made.decide(SCORE, readings=made.asked_otherwise(lambda end: asked.append(("reading", end)) or SCORE))
+    names = [row["name"] for row in concluded[0]["sensitivity"]]
+    assert name in names
+    assert names.count("base asked in a plain format") == 1
+    assert {("base", "attribution.plain"), ("reading", ".plain")} <= set(asked)
+    assert ("tuned", "attribution.plain") not in asked
+    made, concluded = claim()
+    made.decide(SCORE, readings=made.asked_otherwise(lambda end: SCORE))
+    assert not any("plain" in row["name"] for row in concluded[0]["sensitivity"])
+
+
+def test_what_feeds_readings_alone_is_not_among_the_evidence_of_a_claim():
+    finding = replace(FINDING, needs=(*FINDING.needs, ("base", "attribution.plain")))
+    made, concluded = claim(finding=finding, evidence_name=lambda role, need: f"{role} {need}")
+    made.decide(SCORE)
+    assert list(concluded[0]["evidence"]) == ["base attribution", "tuned attribution"]
+
+
 def test_a_response_cut_while_thinking_was_not_followed():
     full = items()
     cut = {"text": "Hm.", "tokens": 2, "ended": False}

@@ -85,7 +85,7 @@ class Offline(Planner):
     def shape(self, ref: ModelRef) -> tuple[int, int]:
         return self.world.shape
 
-    def ends(self, pair: ModelPair, ref: ModelRef) -> tuple[int, ...]:
+    def ends(self, pair: ModelPair, ref: ModelRef, asked_in: str | None = None) -> tuple[int, ...]:
         return self.world.ends
 
     def thinking(self, pair: ModelPair) -> tuple[str, ...] | None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..annotators.agreement import agreement_figure
 from ..judges.base import Judge
+from ..measures.params import split_format
 from ..pairs import ModelPair
 from ..plain import NOTHING, Json, plain
 from ..prompts.prompt import Prompt
@@ -56,6 +57,8 @@ class Claim:
     """The run's word space, as `load_word_space` takes it."""
     judges: Sequence[Judge] = ()
     """Who says whether a response follows; the first decides."""
+    base_formats: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    """Formats of `FORMATS` that the run asks the base in as well, with the words for the reading."""
     agreement: Callable[[], Mapping[str, Json] | None] = lambda: None
     """For a finding that rests on an annotator: its agreement with lists labelled by hand, as plain JSON."""
 
@@ -86,6 +89,11 @@ class Claim:
             family_size=self.family_size,
             evidence_name=self.evidence_name,
         )
+
+    def asked_otherwise(self, quantity: Callable[[str], Quantity]) -> dict[str, Quantity]:
+        """Readings with the base asked in the other formats of the run; ``quantity`` takes the end of a need, as
+        ``.plain``: `following(("base", f"generation{end}"), ...)`."""
+        return {words: quantity(f".{name}") for name, words in self.base_formats.items()}
 
     def decide(
         self,
@@ -146,8 +154,10 @@ class Claim:
         )
 
     def _evidence_names(self) -> dict[str, str | None]:
-        """What the finding's needs were read from, by content: a gate knows equal evidence by it."""
-        return {f"{role} {need}": self.evidence_name(role, need) for role, need in self.finding.needs}
+        """What the finding's needs were read from, by content: a gate knows equal evidence by it. Without the base's in
+        other formats, which decides nothing and depends on the run's options."""
+        deciding = ((role, need) for role, need in self.finding.needs if split_format(need)[1] is None)
+        return {f"{role} {need}": self.evidence_name(role, need) for role, need in deciding}
 
     def _noise_floor(self, quantity: Quantity, statistic: Statistic | None) -> Mapping[str, Json] | None:
         """How far the effect moves in the second measurement; None where there is none, or nothing to compare."""
@@ -204,7 +214,8 @@ class Claim:
         if not self._attributes:
             return []
         useful = (lens for lens in LENSES if self.view.thinks or not lens.thoughts)
-        return [lens for lens in useful if self.view.beyond_text or lens.scale != "all"]
+        useful = (lens for lens in useful if self.view.beyond_text or lens.scale != "all")
+        return [lens for lens in useful if not lens.plain_base or "plain" in self.base_formats]
 
     def _reading(self, name: str, quantity: Quantity, view: View) -> dict[str, Json]:
         try:

@@ -40,7 +40,7 @@ class Lens:
     where there are others), or the text's tokens that hold a non-space character (``nonspace``). With ``all`` the
     others are context. ``contrast``: the other kind of response (shared where own decides). ``release_epsilon``: the
     release's absolute constant in the levels. ``thoughts``: the response with the thoughts before it; a reading only
-    where there are any.
+    where there are any. ``plain_base``: the base asked in a plain format; only where the run asks it so.
     """
 
     name: str = "decides"
@@ -48,6 +48,7 @@ class Lens:
     contrast: bool = False
     release_epsilon: bool = False
     thoughts: bool = False
+    plain_base: bool = False
 
 
 OWN_RESPONSE = "generation.local"
@@ -60,6 +61,7 @@ LENSES = (
     Lens(name="{own}, rescaled without white space", scale="nonspace"),
     Lens(name="{own}, the release's epsilon", release_epsilon=True),
     Lens(name="{own}, with the thoughts before it", thoughts=True),
+    Lens(name="{own}, base asked in a plain format", plain_base=True),
 )
 """Names are filled in with the run's kind of response and the other kind."""
 
@@ -103,6 +105,8 @@ class View:
 
     def _read(self, role: str) -> dict[str, Attribution]:
         variant = ".contrast" if self.lens.contrast else ".thoughts" if self.lens.thoughts else ""
+        if self.lens.plain_base and role == "base":
+            variant += ".plain"
         found = self.items(role, f"attribution{variant}")
         if found is None:
             raise NotApplicable("the recorded evidence has attributions for one kind of response only")

@@ -28,6 +28,7 @@ def describe_settings(run: RunSession) -> dict[str, Json]:
             "dtype": settings.dtype,
             "judges": list(settings.judges),
             "rules": settings.rules,
+            "base_format": settings.base_format,
             "annotator": settings.annotator,
             "vocabulary": settings.vocabulary,
             "word_vectors": settings.word_vectors,
@@ -44,6 +45,7 @@ def describe_pairs(run: RunSession) -> list[dict[str, Json]]:
             "notes": run.notes(pair),
             "settings": {
                 "max_new_tokens": run.planner.longest(pair),
+                "plain_format": run.planner.plain_format(pair),
                 "thinking": run.planner.thinking(pair),
                 "vocabulary": run.planner.words(pair),
                 "word_vectors": run.planner.word_space(pair),
