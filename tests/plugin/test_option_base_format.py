@@ -60,7 +60,7 @@ def test_readings_stand_beside_the_verdict_and_decide_nothing(suites, pytester):
     asked, run = record()
     names = [row["name"] for row in asked["sensitivity"]]
     assert names[1:3] == ["base asked in a plain format", "base asked in the tags of arXiv:2409.14254"]
-    assert "Question: " in run["pairs"][0]["settings"]["plain_format"]
+    assert "Question: " in run["pairs"][0]["plain_format"]
     assert run["run"]["settings"]["base_format"] == "generation"
     alone, _ = record("--shift-base-format=none")
     assert not any("base asked" in row["name"] for row in alone["sensitivity"])

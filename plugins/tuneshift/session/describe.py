@@ -43,9 +43,9 @@ def describe_pairs(run: RunSession) -> list[dict[str, Json]]:
             "name": pair.name,
             **{role: _describe(run, pair, ref) for role, ref in pair.roles.items()},
             "notes": run.notes(pair),
+            "plain_format": run.planner.plain_format(pair),
             "settings": {
                 "max_new_tokens": run.planner.longest(pair),
-                "plain_format": run.planner.plain_format(pair),
                 "thinking": run.planner.thinking(pair),
                 "vocabulary": run.planner.words(pair),
                 "word_vectors": run.planner.word_space(pair),
