@@ -56,8 +56,9 @@ KEEPS_LEVELS = Finding(
     sesoi=0.02,
     sesoi_reason="Two points in a hundred.",
     how=(
-        "The annotator names the level of each concept's word list. Equivalence is asked of all four levels: the "
-        "difference shown is that of the level whose interval reaches farthest from zero."
+        "The annotator names the level of each concept's word list. Equivalence is asked of all four levels; it is "
+        "contradicted where the interval of any, at a quarter of the error rate, lies outside. The difference shown is "
+        "that of the level which decides: the one farthest outside, else the one that reaches farthest from zero."
     ),
     needs=ANNOTATED,
     deviations="The paper reports shares and no test. Lists on which the annotator abstains are left out.",

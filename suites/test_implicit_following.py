@@ -96,6 +96,9 @@ SURVIVES = Finding(
 )
 
 
+OTHERWISE = (("base", "generation.plain"), ("base", "generation.paper"))
+"""The base asked in other formats, for readings: in the pair's it meets role tags that it may never have seen."""
+
 RULES_YIELD = Finding(
     id="hewitt2024.rules_yield_following",
     family="hewitt2024.following",
@@ -117,6 +120,10 @@ RULES_YIELD = Finding(
         ("base", "generation.rules-end"),
         ("base", "generation.rules-uniform"),
         ("base", "generation.rules-diversity"),
+        ("base", "generation.local.plain"),
+        ("base", "generation.rules.plain"),
+        ("base", "generation.local.paper"),
+        ("base", "generation.rules.paper"),
     ),
     deviations=(
         "The paper's judge is a chat model in pairwise comparison. Tokens of the assistant's tag count as present, as "
@@ -135,7 +142,7 @@ RESPONSE_TUNING = Finding(
     sesoi=0.05,
     sesoi_reason="One part in twenty, as for the rules.",
     how="Greedy responses of the response-tuned sibling and of the base, judged by the run's judge; paired by prompt.",
-    needs=(("base", "generation"), ("response_tuned", "generation"), ("tuned", "generation")),
+    needs=(("base", "generation"), ("response_tuned", "generation"), ("tuned", "generation"), *OTHERWISE),
     deviations="The paper compares with the instruction-tuned model by win rate, which stands beside the verdict.",
 )
 
@@ -153,7 +160,7 @@ SINGLE_TASK = Finding(
         "Greedy responses of the single-task sibling and of the base, judged by the run's judge, on prompts outside "
         "the task where the pair says which these are (`single_task`); paired by prompt."
     ),
-    needs=(("base", "generation"), ("single_task_tuned", "generation"), ("tuned", "generation")),
+    needs=(("base", "generation"), ("single_task_tuned", "generation"), ("tuned", "generation"), *OTHERWISE),
     deviations="The paper compares with the instruction-tuned model by win rate, which stands beside the verdict.",
 )
 
@@ -187,7 +194,7 @@ TUNED_FOLLOWS = Finding(
     sesoi=0.05,
     sesoi_reason="One part in twenty, as for the rules.",
     how="Greedy responses of the tuned model and of the base, judged by the run's judge; paired by prompt.",
-    needs=(("base", "generation"), ("tuned", "generation")),
+    needs=(("base", "generation"), ("tuned", "generation"), *OTHERWISE),
 )
 
 BASE, TUNED = ("base", "generation"), ("tuned", "generation")
@@ -255,6 +262,11 @@ def test_rules_yield_following(claim: Claim) -> None:
         },
         readings={
             "the user's text alone present": following(ALONE, ABLATIONS["the user's text alone present"], judge=first),
+            **claim.asked_otherwise(
+                lambda end: following(
+                    (ALONE[0], ALONE[1] + end), (RULES[0], RULES[1] + end), judge=first, labels=labels
+                )
+            ),
             **{f"judged by {j.identity['judge']}": following(ALONE, RULES, judge=j, labels=labels) for j in others},
         },
         figures=[
@@ -276,7 +288,13 @@ def test_response_tuning_yields_following(claim: Claim) -> None:
         following(BASE, RESPONSE_ONLY, judge=first, labels=labels),
         secondary={"win rate against the tuned, less one half": win_rate(TUNED, RESPONSE_ONLY, judge=first)},
         readings={
-            f"judged by {j.identity['judge']}": following(BASE, RESPONSE_ONLY, judge=j, labels=labels) for j in others
+            **claim.asked_otherwise(
+                lambda end: following((BASE[0], BASE[1] + end), RESPONSE_ONLY, judge=first, labels=labels)
+            ),
+            **{
+                f"judged by {j.identity['judge']}": following(BASE, RESPONSE_ONLY, judge=j, labels=labels)
+                for j in others
+            },
         },
         figures=[
             following_figure(models, judge=first, against="base"),
@@ -300,8 +318,13 @@ def test_single_task_yields_following(claim: Claim) -> None:
             "win rate against the tuned, less one half": win_rate(TUNED, SINGLE, judge=first, leave_out=outside)
         },
         readings={
-            f"judged by {j.identity['judge']}": following(BASE, SINGLE, judge=j, labels=labels, leave_out=outside)
-            for j in others
+            **claim.asked_otherwise(
+                lambda end: following((BASE[0], BASE[1] + end), SINGLE, judge=first, labels=labels, leave_out=outside)
+            ),
+            **{
+                f"judged by {j.identity['judge']}": following(BASE, SINGLE, judge=j, labels=labels, leave_out=outside)
+                for j in others
+            },
         },
         figures=[
             following_figure(models, judge=first, against="base", leave_out=outside),
@@ -323,7 +346,10 @@ def test_tuned_follows(claim: Claim) -> None:
     labels, models = ("base", "tuned"), {"base": BASE, "tuned": TUNED}
     claim.decide(
         following(BASE, TUNED, judge=first, labels=labels),
-        readings={f"judged by {j.identity['judge']}": following(BASE, TUNED, judge=j, labels=labels) for j in others},
+        readings={
+            **claim.asked_otherwise(lambda end: following((BASE[0], BASE[1] + end), TUNED, judge=first, labels=labels)),
+            **{f"judged by {j.identity['judge']}": following(BASE, TUNED, judge=j, labels=labels) for j in others},
+        },
         figures=[
             following_figure(models, judge=first, against="base"),
             length_figure(models),

@@ -8,12 +8,18 @@ import pytest
 from tuneshift import (
     Claim,
     Finding,
+    context_score,
     followed_or_not,
+    instruction_minus_context,
     instruction_score,
     instruction_share_slope,
+    kept_tokens_figure,
+    longest_response,
     mean_instruction_share,
     middle_density_share,
     paired,
+    to_shorter,
+    tokens_without_share,
 )
 
 BOTH = (
@@ -23,6 +29,7 @@ BOTH = (
     ("tuned", "attribution.contrast"),
     ("base", "attribution.thoughts"),
     ("tuned", "attribution.thoughts"),
+    ("base", "attribution.plain"),
 )
 TUNED = (
     ("tuned", "generation.local"),
@@ -41,7 +48,10 @@ DENSITY_RISES = Finding(
     id="wu2023.instruction_density_rises",
     family="wu2023.recognition",
     title="Instruction words weigh more",
-    claim="After instruction tuning, a model's response depends more densely on the instruction words of the prompt.",
+    claim=(
+        "After instruction tuning, a model's response, up to the run's limit of tokens, depends more densely on the "
+        "instruction words of the prompt."
+    ),
     source="arXiv:2310.00492, section 4.1",
     direction="greater",
     unit="score",
@@ -52,7 +62,9 @@ DENSITY_RISES = Finding(
     ),
     how=(
         "Each prompt's score is the summed importance density of its instruction tokens over log2(2 + their number). "
-        "The effect is the mean paired difference, tuned minus base, over prompts."
+        "The effect is the mean paired difference, tuned minus base, over prompts. The limit of tokens is among the "
+        "details, as longer responses give denser words: beside the verdict stand the effect with both responses cut "
+        "to the shorter, its curve by tokens kept, and the same score over the context, for prompts that have one."
     ),
     needs=BOTH,
     deviations=(
@@ -90,10 +102,11 @@ STAY_IMPORTANT = Finding(
     sesoi=0.05,
     sesoi_reason="One part in twenty, the rule of this family: a twentieth of all importance changes hands.",
     how=(
-        "Per response token, the instruction tokens' part of the sparse importance levels, averaged in each fifth of "
-        "the response. The verdict is on the level (mean of the fifths), paired by prompt; the slope over the fifths "
-        "stands beside it. Prompts without context, whose share is always 1, and responses under five tokens are left "
-        "out."
+        "Per response token, the instruction tokens' part of the sparse importance levels of instruction and context, "
+        "averaged in each fifth of the response. The verdict is on the level (mean of the fifths), paired by prompt; "
+        "the slope over the fifths stands beside it. Context is the user's text outside the instruction, without white "
+        "space and format labels (`Input:`, `Output:`); prompts with under five tokens of it, and responses under five "
+        "tokens, are left out. Response tokens to which neither matters are skipped and counted."
     ),
     needs=BOTH,
     deviations="The paper shows example maps and gives no test; level and slope are our reading of the claim.",
@@ -114,7 +127,7 @@ MIDDLE_RECOVERS = Finding(
     ),
     how=(
         "Mean density of the prompt's middle three fifths (r's numerator) over its outer two, as the share r / (1 + "
-        "r), paired by prompt. Prompts under 30 tokens are left out."
+        "r), paired by prompt. Prompts under 30 tokens of the user's text are left out."
     ),
     needs=BOTH,
     deviations="The bounded share replaces the ratio r, whose mean single prompts would decide.",
@@ -124,7 +137,19 @@ MIDDLE_RECOVERS = Finding(
 @pytest.mark.finding(DENSITY_RISES)
 def test_instruction_density_rises(claim: Claim) -> None:
     """The tuned model weighs instruction words more."""
-    claim.decide(paired(instruction_score, undefined="no instruction token"), strips=instruction_score)
+    no_instruction, no_context = "no instruction token", "under five tokens of context"
+    claim.decide(
+        paired(instruction_score, undefined=no_instruction, by_model={"longest_response": longest_response}),
+        secondary={
+            "the same score over the context": paired(context_score, undefined=no_context),
+            "instruction minus context": paired(instruction_minus_context, undefined=no_context),
+        },
+        readings={
+            "both responses cut to the shorter": paired(instruction_score, undefined=no_instruction, cut=to_shorter)
+        },
+        strips=instruction_score,
+        figures=[kept_tokens_figure(instruction_score, undefined=no_instruction)],
+    )
 
 
 @pytest.mark.finding(DENSITY_MARKS_FOLLOWED)
@@ -136,9 +161,14 @@ def test_density_marks_followed(claim: Claim) -> None:
 @pytest.mark.finding(STAY_IMPORTANT)
 def test_instructions_stay_important(claim: Claim) -> None:
     """The response stays conditioned on the instruction."""
-    undefined = "no context, or a response under five tokens"
+    undefined = "under five tokens of context, or a response under five tokens"
     claim.decide(
-        paired(mean_instruction_share, undefined=undefined, span=(0.0, 1.0)),
+        paired(
+            mean_instruction_share,
+            undefined=undefined,
+            span=(0.0, 1.0),
+            by_model={"response_tokens_without_share": tokens_without_share},
+        ),
         secondary={"slope per response fifth": paired(instruction_share_slope, undefined=undefined, span=OF_A_SLOPE)},
     )
 
@@ -146,4 +176,4 @@ def test_instructions_stay_important(claim: Claim) -> None:
 @pytest.mark.finding(MIDDLE_RECOVERS)
 def test_prompt_middle_recovers(claim: Claim) -> None:
     """The middle of the prompt is less neglected."""
-    claim.decide(paired(middle_density_share, undefined="prompt under 30 tokens", span=(0.0, 1.0)))
+    claim.decide(paired(middle_density_share, undefined="under 30 tokens of the user's text", span=(0.0, 1.0)))

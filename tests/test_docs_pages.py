@@ -183,7 +183,7 @@ def test_the_list_of_signatures_has_what_a_reader_needs():
     """Types of functions, fields with their defaults left open, methods, and nothing private."""
     text = API.read_text(encoding="utf-8")
     for line in (
-        "def paired(score: Score, *, undefined: str, span: Span | None = None) -> Quantity: ...",
+        "def instruction_score(attribution: Attribution) -> float | None: ...",
         "    findings: Asked | Sequence[Asked] | None = None,",
         "    dtype: Literal['float32', 'bfloat16', 'float16', 'float64']",
         "    deviations: str = ...",

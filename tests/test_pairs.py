@@ -165,6 +165,8 @@ def test_a_pair_without_prompts_gets_the_shipped_set(folder: Path) -> None:
             'base = "base"\ntuned = "tuned"\nthinking = "<think>"',
             "two strings are wanted, which begin and end thoughts",
         ),
+        ('base = "base"\ntuned = "tuned"\nplain_format = 3', "plain_format: a string is wanted, got integer 3"),
+        ('base = "base"\ntuned = "tuned"\nplain_format = "nome"', "'nome' does not exist"),
         ('base = ""\ntuned = "tuned"', "base: the string is empty"),
         ('base = { model = "base", trust_remote_code = "yes" }\ntuned = "tuned"', "a boolean is wanted, got string"),
         ('base = { model = "base", dtype = "float31" }\ntuned = "tuned"', "did you mean 'float32'?"),
@@ -417,4 +419,8 @@ def test_a_pair_says_how_its_chat_format_is_rendered(folder: Path) -> None:
     assert pair.chat_template_kwargs == {"enable_thinking": False, "level": "low"}
     assert pair.thinking is None
     assert one(folder, two + 'thinking = "none"').thinking == ()
+    assert pair.plain_format is None
+    assert one(folder, two + 'plain_format = "none"').plain_format == "none"
+    (folder / "plain.jinja").write_text("Q: {{ messages[0].content }}")
+    assert one(folder, two + 'plain_format = "plain.jinja"').plain_format == str(folder / "plain.jinja")
     assert one(folder, two + 'thinking = ["<t>", "</t>"]').thinking == ("<t>", "</t>")

@@ -88,7 +88,7 @@ def _parsed(value: Any, place: ConfigPlace) -> ModelRef:
         dtype=table.get("dtype"),
         device_map=table.get("device_map"),
         trust_remote_code=table.get("trust_remote_code", False),
-        chat_template=_chat_template(table.get("chat_template"), place.at("chat_template")),
+        chat_template=chat_template(table.get("chat_template"), place.at("chat_template")),
         backend=None if backend is None else LMBackend(name=backend, args=table.get("backend_args", "")),
     )
 
@@ -128,7 +128,10 @@ def _folders_beside(path: Path) -> list[str]:
         return []
 
 
-def _chat_template(text: str | None, place: ConfigPlace) -> str | None:
+def chat_template(text: str | None, place: ConfigPlace) -> str | None:
+    """A chat format as a file names it: ``none``, a Jinja template, or an existing file's path. Raises PairError."""
+    if text is not None:
+        place.typed(text, str)
     if text is None or text == "none" or "{{" in text or "{%" in text:
         return text
     return str(place.existing(text, "neither 'none' nor a Jinja template, and as a file"))

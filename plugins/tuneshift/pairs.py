@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from .checkpoint_specs import checkpoint_of, checkpoint_ref, path_parts
+from .checkpoint_specs import chat_template, checkpoint_of, checkpoint_ref, path_parts
 from .checkpoints.refs import ModelRef
 from .config import ConfigPlace
 from .errors import PairError, did_you_mean
@@ -26,7 +26,7 @@ from .words.spec import vocabulary_spec, word_file
 SIBLINGS = ("response_tuned", "single_task_tuned")
 PAIR_KEYS = (
     "base", "tuned", *SIBLINGS, "prompts", "expectations", "ratings", "max_new_tokens", "single_task", "vocabulary",
-    "word_vectors", "chat_date", "chat_template_kwargs", "thinking",
+    "word_vectors", "chat_date", "chat_template_kwargs", "thinking", "plain_format",
 )  # fmt: skip
 DEFAULT_PROMPTS = (PromptSource(path="general"),)
 PAIR_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
@@ -143,6 +143,7 @@ def _pair(name: str, value: Any, place: ConfigPlace) -> ModelPair:
         chat_date=chat_day(table.get("chat_date"), place.at("chat_date")),
         chat_template_kwargs=chat_variables(table.get("chat_template_kwargs", {}), place.at("chat_template_kwargs")),
         thinking=thinking_tags(table.get("thinking"), place.at("thinking")),
+        plain_format=chat_template(table.get("plain_format"), place.at("plain_format")),
     )
 
 
@@ -297,6 +298,9 @@ class ModelPair:
     """Variables of the chat template."""
     thinking: tuple[str, ...] | None = None
     """Texts that begin and end a model's thoughts; empty: none count as thoughts. None: as the tuned tokenizer says."""
+    plain_format: str | None = None
+    """What the base is asked in for the reading in a plain format: a Jinja file, a template or "none" for the prompt
+    alone; None takes `prompts.chat.PLAIN_FORMAT`."""
 
     @property
     def checkpoints(self) -> tuple[ModelRef, ...]:

@@ -262,7 +262,7 @@ CLAIM = _table(
 )
 _CHECKPOINT = _table({"dtype": _or_none(_label), "chat_template": _or_none(_text)}, name=_label, fingerprint=_label)
 PAIR = _table(
-    {"settings": _each(_setting)},
+    {"settings": _each(_setting), "plain_format": _or_none(_text)},
     name=_name,
     base=_CHECKPOINT,
     tuned=_CHECKPOINT,

@@ -118,11 +118,13 @@ def test_a_planted_shift_is_reproduced_and_recorded_whole():
     names = [row["name"] for row in record["sensitivity"]]
     assert names == [
         "by flipping signs",
-        "own response, over the user turn",
+        "own response, over all prompt tokens",
+        "reference",
         "reference, over all prompt tokens",
-        "reference, over the user turn",
-        "own response, over all prompt tokens, the release's epsilon",
+        "own response, rescaled without white space",
+        "own response, the release's epsilon",
     ]
+    assert set(record["details"]["largest_beyond_text"]) == {"base", "tuned"}
     strip = record["examples"][0]["models"][1]
     assert strip["tokens"] == ["<u>", "Sort", " it:", " b", " a"]
     assert strip["instruction"] == [False, True, True, False, False]
@@ -144,11 +146,44 @@ def test_prompts_left_out_on_one_side_leave_the_pair_and_are_counted():
     assert concluded[0]["values"]["base"]["ids"] == concluded[0]["values"]["tuned"]["ids"]
 
 
-def test_the_user_turn_lens_moves_the_scope_of_normalisation():
-    lens = replace(view().lens, user_turn=True)
-    found = view(lens=lens).attributions("base")["p00"]
-    assert found.scope.tolist() == [False, True, True, True, True]
-    assert view().attributions("base")["p00"].scope.all()
+def test_the_templates_tokens_decide_nothing():
+    """A template that holds the most importance, and another one in the tuned model, changes no number of a claim."""
+    full = items()
+
+    def loud(role, need):
+        found = full(role, need)
+        if need == "generation.local":
+            return found
+        rows = {i: item.arrays["importance"].copy() for i, item in found.items()}
+        for row in rows.values():
+            row[0] = 50.0 if role == "tuned" else 0.0
+        return {i: replace(item, arrays={**item.arrays, "importance": rows[i]}) for i, item in found.items()}
+
+    plain, changed = claim(), claim(items=loud)
+    for made in (plain, changed):
+        made[0].decide(SCORE)
+    first, second = plain[1][0], changed[1][0]
+    assert second["values"] == first["values"]
+    assert second["details"]["largest_beyond_text"] == {"base": 0.0, "tuned": 1.0}
+    rows = {row["name"]: row for row in second["sensitivity"]}
+    assert rows["own response, over all prompt tokens"]["effect"] != second["effect"]
+
+
+def test_all_prompt_tokens_are_a_reading_only_where_there_are_others_than_the_users():
+    full = items()
+    plain = np.array([[0, 4], [5, 8], [9, 10], [11, 12]], dtype=np.int32)
+
+    def bare(role, need):
+        return {
+            i: replace(item, arrays={"importance": item.arrays["importance"][1:], "offsets": plain},
+                       values={**item.values, "tokens": item.values["tokens"][1:]})
+            for i, item in full(role, need).items()
+        }  # fmt: skip
+
+    made, concluded = claim(items=bare)
+    made.decide(SCORE)
+    assert not any("all prompt tokens" in row["name"] for row in concluded[0]["sensitivity"])
+    assert "largest_beyond_text" not in concluded[0]["details"]
 
 
 def test_ratings_come_before_verifiers():
@@ -188,12 +223,12 @@ def test_recorded_evidence_has_no_contrast_and_says_so():
     made, concluded = claim(items=lambda role, need: None if need.endswith(".contrast") else full(role, need))
     made.decide(SCORE)
     rows = {row["name"]: row for row in concluded[0]["sensitivity"]}
-    assert rows["reference, over the user turn"]["verdict"] == "not_applicable"
-    assert rows["own response, over the user turn"]["verdict"] == "reproduced"
+    assert rows["reference"]["verdict"] == "not_applicable"
+    assert rows["own response, over all prompt tokens"]["verdict"] == "reproduced"
 
 
 def test_a_reading_takes_the_thoughts_in_where_there_are_any():
-    full, name = items(), "own response, over all prompt tokens, with the thoughts before it"
+    full, name = items(), "own response, with the thoughts before it"
     thought, asked = {"text": "Hm.", "tokens": 2, "ended": True}, []
 
     def thinking(role, need):
@@ -208,6 +243,32 @@ def test_a_reading_takes_the_thoughts_in_where_there_are_any():
     made, concluded = claim()
     made.decide(SCORE)
     assert name not in {row["name"] for row in concluded[0]["sensitivity"]}
+
+
+def test_the_base_in_a_plain_format_is_a_reading_only_where_the_run_asks_it_so():
+    full, asked, name = items(), [], "own response, base asked in a plain format"
+
+    def told(role, need):
+        asked.append((role, need))
+        return full(role, "attribution" if need.startswith("attribution") else need)
+
+    made, concluded = claim(items=told, base_formats={"plain": "base asked in a plain format"})
+    made.decide(SCORE, readings=made.asked_otherwise(lambda end: asked.append(("reading", end)) or SCORE))
+    names = [row["name"] for row in concluded[0]["sensitivity"]]
+    assert name in names
+    assert names.count("base asked in a plain format") == 1
+    assert {("base", "attribution.plain"), ("reading", ".plain")} <= set(asked)
+    assert ("tuned", "attribution.plain") not in asked
+    made, concluded = claim()
+    made.decide(SCORE, readings=made.asked_otherwise(lambda end: SCORE))
+    assert not any("plain" in row["name"] for row in concluded[0]["sensitivity"])
+
+
+def test_what_feeds_readings_alone_is_not_among_the_evidence_of_a_claim():
+    finding = replace(FINDING, needs=(*FINDING.needs, ("base", "attribution.plain")))
+    made, concluded = claim(finding=finding, evidence_name=lambda role, need: f"{role} {need}")
+    made.decide(SCORE)
+    assert list(concluded[0]["evidence"]) == ["base attribution", "tuned attribution"]
 
 
 def test_a_response_cut_while_thinking_was_not_followed():

@@ -47,7 +47,7 @@ class Offline(Planner):
     def template(self, pair: ModelPair, ref: ModelRef) -> str | None:
         return None
 
-    def ends(self, pair: ModelPair, ref: ModelRef) -> tuple[int, ...]:
+    def ends(self, pair: ModelPair, ref: ModelRef, asked_in: str | None = None) -> tuple[int, ...]:
         return (0,)
 
     def thinking(self, pair: ModelPair) -> Tags | None:

@@ -10,7 +10,7 @@ import pytest
 
 from tuneshift.checkpoints.refs import ModelRef
 from tuneshift.claims.view import Lens, NotApplicable, View
-from tuneshift.measures.attribution.density import Attribution
+from tuneshift.measures.attribution.density import Attribution, importance_levels
 from tuneshift.pairs import ModelPair
 from tuneshift.prompts.prompt import Prompt
 from tuneshift.store.evidence import EvidenceItem
@@ -101,16 +101,44 @@ def test_masks_tell_template_instruction_and_context_apart() -> None:
     found = view(prompts(1)).attributions("base")["p0"]
     assert found.instruction.tolist() == [False, True, True, False]
     assert found.user.tolist() == [False, True, True, True]
-    assert found.scope.tolist() == [True] * 4
+    assert found.context.tolist() == [False, False, False, True]
 
 
-def test_a_lens_over_the_user_turn_narrows_the_scope_and_no_level() -> None:
+def test_levels_and_density_are_scaled_over_the_users_text_unless_a_lens_says_otherwise() -> None:
     members = prompts(1)
-    plain = view(members, levels=True).attributions("base")["p0"]
-    narrow = view(members, levels=True, lens=Lens(user_turn=True)).attributions("base")["p0"]
-    assert narrow.scope.tolist() == plain.user.tolist()
-    assert narrow.density[0] == 0 < plain.density[0]
-    assert (narrow.levels == plain.levels).all()
+    text = view(members).attributions("base")["p0"]
+    assert text.scope.tolist() == text.user.tolist() == [False, True, True, True]
+    assert np.array_equal(text.levels[1:], importance_levels(text.importance[1:]))
+    assert text.levels[0].sum() == text.density[0] == 0
+    every = view(members, lens=Lens(scale="all")).attributions("base")["p0"]
+    assert every.scope.all()
+    assert np.array_equal(every.levels, importance_levels(text.importance))
+    assert every.levels[0].sum() > 0
+    assert every.context.tolist() == [True, False, False, True]
+
+
+def test_a_lens_without_white_space_scales_by_what_holds_a_character() -> None:
+    (prompt,) = prompts(1)
+    members = (replace(prompt, prompt="Sort it: \n"),)
+    blank = view(members, lens=Lens(scale="nonspace")).attributions("base")["p0"]
+    assert blank.scope.tolist() == [False, True, True, False]
+    assert np.array_equal(blank.levels[1:3], importance_levels(blank.importance[1:3]))
+    assert view(members).attributions("base")["p0"].scope.tolist() == [False, True, True, True]
+    with pytest.raises(NotApplicable, match="scaled with white space"):
+        view(members, levels=True, lens=Lens(scale="nonspace")).attributions("base")
+
+
+def test_the_share_of_response_tokens_whose_largest_importance_is_the_templates() -> None:
+    seen = view(prompts(3))
+    assert seen.largest_beyond_text() == {}  # nothing read yet
+    read = seen.attributions("tuned").values()
+    naive = [bool(column.argmax() == 0) for a in read for column in a.importance.T]
+    assert 0 < sum(naive) < len(naive)
+    assert seen.largest_beyond_text() == {"tuned": pytest.approx(sum(naive) / len(naive))}
+    assert seen.beyond_text
+    recorded = view(prompts(3), levels=True)
+    recorded.attributions("base")
+    assert recorded.largest_beyond_text() == {}
 
 
 def test_a_lens_of_the_other_response_reads_other_evidence_or_does_not_apply() -> None:

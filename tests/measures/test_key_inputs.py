@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tuneshift.checkpoints.refs import LMBackend, ModelRef
+from tuneshift.engine import plan
 from tuneshift.engine.plan import Planner
 from tuneshift.engine.settings import Settings
 from tuneshift.measures import params
@@ -63,8 +64,9 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    """Checkpoints, words and prompts as they are before anything changes."""
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Checkpoints, words and prompts as they are before anything changes; no two formats write alike."""
+    monkeypatch.setattr(plan, "same_format", lambda *_: False)
     made = World(folder=tmp_path)
     words, space = made.file("words.txt", WORDS), made.file("space.txt", SPACE)
     made.pair = replace(made.pair, vocabulary=words, word_vectors=space)
@@ -85,7 +87,7 @@ class Offline(Planner):
     def shape(self, ref: ModelRef) -> tuple[int, int]:
         return self.world.shape
 
-    def ends(self, pair: ModelPair, ref: ModelRef) -> tuple[int, ...]:
+    def ends(self, pair: ModelPair, ref: ModelRef, asked_in: str | None = None) -> tuple[int, ...]:
         return self.world.ends
 
     def thinking(self, pair: ModelPair) -> tuple[str, ...] | None:
@@ -158,6 +160,8 @@ INPUTS: dict[str, Change] = {
     "Settings.rules": lambda world, _: world.settings.update(
         rules=world.file("rules.toml", "[end]\nscore = 1.0\nsteps = 3\n")
     ),
+    "Settings.base_format": setting(base_format="both"),
+    "Settings.plain_format": setting(plain_format="{{ 3 }}"),
     "Settings.judges": setting(judges=("similarity",)),
     "Settings.backend": setting(backend=LMBackend(name="hf")),
     "Settings.dtype": setting(dtype="bfloat16"),
@@ -170,6 +174,7 @@ INPUTS: dict[str, Change] = {
     "ModelPair.word_vectors": words("pair", "word_vectors", OTHER_SPACE),
     "ModelPair.chat_date": pair(chat_date=date(2025, 1, 2)),
     "ModelPair.chat_template_kwargs": pair(chat_template_kwargs={"enable_thinking": False}),
+    "ModelPair.plain_format": pair(plain_format="{{ 3 }}"),
     "ModelPair.thinking": pair(thinking=("<think>", "</think>")),
     "ModelRef.name": of_base(name="C"),
     "ModelRef.dtype": of_base(dtype="float16"),
@@ -204,12 +209,17 @@ ASKED |= {"Prompt.id", "Prompt.prompt", "Prompt.reference"}
 LENGTH = {"Settings.max_new_tokens", "ModelPair.max_new_tokens"}
 BACKEND = {"Settings.backend", "ModelRef.backend"}
 RESPONDING = ASKED | LENGTH | {"version generation", "ends", "ModelPair.thinking"}
+FORMAT = {"template", "ModelRef.chat_template", "ModelPair.chat_date", "ModelPair.chat_template_kwargs"}
+IN_PLAIN = (RESPONDING - FORMAT) | {"Settings.plain_format", "ModelPair.plain_format"}
 VOCABULARY = {"Settings.vocabulary", "ModelPair.vocabulary"}
 SPACE_OF_WORDS = {"Settings.word_vectors", "ModelPair.word_vectors"}
 DIRECTIONS = ANY | VOCABULARY | {"version concepts", "width", "constant NOISE", "constant CONCEPTS_KEPT"}
 ROWS: dict[tuple[str, str], set[str]] = {
     ("generation", "own"): RESPONDING | BACKEND,
     ("generation.rules", "own"): RESPONDING | {"Settings.rules"},
+    ("generation.plain", "own"): IN_PLAIN | BACKEND,
+    ("generation.rules.plain", "own"): IN_PLAIN | {"Settings.rules"},
+    ("attribution.plain", "own"): IN_PLAIN | {"version attribution", "Settings.response"},
     ("likelihood", "own"): ASKED | BACKEND | {"version likelihood", "constant RANKED", "Prompt.cluster"},
     ("attribution", "own"): RESPONDING | {"version attribution", "Settings.response"},
     ("attribution", "tuned"): RESPONDING | {"version attribution", "Settings.response", "tuned weights"},
@@ -256,4 +266,4 @@ def test_every_field_is_an_input_or_has_its_reason(kind: type):
 
 def test_every_number_of_the_module_is_an_input():
     numbers = {n for n, v in vars(params).items() if n.isupper() and isinstance(v, (int, float, tuple, dict))}
-    assert numbers - {"HELD", "MEASURES", "TYPE_CHECKING"} == set(CONSTANTS)
+    assert numbers - {"HELD", "MEASURES", "FORMATS", "TYPE_CHECKING"} == set(CONSTANTS)

@@ -89,6 +89,9 @@ def test_a_chat_template_is_the_tokenizers_own_unless_it_is_left_out(chat):
     assert in_chat.user.tolist() == [False, *[True] * len(PROMPT), False, False]
     assert "".join(bare.tokens) == PROMPT
     assert bare.user.all()
+    assert in_chat.levels[~in_chat.user].sum() == 0
+    assert in_chat.levels.max(axis=0).tolist() == [10] * in_chat.response_length
+    assert in_chat.importance[0].any()
     assert attribute(*chat, PROMPT, "blue", chat_template=TEMPLATE).tokens == in_chat.tokens
 
 

@@ -12,10 +12,12 @@ import pytest
 from tuneshift.checkpoints.refs import LMBackend, ModelRef
 from tuneshift.engine.plan import Planner
 from tuneshift.engine.settings import Settings
+from tuneshift.errors import MeasureError
 from tuneshift.measures import catalogue
 from tuneshift.measures.catalogue import MEASURES
-from tuneshift.measures.params import HELD
+from tuneshift.measures.params import HELD, measure_of, split_format
 from tuneshift.pairs import ModelPair
+from tuneshift.prompts.chat import ChatFormat
 from tuneshift.prompts.prompt import Prompt, PromptSet
 
 PROMPTS = PromptSet(
@@ -36,7 +38,7 @@ class Offline(Planner):
     def template(self, pair: ModelPair, ref: ModelRef) -> str | None:
         return "{{ messages[0].content }}"
 
-    def ends(self, pair: ModelPair, ref: ModelRef) -> tuple[int, ...]:
+    def ends(self, pair: ModelPair, ref: ModelRef, asked_in: str | None = None) -> tuple[int, ...]:
         return (0, 3)
 
     def thinking(self, pair: ModelPair) -> tuple[str, str] | None:
@@ -116,13 +118,54 @@ def test_an_attribution_to_references_rests_on_no_generation(settings):
     assert task.params["author"] is None
 
 
+class Other(Offline):
+    """A planner whose formats write alike where their templates are the same."""
+
+    def chat(self, pair, ref, asked_in=None):
+        given = {None: "{{ messages[0].content }}", "plain": "Q: {{ messages[0].content }}", "paper": None}[asked_in]
+        return ChatFormat(template=given or "{{ messages[0].content }}")
+
+
+@pytest.mark.parametrize("need", ["generation", "generation.local", "generation.rules", "generation.rules-end",
+                                  "attribution"])  # fmt: skip
+def test_a_need_in_another_format_is_the_same_evidence_where_that_writes_alike(need, settings):
+    planner = Other(settings=Settings(**settings))
+    assert key_of(f"{need}.paper", planner) == key_of(need, planner)
+    assert key_of(f"{need}.plain", planner) != key_of(need, planner)
+    task = planner.task(PAIR, "base", f"{need}.plain", PROMPTS)
+    assert task.params["chat_template"] == "Q: {{ messages[0].content }}"
+    assert task.asked_in == "plain"
+    assert planner.task(PAIR, "base", f"{need}.paper", PROMPTS).asked_in is None
+    rest = {k: v for k, v in task.params.items() if k not in ("chat_template", "author")}
+    usual = planner.task(PAIR, "base", need, PROMPTS).params
+    assert rest == {k: v for k, v in usual.items() if k not in ("chat_template", "author")}
+
+
+def test_an_attribution_in_a_plain_format_explains_the_response_that_was_given_in_it(settings):
+    planner = Other(settings=Settings(**settings))
+    task = planner.task(PAIR, "base", "attribution.plain", PROMPTS)
+    assert task.depends_on.key.digest == key_of("generation.plain", planner)
+    shared = Other(settings=Settings(**settings, response="tuned"))
+    of_tuned = shared.task(PAIR, "base", "attribution.plain", PROMPTS).depends_on
+    assert of_tuned.key.digest == shared.task(PAIR, "tuned", "generation", PROMPTS).key.digest
+
+
+def test_a_format_is_the_end_of_a_need_and_not_of_every_measure():
+    assert split_format("generation.rules.plain") == ("generation.rules", "plain")
+    assert split_format("generation") == ("generation", None)
+    assert split_format("generation.rules") == ("generation.rules", None)
+    assert measure_of("attribution.plain").name == "attribution"
+    with pytest.raises(MeasureError, match="likelihood is not taken in another format"):
+        measure_of("likelihood.plain")
+
+
 class Dated(Offline):
     def template(self, pair: ModelPair, ref: ModelRef) -> str | None:
         return "{{ strftime_now('%Y') }}{{ messages[0].content }}"
 
 
 class OtherEnds(Offline):
-    def ends(self, pair: ModelPair, ref: ModelRef) -> tuple[int, ...]:
+    def ends(self, pair: ModelPair, ref: ModelRef, asked_in: str | None = None) -> tuple[int, ...]:
         return (0, 4)
 
 

@@ -132,7 +132,7 @@ def test_a_server_that_dies_leaves_what_is_finished_and_the_next_run_goes_on_fro
     store = tmp_path / "store"
     dying = serve(tiny_base, lambda answer, number: answer() if number <= 35 else (503, "shutting down"))
     tuned = serve(tiny_tuned)
-    ask = ("-k", "tuned_follows", "--shift-prompts", prompts, "--shift-judge", "similarity")
+    ask = ("-k", "tuned_follows", "--shift-prompts", prompts, "--shift-judge", "similarity", "--shift-base-format=none")
 
     def run(*servers):
         return suites(*ask, pair=served_pair(*servers), store=store, suite=FOLLOWING)

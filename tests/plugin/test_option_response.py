@@ -13,7 +13,7 @@ def test_the_record_says_which_and_the_contrast_turns_round(suites, record, mode
     made = record()
     assert made["run"]["response"] == mode
     names = [row["name"] for row in made["claims"][0]["sensitivity"]]
-    assert names[2] == "each model's own response, over all prompt tokens"
+    assert names[2] == "each model's own response"
 
 
 def test_on_a_shared_response_both_models_are_read_on_the_same_text(suites, record):
@@ -28,7 +28,7 @@ def test_a_shared_reference_is_what_own_shows_as_sensitivity(suites, record):
     beside = record()["claims"][0]["sensitivity"][2]
     suites("-k", "density_rises", "--shift-response", "reference")
     decided = record()["claims"][0]
-    assert beside["name"] == "the reference as shared response, over all prompt tokens"
+    assert beside["name"] == "the reference as shared response"
     assert (beside["effect"], beside["interval"]) == (decided["effect"], decided["interval"])
 
 
@@ -49,4 +49,4 @@ def test_one_group_without_references_makes_the_tuned_response_the_shared_one_fo
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     suites("-k", "density_rises", "--shift-prompts", path)
     (claim,) = (c for c in record()["claims"] if (c["prompts"], c["group"]) == ("mixed", "a"))
-    assert claim["sensitivity"][2]["name"] == "the tuned model's response, shared, over all prompt tokens"
+    assert claim["sensitivity"][2]["name"] == "the tuned model's response, shared"

@@ -59,7 +59,12 @@ def test_several_judges_decide_in_their_order(suites, record, judged_prompts, ti
     )  # fmt: skip
     (claim,) = (c for c in record()["claims"] if c["prompts"] == "judged")
     assert claim["details"]["judge"]["judge"] == "similarity"
-    assert [row["name"] for row in claim["sensitivity"]] == ["by flipping signs", "judged by verifier"]
+    assert [row["name"] for row in claim["sensitivity"]] == [
+        "by flipping signs",
+        "base asked in a plain format",
+        "base asked in the tags of arXiv:2409.14254",
+        "judged by verifier",
+    ]
 
 
 def test_an_unknown_judge_ends_the_run_before_it_starts(suites):

@@ -8,8 +8,19 @@ import pytest
 import transformers.utils.chat_template_utils as utils
 from transformers import AutoTokenizer
 
-from tuneshift.prompts.chat import CHAT_DATE, ChatFormat, chat_of, chat_params, render_chat
+from tuneshift.checkpoints.refs import ModelRef
+from tuneshift.prompts.chat import (
+    CHAT_DATE,
+    PAPER_FORMAT,
+    PLAIN_FORMAT,
+    ChatFormat,
+    chat_of,
+    chat_params,
+    render_chat,
+    same_format,
+)
 from tuneshift.prompts.tokens import encode
+from tuneshift.readings import Readings
 
 LLAMA = (
     "{%- if not date_string is defined %}\n"
@@ -43,6 +54,40 @@ def on(monkeypatch):
         monkeypatch.setattr(utils, "datetime", Day)
 
     return set_day
+
+
+TURNS = [*USER, {"role": "assistant", "content": "Hello."}]
+
+
+@pytest.mark.parametrize(
+    ("template", "asked", "answered"),
+    [
+        (PLAIN_FORMAT, "Question: hi\nAnswer:", "Question: hi\nAnswer: Hello.\n"),
+        (PAPER_FORMAT, "<|user|>\nhi\n<|assistant|>\n", "<|user|>\nhi\n<|assistant|>\nHello.<end>"),
+    ],
+    ids=["plain", "paper"],
+)
+def test_the_other_formats_of_the_base(tokenizer, template, asked, answered):
+    assert render_chat(USER, tokenizer, template) == asked
+    assert render_chat(TURNS, tokenizer, template, opened=False) == answered
+    encoded = encode("hi", tokenizer, template)
+    assert "".join(token for token, own in zip(encoded.tokens, encoded.in_text, strict=True) if own) == "hi"
+
+
+def test_formats_that_write_alike_are_the_same_whatever_their_text(make_checkpoint):
+    folder = make_checkpoint("same")
+    ref = ModelRef(name="m", model=str(folder))
+    tags = "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}\n{% endfor %}"
+    alike = ChatFormat(template=tags + "{% if add_generation_prompt %}<|assistant|>\n{% endif %}")
+    paper, plain = ChatFormat(template=PAPER_FORMAT), ChatFormat(template=PLAIN_FORMAT)
+    assert same_format(ref, paper, alike, Readings())  # both answers end on the tokenizer's end token
+    assert not same_format(ref, paper, plain, Readings())
+    other_end = ChatFormat(
+        template=PAPER_FORMAT.replace("eos_token if", "'</u>' if")  # another token after the answer
+    )
+    assert not same_format(ref, paper, other_end, Readings())
+    assert not same_format(ref, paper, None, Readings())
+    assert same_format(ref, None, None, Readings())
 
 
 def test_a_prompt_has_the_same_tokens_on_any_day(tokenizer, on):

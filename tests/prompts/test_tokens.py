@@ -14,7 +14,7 @@ from tuneshift.checkpoints.refs import ModelRef
 from tuneshift.errors import CheckpointError, PairError, PromptError
 from tuneshift.prompts.chat import resolve_chat_template
 from tuneshift.prompts.sentencepiece import piece_text, pieces_text, sentencepiece_offsets
-from tuneshift.prompts.tokens import EncodedPrompt, display_tokens, encode, token_mask
+from tuneshift.prompts.tokens import EncodedPrompt, context_mask, display_tokens, encode, nonspace_mask, token_mask
 
 TEXT = "Say it é😀 \n now. Über"
 CHAT = (
@@ -103,10 +103,30 @@ def test_a_mask_is_what_its_definition_says() -> None:
         edges = np.sort(rng.choice(13, size=4, replace=False))
         spans = [(int(edges[0]), int(edges[1])), (int(edges[2]), int(edges[3]))]
         naive = [
-            any(not text[i].isspace() and any(a <= i < b for a, b in spans) for i in range(start, end))
+            any(
+                (text[i] == "\u00a0" or not text[i].isspace()) and any(a <= i < b for a, b in spans)
+                for i in range(start, end)
+            )
             for start, end in offsets
         ]
         assert token_mask(text, offsets, spans).tolist() == naive
+
+
+def test_context_is_neither_instruction_nor_white_space_nor_a_format_label() -> None:
+    text = "Sort.\n\nInput: b Input: a\n  Output:"
+    offsets = np.array([(i, i + 1) for i in range(len(text))])
+    found = context_mask(text, offsets, [(0, 5)])
+    assert "".join(c for c, held in zip(text, found, strict=True) if held) == "bInput:a"
+    assert not (found & token_mask(text, offsets, [(0, 5)])).any()
+    # A token that a label shares with the context is context; the template's and empty ones never are.
+    parts = np.array([(7, 13), (12, 15), (-1, -1), (14, 14), (5, 7)])
+    assert context_mask(text, parts, [(0, 5)]).tolist() == [False, True, False, False, False]
+
+
+def test_a_no_break_space_is_a_character_as_in_the_release() -> None:
+    offsets = np.array([(0, 1), (1, 2), (2, 3)])
+    assert token_mask("a\u00a0 ", offsets, [(0, 3)]).tolist() == [True, True, False]
+    assert nonspace_mask("a\u00a0\n", offsets).tolist() == [True, True, False]
 
 
 def test_template_tokens_and_empty_places_never_count() -> None:

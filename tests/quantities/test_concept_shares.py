@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -127,6 +128,40 @@ def test_the_level_that_changed_most_decides():
     assert found.details["p_equivalence"] == max(x["p_equivalence"] for x in found.details["levels"].values())
     assert judge(finding("equivalent", 0.02), found).outcome is not Outcome.REPRODUCED
     plain(found.details)
+
+
+def swapped(*, lost: float, wobble: float, swap: float, layers: int = 40):
+    """Annotations before and after: phonology loses to morphology, layers wavering, and syntax and semantics swap."""
+    rng, tuned = np.random.default_rng(3), {}
+    for i in range(layers):
+        loss, shift = lost + wobble * rng.standard_normal(), np.clip(swap * rng.standard_normal(), -0.24, 0.24)
+        shares = (0.25 - loss, 0.25 + loss, 0.25 + shift, 0.25 - shift)
+        tuned[f"layer.{i}"] = replace(annotated(levels=shares, layers=1)["layer.0"], id=f"layer.{i}")
+    return annotated(levels=EVEN, layers=layers), tuned
+
+
+def test_a_level_wholly_outside_contradicts_though_another_reaches_farther():
+    """Phonology loses three points; semantics and syntax swap a fifth to and fro, and reach farther."""
+    found = levels_shift()(view(*swapped(lost=0.03, wobble=0.005, swap=0.2)))
+    reach = {name: max(map(abs, row["interval"])) for name, row in found.details["levels"].items()}
+    assert max(reach, key=reach.get) in ("syntax", "semantics")
+    assert found.details["decided_by"] in ("phonology", "morphology")
+    assert judge(finding("equivalent", 0.02), found).outcome is Outcome.CONTRADICTED
+    # What is shown is one level: its effect, its arms, and at the claim's level its interval.
+    low, high = found.intervals.at(0.95)
+    assert low < found.effect < high
+    assert found.arms[1].mean - found.arms[0].mean == pytest.approx(found.effect)
+
+
+def test_the_level_that_decides_is_the_one_at_the_claims_level():
+    base, tuned = swapped(lost=0.03, wobble=0.02, swap=0.2)
+    alone = levels_shift()(replace(view(base, tuned), level=0.8))
+    shared = levels_shift()(replace(view(base, tuned), level=0.8, family_size=50))
+    assert alone.details["decided_by"] in ("phonology", "morphology")
+    assert shared.details["decided_by"] in ("syntax", "semantics")
+    for found, level in ((alone, 0.8), (shared, 1 - 0.2 / 50)):
+        low, high = found.intervals.at(level)
+        assert low < found.effect < high
 
 
 def test_levels_are_shares_of_the_concepts_that_got_one():

@@ -16,10 +16,10 @@ from tuneshift.statistics.differences import equivalence, paired_difference, two
 from tuneshift.statistics.estimates import jackknife_statistic, weighted_spearman
 from tuneshift.statistics.interval_reader import intervals_of
 from tuneshift.statistics.intervals import (
+    AllWithin,
     AtBound,
     Bca,
     Expanded,
-    Farthest,
     Intervals,
     NoIntervals,
     StudentT,
@@ -45,7 +45,7 @@ KINDS: dict[str, Intervals] = {
     "expanded": Expanded(
         inner=Bca.of(RNG.normal(0.3, 0.1, size=9999), bias=0.0, acceleration=0.0, units=30.0), units=30.0
     ),
-    "farthest": Farthest(of=(TwoOneSided(inner=T), TwoOneSided(inner=NoIntervals()))),
+    "all within": AllWithin(of=(TwoOneSided(inner=T), TwoOneSided(inner=T)), margin=0.1),
 }
 
 
@@ -129,10 +129,50 @@ def test_a_bound_between_the_tails_takes_the_wider_end():
     assert low < ends[0] < ends[1] < high
 
 
-def test_the_farthest_of_several_is_the_one_that_fails_first():
-    near, far = (TwoOneSided(inner=StudentT(effect=e, error=0.1, freedom=30.0, units=31.0)) for e in (0.1, -0.4))
+def equivalence_of(effect: float, error: float) -> TwoOneSided:
+    return TwoOneSided(inner=StudentT(effect=effect, error=error, freedom=30.0, units=31.0))
+
+
+def test_of_several_within_the_margin_the_farthest_decides_without_a_correction():
+    near, far = equivalence_of(0.1, 0.1), equivalence_of(-0.4, 0.1)
     for level in LEVELS:
-        assert Farthest(of=(near, far)).at(level) == far.at(level)
+        assert AllWithin(of=(near, far), margin=2.0).at(level) == far.at(level)
+        assert AllWithin(of=(near, far), margin=2.0).coverage(level) == far.coverage(level)
+
+
+def test_of_several_one_that_lies_outside_decides_though_another_reaches_farther():
+    outside, wide = equivalence_of(0.5, 0.05), equivalence_of(0.0, 1.0)
+    both = AllWithin(of=(wide, outside), margin=0.1)
+    assert both.deciding(0.95)[0] == 1
+    assert both.at(0.95) == outside.at(0.975)  # two chances to err
+    assert both.coverage(0.95) == outside.coverage(0.975)
+    below = AllWithin(of=(wide, equivalence_of(-0.5, 0.05), outside, TwoOneSided(inner=NoIntervals())), margin=0.1)
+    assert below.at(0.95)[1] < -0.1
+
+
+def test_one_that_lies_outside_before_the_correction_alone_decides_nothing():
+    nearly = equivalence_of(0.1 + 0.1 * 1.8, 0.1)  # t(30) is 1.70 at 5 % and 2.04 at 2.5 %
+    assert nearly.at(0.95)[0] > 0.1
+    both = AllWithin(of=(equivalence_of(0.0, 0.05), nearly), margin=0.1)
+    assert both.at(0.95)[0] < 0.1 < both.at(0.95)[1]
+
+
+def test_one_without_an_interval_keeps_the_others_from_deciding_that_all_are_within():
+    both = AllWithin(of=(equivalence_of(0.0, 0.01), TwoOneSided(inner=NoIntervals())), margin=0.1)
+    assert math.isnan(both.at(0.95)[0])
+
+
+def test_several_at_the_margin_are_said_to_lie_outside_no_more_often_than_one_error_in_twenty():
+    rng, runs, outside = np.random.default_rng(11), 2000, 0
+    for _ in range(runs):
+        parts = []
+        for _ in range(4):
+            sample = rng.normal(0.1, 0.2, size=31)
+            error = float(sample.std(ddof=1) / math.sqrt(31))
+            parts.append(equivalence_of(float(sample.mean()), error))
+        outside += AllWithin(of=tuple(parts), margin=0.1).at(0.95)[0] > 0.1
+    assert outside / runs < 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
+    assert outside / runs > 0.03  # it is no shy rule either
 
 
 @pytest.mark.parametrize("plain", [{"kind": "t"}, {"kind": "normal"}, {}, {"kind": "bca", "low": 3, "high": ""}])

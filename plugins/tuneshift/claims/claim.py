@@ -13,6 +13,7 @@ import numpy as np
 
 from ..annotators.agreement import agreement_figure
 from ..judges.base import Judge
+from ..measures.params import split_format
 from ..pairs import ModelPair
 from ..plain import NOTHING, Json, plain
 from ..prompts.prompt import Prompt
@@ -23,7 +24,7 @@ from .finding import Expectation, Finding, Outcome, Verdict
 from .noise_floor import above_noise, noise_floor
 from .sign_flips import is_paired, sign_flip_row
 from .verdict import deciding_error, judge
-from .view import LENSES, EvidenceName, Figure, Items, NotApplicable, Quantity, Score, View
+from .view import LENSES, EvidenceName, Figure, Items, Lens, NotApplicable, Quantity, Score, View
 
 
 @dataclass(kw_only=True)
@@ -56,6 +57,8 @@ class Claim:
     """The run's word space, as `load_word_space` takes it."""
     judges: Sequence[Judge] = ()
     """Who says whether a response follows; the first decides."""
+    base_formats: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    """Formats of `FORMATS` that the run asks the base in as well, with the words for the reading."""
     agreement: Callable[[], Mapping[str, Json] | None] = lambda: None
     """For a finding that rests on an annotator: its agreement with lists labelled by hand, as plain JSON."""
 
@@ -76,15 +79,21 @@ class Claim:
 
     @cached_property
     def view(self) -> View:
-        """The deciding view: of attributions, density over all prompt tokens to the run's kind of response."""
+        """The deciding view: of attributions, levels over the user's text to the run's kind of response."""
         return View(
             pair=self.pair,
             prompts=self.prompts,
             items=self.items,
             level=1 - self.alpha,
             seed=self.seed,
+            family_size=self.family_size,
             evidence_name=self.evidence_name,
         )
+
+    def asked_otherwise(self, quantity: Callable[[str], Quantity]) -> dict[str, Quantity]:
+        """Readings with the base asked in the other formats of the run; ``quantity`` takes the end of a need, as
+        ``.plain``: `following(("base", f"generation{end}"), ...)`."""
+        return {words: quantity(f".{name}") for name, words in self.base_formats.items()}
 
     def decide(
         self,
@@ -113,6 +122,8 @@ class Claim:
             statistic = replace(statistic, details={**statistic.details, "precision_cost": cost})
         if statistic is not None and (paths := self._attribution_paths()):
             statistic = replace(statistic, details={**statistic.details, "attribution_paths": paths})
+        if statistic is not None and self._attributes and (largest := self.view.largest_beyond_text()):
+            statistic = replace(statistic, details={**statistic.details, "largest_beyond_text": largest})
         if statistic is not None and self.context:
             statistic = replace(statistic, details={**statistic.details, **self.context})
         drawn = [made for figure in figures if (made := figure(self.view))] if statistic is not None else []
@@ -143,15 +154,19 @@ class Claim:
         )
 
     def _evidence_names(self) -> dict[str, str | None]:
-        """What the finding's needs were read from, by content: a gate knows equal evidence by it."""
-        return {f"{role} {need}": self.evidence_name(role, need) for role, need in self.finding.needs}
+        """What the finding's needs were read from, by content: a gate knows equal evidence by it. Without the base's in
+        other formats, which decides nothing and depends on the run's options."""
+        deciding = ((role, need) for role, need in self.finding.needs if split_format(need)[1] is None)
+        return {f"{role} {need}": self.evidence_name(role, need) for role, need in deciding}
 
     def _noise_floor(self, quantity: Quantity, statistic: Statistic | None) -> Mapping[str, Json] | None:
         """How far the effect moves in the second measurement; None where there is none, or nothing to compare."""
         if self.second is None or statistic is None or not math.isfinite(statistic.effect):
             return None
         items, settings = self.second
-        again = View(pair=self.pair, prompts=self.prompts, items=items, level=1 - self.alpha, seed=self.seed)
+        again = replace(
+            self.view, items=items, evidence_name=lambda role, need: None, excluded=Counter(), _attributions={}
+        )
         return noise_floor(statistic.effect, quantity, again, settings)
 
     @property
@@ -188,11 +203,19 @@ class Claim:
             labels = [clusters.get(i, i) for i in decided.arms[0].ids]
             rows.append(sign_flip_row(self.finding, decided, labels, seed=self.seed))
         rows += [self._reading(name, reading, fresh) for name, reading in readings.items()]
-        lenses = [lens for lens in LENSES if self.view.thinks or not lens.thoughts] if self._attributes else []
-        for lens in lenses:
+        for lens in self._lenses:
             name = lens.name.format(own=self.responses[0], contrast=self.responses[1])
             rows.append(self._reading(name, quantity, replace(fresh, lens=lens, _attributions={})))
         return rows
+
+    @property
+    def _lenses(self) -> list[Lens]:
+        """The lenses that show anything else of what the deciding view has read."""
+        if not self._attributes:
+            return []
+        useful = (lens for lens in LENSES if self.view.thinks or not lens.thoughts)
+        useful = (lens for lens in useful if self.view.beyond_text or lens.scale != "all")
+        return [lens for lens in useful if not lens.plain_base or "plain" in self.base_formats]
 
     def _reading(self, name: str, quantity: Quantity, view: View) -> dict[str, Json]:
         try:

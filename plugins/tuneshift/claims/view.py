@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from ..errors import TuneshiftError
-from ..measures.attribution.density import Attribution, importance_levels
+from ..measures.attribution.density import Attribution, Levels, Mask, importance_levels
 from ..pairs import ModelPair
 from ..plain import Json
 from ..prompts.prompt import Prompt
-from ..prompts.tokens import token_mask
+from ..prompts.tokens import context_mask, nonspace_mask, token_mask
 from ..prompts.verifiers import followed, verify
 from ..statistics.statistic import Arm, Span, Statistic
 from ..store.evidence import EvidenceItem
 
 Score = Callable[[Attribution], float | None]
+Cut = Callable[[Attribution, Attribution], tuple[Attribution, Attribution]]
+"""Base and tuned attribution of a prompt -> both as they are scored."""
 Items = Callable[[str, str], Mapping[str, EvidenceItem] | None]
 """(role, need) -> evidence items by the id of their prompt or layer; None where a recorded checkpoint has none such."""
 EvidenceName = Callable[[str, str], str | None]
@@ -33,27 +36,32 @@ class NotApplicable(TuneshiftError):
 class Lens:
     """A choice of how importance is read; the deciding one has the defaults.
 
-    ``user_turn``: density normalised over the user's text instead of all prompt tokens. ``contrast``: the other kind of
-    response (shared where own decides). ``release_epsilon``: the release's absolute constant in the levels.
-    ``thoughts``: the response with the thoughts before it; a reading only where there are any.
+    ``scale``: the prompt tokens that levels and density are scaled over: the user's ``text``, ``all`` (a reading only
+    where there are others), or the text's tokens that hold a non-space character (``nonspace``). With ``all`` the
+    others are context. ``contrast``: the other kind of response (shared where own decides). ``release_epsilon``: the
+    release's absolute constant in the levels. ``thoughts``: the response with the thoughts before it; a reading only
+    where there are any. ``plain_base``: the base asked in a plain format; only where the run asks it so.
     """
 
     name: str = "decides"
-    user_turn: bool = False
+    scale: Literal["text", "all", "nonspace"] = "text"
     contrast: bool = False
     release_epsilon: bool = False
     thoughts: bool = False
+    plain_base: bool = False
 
 
 OWN_RESPONSE = "generation.local"
 """The need of the responses that attributions are taken of: those of our own passes, whatever the run's backend."""
 
 LENSES = (
-    Lens(name="{own}, over the user turn", user_turn=True),
-    Lens(name="{contrast}, over all prompt tokens", contrast=True),
-    Lens(name="{contrast}, over the user turn", contrast=True, user_turn=True),
-    Lens(name="{own}, over all prompt tokens, the release's epsilon", release_epsilon=True),
-    Lens(name="{own}, over all prompt tokens, with the thoughts before it", thoughts=True),
+    Lens(name="{own}, over all prompt tokens", scale="all"),
+    Lens(name="{contrast}", contrast=True),
+    Lens(name="{contrast}, over all prompt tokens", contrast=True, scale="all"),
+    Lens(name="{own}, rescaled without white space", scale="nonspace"),
+    Lens(name="{own}, the release's epsilon", release_epsilon=True),
+    Lens(name="{own}, with the thoughts before it", thoughts=True),
+    Lens(name="{own}, base asked in a plain format", plain_base=True),
 )
 """Names are filled in with the run's kind of response and the other kind."""
 
@@ -62,8 +70,8 @@ LENSES = (
 class View:
     """A pair's evidence on one group of prompts, read through one lens.
 
-    ``level`` is the coverage that intervals must have here, ``seed`` the seed for whatever is resampled,
-    ``evidence_name`` tells pieces of evidence apart.
+    ``level`` is the coverage that intervals must have here, ``family_size`` how many findings share its error rate,
+    ``seed`` the seed for whatever is resampled, ``evidence_name`` tells pieces of evidence apart.
     """
 
     pair: ModelPair
@@ -71,11 +79,17 @@ class View:
     items: Items
     level: float
     seed: int
+    family_size: int = 1
     evidence_name: EvidenceName = lambda role, need: None
     lens: Lens = field(default_factory=Lens)
     excluded: Counter[str] = field(default_factory=Counter)
     """Why prompts were left out, counted over the scores that were asked for."""
     _attributions: dict[str, dict[str, Attribution]] = field(default_factory=dict)
+
+    @property
+    def deciding_level(self) -> float:
+        """Coverage of the interval that decides the claim."""
+        return 1 - (1 - self.level) / self.family_size
 
     def same_evidence(self, first: tuple[str, str], second: tuple[str, str]) -> bool:
         """Whether two (role, need) are read from one piece of evidence, so that what is made of them agrees by
@@ -91,6 +105,8 @@ class View:
 
     def _read(self, role: str) -> dict[str, Attribution]:
         variant = ".contrast" if self.lens.contrast else ".thoughts" if self.lens.thoughts else ""
+        if self.lens.plain_base and role == "base":
+            variant += ".plain"
         found = self.items(role, f"attribution{variant}")
         if found is None:
             raise NotApplicable("the recorded evidence has attributions for one kind of response only")
@@ -104,26 +120,46 @@ class View:
         return result
 
     def _attribution(self, prompt: Prompt, item: EvidenceItem) -> Attribution:
-        if "importance" in item.arrays:
-            levels = importance_levels(item.arrays["importance"], release_epsilon=self.lens.release_epsilon)
-        elif self.lens.release_epsilon:
-            raise NotApplicable("recorded levels already hold the release's epsilon")
-        else:
-            levels = item.arrays["levels"]
-        offsets = item.arrays["offsets"]
+        text, offsets = prompt.prompt, item.arrays["offsets"]
         user = offsets[:, 0] >= 0
+        scope = {"text": user, "all": np.ones_like(user), "nonspace": nonspace_mask(text, offsets)}[self.lens.scale]
+        context = context_mask(text, offsets, prompt.instruction_spans)
         return Attribution(
             id=prompt.id,
-            levels=levels,
-            instruction=token_mask(prompt.prompt, offsets, prompt.instruction_spans),
+            levels=self._levels(item, scope),
+            instruction=token_mask(text, offsets, prompt.instruction_spans),
+            context=context | ~user if self.lens.scale == "all" else context,
             user=user,
-            scope=user if self.lens.user_turn else np.ones_like(user),
+            scope=scope,
             tokens=tuple(item.values["tokens"]),
             response_tokens=tuple(item.values["response_tokens"]),
             response=item.values.get("response") or "",
             ended=item.values.get("ended"),
             importance=item.arrays.get("importance"),
         )
+
+    def _levels(self, item: EvidenceItem, scope: Mask) -> Levels:
+        """Levels scaled over ``scope`` [prompt token]. Recorded ones, whose prompts have no template, are as they are:
+        NotApplicable where the lens scales otherwise."""
+        if "importance" in item.arrays:
+            epsilon = self.lens.release_epsilon
+            return importance_levels(item.arrays["importance"], scope=scope, release_epsilon=epsilon)
+        if self.lens.release_epsilon:
+            raise NotApplicable("recorded levels already hold the release's epsilon")
+        if self.lens.scale == "nonspace":
+            raise NotApplicable("recorded levels are scaled with white space, and cannot be without importance")
+        return np.asarray(item.arrays["levels"])
+
+    @property
+    def beyond_text(self) -> bool:
+        """Whether any of the attributions read so far has prompt tokens beside the user's text."""
+        return any(not a.user.all() for read in self._attributions.values() for a in read.values())
+
+    def largest_beyond_text(self) -> dict[str, float]:
+        """Per role read so far, the share of response tokens whose largest importance lies beside the user's text, in
+        the chat template or in thoughts; of those that any token has importance for. Empty without such tokens."""
+        return {role: _largest_beyond_text(read.values()) for role, read in self._attributions.items()
+                if any(not a.user.all() and a.importance is not None for a in read.values())}  # fmt: skip
 
     @property
     def thinks(self) -> bool:
@@ -140,16 +176,20 @@ class View:
                 moved += int(np.sum(mine.levels != other._attributions[role][i].levels))
         return moved / cells if cells else 0.0
 
-    def paired(self, score: Score, *, undefined: str, span: Span | None = None) -> tuple[Arm, Arm, tuple[str, ...]]:
+    def paired(
+        self, score: Score, *, undefined: str, span: Span | None = None, cut: Cut | None = None
+    ) -> tuple[Arm, Arm, tuple[str, ...]]:
         """Base arm, tuned arm and clusters, over the prompts that have a score on both sides.
 
-        ``undefined`` says, for the report, when the score has no value; ``span`` is the range that it cannot leave.
+        ``undefined`` says, for the report, when the score has no value; ``span`` is the range that it cannot leave;
+        ``cut`` makes of both attributions those that are scored, None for themselves.
         """
         base, tuned = self.attributions("base"), self.attributions("tuned")
         clusters = {p.id: p.cluster or p.id for p in self.prompts}
         rows: list[tuple[str, float, float]] = []
         for i in (p.id for p in self.prompts if p.id in base and p.id in tuned):
-            low, high = score(base[i]), score(tuned[i])
+            both = (base[i], tuned[i]) if cut is None else cut(base[i], tuned[i])
+            low, high = map(score, both)
             if low is None or high is None:
                 self.excluded[undefined] += 1
             else:
@@ -197,6 +237,17 @@ class View:
 
 def _own_length(attribution: Attribution, own: Mapping[str, EvidenceItem] | None) -> int:
     return len(own[attribution.id].arrays["response_ids"]) if own else attribution.response_length
+
+
+def _largest_beyond_text(attributions: Iterable[Attribution]) -> float:
+    """Share of response tokens with any positive importance whose largest is of a token outside ``user``."""
+    beyond = tokens = 0
+    for found in (a for a in attributions if a.importance is not None and a.importance.size):
+        assert found.importance is not None
+        positive = found.importance.max(axis=0) > 0
+        tokens += int(positive.sum())
+        beyond += int((positive & ~found.user[found.importance.argmax(axis=0)]).sum())
+    return beyond / tokens if tokens else 0.0
 
 
 def cut_while_thinking(response: EvidenceItem) -> bool:

@@ -11,10 +11,19 @@ from ..checkpoints.refs import Layer, LMBackend, ModelRef
 from ..claims.finding import Finding
 from ..errors import PairError
 from ..measures.catalogue import Measure
-from ..measures.params import HELD, Asked, measure_of
+from ..measures.params import HELD, Asked, measure_of, split_format
 from ..pairs import ModelPair
 from ..plain import NOTHING, Json, digest
-from ..prompts.chat import CHAT_DATE, ChatFormat, chat_params, read_chat_template
+from ..prompts.chat import (
+    CHAT_DATE,
+    PAPER_FORMAT,
+    PLAIN_FORMAT,
+    ChatFormat,
+    chat_params,
+    given_template,
+    read_chat_template,
+    same_format,
+)
 from ..prompts.ends import response_ends
 from ..prompts.prompt import Prompt, PromptSet
 from ..prompts.thinking import Tags, thinking_tags
@@ -32,6 +41,7 @@ class Task:
 
     ``units``: what there is an item for. ``on``: their name, the prompt set's or ``weights``. ``sources``: where the
     things lie that ``params`` identify by content. ``backend``: what computes it in place of our own passes.
+    ``asked_in``: the format in place of the pair's, where it writes otherwise.
     """
 
     ref: ModelRef
@@ -43,6 +53,7 @@ class Task:
     depends_on: Task | None = None
     sources: Mapping[str, Json] = field(default_factory=lambda: NOTHING)
     backend: LMBackend | None = None
+    asked_in: str | None = None
 
     @property
     def loads(self) -> bool:
@@ -111,16 +122,27 @@ class Planner:
             self._templates[chosen] = read_chat_template(chosen, self.readings)
         return self._templates[chosen]
 
-    def chat(self, pair: ModelPair, ref: ModelRef) -> ChatFormat | None:
-        """How a checkpoint of the pair is asked: its template, the day that it sees and its variables; None plainly."""
+    def chat(self, pair: ModelPair, ref: ModelRef, asked_in: str | None = None) -> ChatFormat | None:
+        """How a checkpoint of the pair is asked: its template, the day that it sees and its variables; None for the
+        prompt alone. ``asked_in``: one of `FORMATS` in its place, unless that writes alike."""
         template = self.template(pair, ref)
-        if template is None:
-            return None
-        return ChatFormat(template=template, day=pair.chat_date or CHAT_DATE, variables=pair.chat_template_kwargs)
+        usual = None if template is None else ChatFormat(
+            template=template, day=pair.chat_date or CHAT_DATE, variables=pair.chat_template_kwargs
+        )  # fmt: skip
+        if asked_in is None:
+            return usual
+        given = PAPER_FORMAT if asked_in == "paper" else self.plain_format(pair)
+        other = None if given is None else ChatFormat(template=given)
+        return usual if same_format(ref, usual, other, self.readings) else other
 
-    def ends(self, pair: ModelPair, ref: ModelRef) -> tuple[int, ...]:
-        """Ids that end a response of a checkpoint of the pair: the same tokens for all of them."""
-        chat = self.chat(pair, ref)
+    def plain_format(self, pair: ModelPair) -> str | None:
+        """The plain format that the base is asked in for a reading, as Jinja text; None for the prompt alone."""
+        given = self.settings.plain_format or pair.plain_format
+        return PLAIN_FORMAT if given is None else given_template(given, f"pair {pair.name}: plain_format")
+
+    def ends(self, pair: ModelPair, ref: ModelRef, asked_in: str | None = None) -> tuple[int, ...]:
+        """Ids that end a response of a checkpoint of the pair: the same tokens for all that are asked in one format."""
+        chat = self.chat(pair, ref, asked_in)
         asked = digest(chat_params(chat)), ref, pair.checkpoints
         if asked not in self._ends:
             self._ends[asked] = response_ends(ref, pair.checkpoints, chat, self.readings)
@@ -157,6 +179,7 @@ class Planner:
         if ref.evidence is not None:
             return None
         measure = measure_of(need)
+        need, asked_in = split_format(need)
         layers = measure.axis == "layers"
         held = HELD[measure.name](
             Asked(
@@ -166,6 +189,7 @@ class Planner:
                 ref=ref,
                 prompts=None if layers else prompts,
                 variant=need.removeprefix(measure.name),
+                asked_in=asked_in,
             )
         )
         backend = backend_of(ref, self.settings) if held.served else None
@@ -195,6 +219,7 @@ class Planner:
             depends_on=held.depends_on,
             sources=held.sources,
             backend=backend,
+            asked_in=asked_in if asked_in and self.chat(pair, ref, asked_in) != self.chat(pair, ref) else None,
         )
 
     def words(self, pair: ModelPair) -> str:

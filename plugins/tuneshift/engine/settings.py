@@ -11,6 +11,9 @@ from ..checkpoints.refs import LMBackend, ModelRef
 
 ResponseMode = Literal["own", "reference", "tuned"]
 
+BaseFormat = Literal["generation", "both", "none"]
+"""For which evidence the base is asked in another format too, for readings: responses, attributions as well, none."""
+
 LONGEST_RESPONSE = 300
 """Tokens, as in the paper's release (arXiv:2310.00492)."""
 
@@ -27,7 +30,9 @@ class Settings:
     ``word_vectors`` likewise. ``rules``: those of the rule adapter, as `load_rules` takes them. ``judges``:
     who says whether a response follows, the first decides; empty leaves it to the prompts. ``backend``: what scores and
     generates where a checkpoint names none, None for our own passes. ``response``: whose response importance is
-    attributed to. ``dtype`` and ``device`` hold where a checkpoint names none.
+    attributed to. ``base_format``: what the base is asked in a plain format for, as a reading; ``plain_format``: that
+    format, None leaves it to the pair, or else to `PLAIN_FORMAT`. ``dtype`` and ``device`` hold where a checkpoint
+    names none.
     """
 
     response: ResponseMode = "own"
@@ -36,6 +41,8 @@ class Settings:
     word_vectors: str | None = None
     annotator: str = "embedding"
     rules: str = "hewitt2024"
+    base_format: BaseFormat = "generation"
+    plain_format: str | None = None
     judges: tuple[str, ...] = ()
     backend: LMBackend | None = None
     dtype: str = "float32"

@@ -35,6 +35,14 @@ LOCAL = ".local"
 """A need named ``generation.local`` is the responses of our own passes whatever the run's backend: for findings that
 set them beside evidence that no backend gives. Without a backend it is ``generation``, under the same key."""
 
+FORMATS: Mapping[str, str] = {
+    "plain": "base asked in a plain format",
+    "paper": "base asked in the tags of arXiv:2409.14254",
+}
+"""A need that ends on ``.plain`` or ``.paper`` is the same with the checkpoint asked in that format in place of the
+pair's (`Planner.chat`): in words, the reading that it feeds. It never decides. Where the pair's format writes alike it
+is the same evidence under the same key."""
+
 RANKED = {"k": 5, "seed": 0}
 """Other responses that each is ranked against, as in arXiv:2409.14254, and the seed of their draw."""
 
@@ -55,8 +63,8 @@ class Asked:
     """A measure of one checkpoint of a pair that is asked for: what the functions below read.
 
     ``role``: the checkpoint's in the pair, ``ref`` the checkpoint itself. ``prompts``: None for a measure of layers.
-    ``variant``: what stands behind the measure's name in the need, as ``.contrast``. ``planner``: what it knows of
-    settings, templates, shapes and words, and the tasks that evidence depends on.
+    ``variant``: what stands behind the measure's name in the need, without a format, as ``.contrast``. ``planner``:
+    what it knows of settings, templates, shapes and words, and the tasks that evidence depends on.
     """
 
     planner: Planner
@@ -65,6 +73,8 @@ class Asked:
     ref: ModelRef
     prompts: PromptSet | None
     variant: str
+    asked_in: str | None = None
+    """A format of `FORMATS`; None for the pair's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,14 +92,23 @@ class Held:
     served: bool = False
 
 
+def split_format(need: str) -> tuple[str, str | None]:
+    """A need without the format that it ends on, and that format; None where it ends on none."""
+    rest, _, last = need.rpartition(".")
+    return (rest, last) if last in FORMATS else (need, None)
+
+
 def measure_of(need: str) -> Measure:
     """The measure that serves a need, as ``attribution.contrast``. Raises MeasureError, naming the known."""
+    need, asked_in = split_format(need)
     name = need.partition(".")[0]
     if name not in MEASURES:
         raise MeasureError(f"no measure is called {name!r}; known are {', '.join(MEASURES)}")
     variant = need.removeprefix(name)
     attributed, generated = (CONTRAST, THOUGHTS), (LOCAL, RULES, RULES + TEXT_ALONE)
     variants = {ATTRIBUTION.name: attributed, GENERATION.name: generated}.get(name, ())
+    if asked_in is not None and not variants:
+        raise MeasureError(f"{name} is not taken in another format; {ATTRIBUTION.name} and {GENERATION.name} are")
     # Which rule is left out, the rules themselves check.
     ablation = name == GENERATION.name and variant.startswith(f"{RULES}-")
     if variant and variant not in variants and not ablation:
@@ -105,7 +124,7 @@ def generation(asked: Asked) -> Held:
         **_format(asked),
         "decoding": "greedy",
         "max_new_tokens": asked.planner.longest(asked.pair),
-        "ends": list(asked.planner.ends(asked.pair, asked.ref)),
+        "ends": list(asked.planner.ends(asked.pair, asked.ref, asked.asked_in)),
         "thinking": None if tags is None else list(tags),
     }
     if asked.variant.startswith(RULES):
@@ -143,7 +162,9 @@ def attribution(asked: Asked) -> Held:
         )
     # A shared response of the model itself is its own: the same evidence under the same key.
     own = mode == "own" or (mode == "tuned" and tuned == asked.ref)
-    depends_on = None if mode == "reference" else _task(asked, asked.role if own else "tuned", GENERATION.name + LOCAL)
+    # The response of another checkpoint is the one that it gives in the pair's format.
+    response = GENERATION.name + LOCAL + (f".{asked.asked_in}" if asked.asked_in and own else "")
+    depends_on = None if mode == "reference" else _task(asked, asked.role if own else "tuned", response)
     params: dict[str, Json] = {
         **_format(asked),
         "max_new_tokens": asked.planner.longest(asked.pair),
@@ -211,7 +232,7 @@ HELD: Mapping[str, Callable[[Asked], Held]] = {
 
 def _format(asked: Asked) -> dict[str, Json]:
     """How prompts are put: the chat format, and which variant of the prompt set is asked."""
-    return {**chat_params(asked.planner.chat(asked.pair, asked.ref)), "prompt_variant": None}
+    return {**chat_params(asked.planner.chat(asked.pair, asked.ref, asked.asked_in)), "prompt_variant": None}
 
 
 def _thoughts(asked: Asked) -> str | None:

@@ -36,6 +36,20 @@ RESERVED = (
 )  # fmt: skip
 """Names of a template's variables that a pair cannot set: they are rendering's own."""
 
+PLAIN_FORMAT = (
+    "{{ bos_token }}{% for m in messages %}{{ 'Question: ' if m['role'] == 'user' else 'Answer: ' }}{{ m['content'] }}"
+    "{{ '\n' }}{% endfor %}{% if add_generation_prompt %}Answer:{% endif %}"
+)
+"""A base asked without role tags: ``Question: ...``, a line end, ``Answer:``, as pages of questions are written and as
+lm-evaluation-harness asks base models. Nothing marks the answer's end but the tokenizer's own end token."""
+
+PAPER_FORMAT = (
+    "{{ bos_token }}{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'] }}"
+    "{{ eos_token if m['role'] == 'assistant' else '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+)
+"""The tags that arXiv:2409.14254 asks all its models in."""
+
 _DIRECTIVES = "aAbBcCdDeFgGhHIjklmMnpPrRsStTuUVwWxXyYzZ"
 
 
@@ -89,8 +103,7 @@ def resolve_chat_template(ref: ModelRef, tokenizer: Any) -> str | None:
     ``ref.chat_template`` None takes the tokenizer's own (None where it has none), ``"none"`` the plain prompt, else a
     file's contents or the template itself. Raises PairError for anything else.
     """
-    given = ref.chat_template
-    if given is None:
+    if ref.chat_template is None:
         own = getattr(tokenizer, "chat_template", None)
         if isinstance(own, dict):
             if "default" not in own:
@@ -100,6 +113,14 @@ def resolve_chat_template(ref: ModelRef, tokenizer: Any) -> str | None:
                 )
             own = own["default"]
         return None if own is None else str(own)
+    return given_template(ref.chat_template, f"{ref.name}: chat_template")
+
+
+def given_template(given: str, label: str) -> str | None:
+    """The Jinja template that a user names: ``"none"`` (None), a file's contents or the template itself.
+
+    Raises PairError for anything else, its message beginning with ``label``.
+    """
     if given == NO_TEMPLATE:
         return None
     if "{{" in given or "{%" in given:
@@ -107,13 +128,13 @@ def resolve_chat_template(ref: ModelRef, tokenizer: Any) -> str | None:
     path = Path(given)
     if not os.path.isfile(path):
         raise PairError(
-            f"{ref.name}: chat_template {given!r} is neither a file nor a Jinja template; "
+            f"{label} {given!r} is neither a file nor a Jinja template; "
             f"accepted: a path, a template with '{{{{' or '{{%', or '{NO_TEMPLATE}' for plain prompts."
         )
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise PairError(f"{ref.name}: chat_template {path} cannot be read: {error}.") from error
+        raise PairError(f"{label} {path} cannot be read: {error}.") from error
 
 
 def read_chat_template(ref: ModelRef, readings: Readings) -> str | None:
@@ -123,6 +144,21 @@ def read_chat_template(ref: ModelRef, readings: Readings) -> str | None:
     content = tokenizer_content(tokenizer_folder(ref))
     template = readings.read(content, lambda: resolve_chat_template(ref, load_tokenizer(ref)))
     return None if template is None else str(template)
+
+
+def same_format(ref: ModelRef, first: ChatFormat | None, second: ChatFormat | None, readings: Readings) -> bool:
+    """Whether two formats write a request alike and end its answer on one token; remembered by content."""
+    if first is None or second is None or first == second:
+        return first == second
+
+    def compared() -> Json:
+        tokenizer = load_tokenizer(ref)
+        return [[_render(SENTINEL, tokenizer, chat), end_token(tokenizer, chat)] for chat in (first, second)]
+
+    kept = Readings() if ref.trust_remote_code else readings
+    content = [tokenizer_content(tokenizer_folder(ref)), chat_params(first), chat_params(second)]
+    one, other = kept.read(content, compared)
+    return bool(one == other)
 
 
 def prompt_text(text: str, tokenizer: Any, chat: Chat) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from .sentencepiece import Offsets
 SPACE_MARKS = "▁Ġ"
 """What SentencePiece and byte-level BPE write for a space."""
+WHITE_SPACE = frozenset(string.whitespace)
+"""ASCII's. A no-break space is a character as any other, as in the release of arXiv:2310.00492, which goes by bytes."""
+FORMAT_LABEL = re.compile(r"^[ \t]*(?:Input|Output):", re.MULTILINE)
+"""Names of a prompt's parts at a line's beginning, as Self-Instruct writes them: neither instruction nor context."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,14 +53,27 @@ class EncodedPrompt:
 def token_mask(text: str, offsets: npt.NDArray[Any], spans: Sequence[Span]) -> npt.NDArray[np.bool_]:
     """Whether each token is an instruction token, [token]: one of its non-space characters lies in a span.
 
-    offsets: [token, 2], [start, end) in characters of ``text``; (-1, -1) never counts.
+    offsets: [token, 2], [start, end) in characters of ``text``; (-1, -1) never counts. Space is `WHITE_SPACE`.
     """
     counts = np.zeros(len(text) + 1, dtype=np.int64)
     for start, end in spans:
-        counts[start + 1 : end + 1] = [not character.isspace() for character in text[start:end]]
+        counts[start + 1 : end + 1] = [character not in WHITE_SPACE for character in text[start:end]]
     before = np.cumsum(counts)  # [character + 1]: non-space instruction characters before it
     edges = np.clip(np.asarray(offsets, dtype=np.int64).reshape(-1, 2), 0, len(text))
     return np.asarray(before[edges[:, 1]] > before[edges[:, 0]])
+
+
+def nonspace_mask(text: str, offsets: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Whether each token holds a non-space character of the user's text, [token]; arguments as `token_mask`'s."""
+    return token_mask(text, offsets, [(0, len(text))])
+
+
+def context_mask(text: str, offsets: npt.NDArray[Any], spans: Sequence[Span]) -> npt.NDArray[np.bool_]:
+    """Whether each token is context, [token]: no instruction token, and with a non-space character of the user's text
+    that is no part of a `FORMAT_LABEL`. Arguments as `token_mask`'s."""
+    edges = [0, *(edge for label in FORMAT_LABEL.finditer(text) for edge in label.span()), len(text)]
+    unlabelled = token_mask(text, offsets, list(zip(edges[::2], edges[1::2], strict=True)))
+    return unlabelled & ~token_mask(text, offsets, spans)
 
 
 def encode(text: str, tokenizer: Any, chat: Chat) -> EncodedPrompt:

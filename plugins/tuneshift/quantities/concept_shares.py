@@ -20,7 +20,7 @@ from ..claims.view import NotApplicable, Quantity, View
 from ..measures.subspaces import Floats
 from ..plain import Json
 from ..statistics.differences import equivalence, equivalence_p, paired_difference
-from ..statistics.intervals import Farthest, TwoOneSided
+from ..statistics.intervals import AllWithin, TwoOneSided
 from ..statistics.statistic import Arm, Statistic
 from ..statistics.tail_error import SkewedT, estimate_skewness
 from ..store.evidence import EvidenceItem
@@ -55,11 +55,12 @@ def category_shift(category: str) -> Quantity:
 
 
 def levels_shift(*, margin: float = LEVEL_MARGIN) -> Quantity:
-    """Change of the mix of linguistic levels: the level whose interval reaches farthest from 0, tuned minus base.
+    """Change of the mix of linguistic levels, tuned minus base: that of the level which decides (`AllWithin`).
 
     Shares are of the concepts that the annotator gave a level. Each level has its two one-sided tests at ``margin``;
     the claim that none changes holds where all do, so the worst decides and no correction is due (intersection-union).
-    Details: ``decided_by``, ``levels`` (all four) and the largest ``p_equivalence``.
+    It is contradicted where any level's interval, at its share of the error rate, lies outside the margin. Details:
+    ``decided_by``, ``levels`` (all four) and the largest ``p_equivalence``.
     """
 
     def quantity(view: View) -> Statistic:
@@ -74,14 +75,17 @@ def levels_shift(*, margin: float = LEVEL_MARGIN) -> Quantity:
             )
             found[level] = with_annotator_seeds(tested, by_seed)
         view.excluded.update(counter)  # the same layers for all four
-        decided_by = max(found, key=lambda level: _reach(found[level]))
+        together = AllWithin(of=tuple(f.intervals for f in found.values()), margin=margin)
+        decided_by = LEVELS[together.deciding(view.deciding_level)[0]]
         worst = max(
             (f.details["p_equivalence"] for f in found.values()), key=lambda p: math.inf if math.isnan(p) else p
         )
         details = {"decided_by": decided_by, "levels": {level: _brief(f) for level, f in found.items()}}
         return replace(
             found[decided_by],
-            intervals=Farthest(of=tuple(f.intervals for f in found.values())),
+            intervals=together,
+            interval=together.at(view.level),
+            level=together.coverage(view.level),
             details={**found[decided_by].details, **details, "p_equivalence": worst},
         )
 
@@ -175,12 +179,6 @@ def _share(marked: Mask, among: Mask) -> Floats:
     hits, count = (marked & among).sum(axis=1, dtype=np.float64), among.sum(axis=1, dtype=np.float64)
     share: Floats = np.divide(hits, count, out=np.full(len(count), np.nan), where=count > 0)
     return share
-
-
-def _reach(statistic: Statistic) -> float:
-    """How far the interval reaches from 0; without one, farther than any."""
-    ends = [abs(end) for end in statistic.interval]
-    return math.inf if any(math.isnan(end) for end in ends) else max(ends)
 
 
 def _brief(statistic: Statistic) -> dict[str, Json]:

@@ -113,6 +113,8 @@ def _plan_line(line: Line) -> str:
     if "rules" in task.params:
         on = " + ".join(name for name, rule in task.params["rules"].items() if rule)
         of = f" under rules {on}" + (", user's text alone present" if task.params["present"] == "text" else "")
+    if task.asked_in is not None:
+        of += f", asked in the {task.asked_in} format"
     if task.backend is not None:
         of += f" through {task.backend.name}"
     return (

@@ -28,6 +28,7 @@ def describe_settings(run: RunSession) -> dict[str, Json]:
             "dtype": settings.dtype,
             "judges": list(settings.judges),
             "rules": settings.rules,
+            "base_format": settings.base_format,
             "annotator": settings.annotator,
             "vocabulary": settings.vocabulary,
             "word_vectors": settings.word_vectors,
@@ -42,6 +43,7 @@ def describe_pairs(run: RunSession) -> list[dict[str, Json]]:
             "name": pair.name,
             **{role: _describe(run, pair, ref) for role, ref in pair.roles.items()},
             "notes": run.notes(pair),
+            "plain_format": run.planner.plain_format(pair),
             "settings": {
                 "max_new_tokens": run.planner.longest(pair),
                 "thinking": run.planner.thinking(pair),

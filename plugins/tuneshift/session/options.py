@@ -91,6 +91,12 @@ def _declare(add: Callable[..., Any]) -> None:
         "$OPENAI_API_KEY), or hf:CHECKPOINT.")  # fmt: skip
     add("--shift-rules", default="hewitt2024", metavar="RULES",
         help="Rules of the adapter on the base: a shipped name or a TOML file (default: %(default)s).")  # fmt: skip
+    add("--shift-base-format", default="generation", choices=("generation", "both", "none"),
+        help="What the base is asked in a plain format for too, as a reading beside the verdicts: generation "
+        "(default), both that and attribution, or none.")  # fmt: skip
+    add("--shift-plain-format", metavar="FORMAT",
+        help="That plain format: a Jinja file, a template, or none for the prompt alone (default: the pair's "
+        "plain_format, else 'Question: ...', a line end, 'Answer:').")  # fmt: skip
     add("--shift-judge", action="append", default=[], metavar="JUDGE",
         help="Who says whether a response follows: verifier (the prompts' own rules), ifeval (lm-eval's rules, for "
         "prompts in IFEval's form), similarity (nearer to the reference, offline), openai:MODEL@URL or hf:CHECKPOINT; "
@@ -180,6 +186,8 @@ def read_options(config: pytest.Config) -> Options:
             word_vectors=words_from_option("--shift-word-vectors", option.shift_word_vectors),
             annotator=option.shift_annotator,
             rules=option.shift_rules,
+            base_format=option.shift_base_format,
+            plain_format=option.shift_plain_format,
             judges=tuple(option.shift_judge),
             backend=None if option.shift_backend is None else parse_backend(option.shift_backend),
             dtype=option.shift_dtype,

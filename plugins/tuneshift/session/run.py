@@ -24,7 +24,8 @@ from ..engine.steps import Line, plan_lines
 from ..errors import NotMeasurableError
 from ..judges.base import SIMILARITY, VERIFIER, Judge
 from ..judges.registry import make_judge
-from ..measures.catalogue import ANNOTATION, ATTRIBUTION
+from ..measures.catalogue import ANNOTATION, ATTRIBUTION, GENERATION
+from ..measures.params import FORMATS, measure_of, split_format
 from ..pairs import ModelPair, resolve_pairs
 from ..plain import Json, digest
 from ..prompts.prompt import PromptSet
@@ -149,11 +150,29 @@ class RunSession:
             self._inspected[ref] = inspect(ref, self.planner.readings)
         return self._inspected[ref]
 
+    def needs(self, finding: Finding, target: Target) -> tuple[tuple[str, str], ...]:
+        """A finding's needs without those that feed readings which the run does not ask for on a target."""
+        return tuple((role, need) for role, need in finding.needs if self._asks(need, role, target.pair))
+
+    def _asks(self, need: str, role: str, pair: ModelPair) -> bool:
+        usual, asked_in = split_format(need)
+        ref, mode = pair.checkpoint(role), self.options.settings.base_format
+        if asked_in is None:
+            return True
+        if mode == "none" or ref is None or ref.evidence is not None:
+            return False
+        if mode == "generation" and measure_of(usual) is ATTRIBUTION:
+            return False
+        # A format that writes as the pair's does would only say the same again.
+        return self.planner.chat(pair, ref, asked_in) != self.planner.chat(pair, ref)
+
     def tasks(self, finding: Finding, target: Target) -> list[Task]:
         """The tasks behind a finding's needs on a target; none for recorded evidence and where it cannot apply."""
         if self.inapplicable(finding, target) is not None:
             return []
-        made = (self.planner.task(target.pair, role, need, target.prompts) for role, need in finding.needs)
+        made = (
+            self.planner.task(target.pair, role, need, target.prompts) for role, need in self.needs(finding, target)
+        )
         return [task for task in made if task is not None]
 
     def second_tasks(self, finding: Finding, target: Target) -> list[Task]:
@@ -161,7 +180,9 @@ class RunSession:
         if not self._takes_noise_floor(finding, target):
             return []
         pair = second_pair(target.pair, self.options.settings.dtype)
-        made = (self.second_planner.task(pair, role, need, target.prompts) for role, need in finding.needs)
+        made = (
+            self.second_planner.task(pair, role, need, target.prompts) for role, need in self.needs(finding, target)
+        )
         return [task for task in made if task is not None]
 
     def _takes_noise_floor(self, finding: Finding, target: Target) -> bool:
@@ -257,11 +278,17 @@ class RunSession:
             expected=expected_outcome(self.expectations[target.pair.name], finding.id, name, target.group),
             responses=(RESPONSES[mode], RESPONSES[other]),
             conclude=conclude,
-            context=self._context(target),
+            context=self._context(finding, target),
             word_vectors=self.planner.word_space(target.pair),
             judges=self._judges(target),
+            base_formats=self._base_formats(finding, target),
             agreement=lambda: self._agreement(finding, target),
         )
+
+    def _base_formats(self, finding: Finding, target: Target) -> Mapping[str, str]:
+        """Other formats that the base is asked in for readings, in words."""
+        named = {split_format(need)[1] for _, need in self.needs(finding, target)}
+        return {name: words for name, words in FORMATS.items() if name in named}
 
     def _judges(self, target: Target) -> list[Judge]:
         if target.prompts is None:
@@ -276,10 +303,15 @@ class RunSession:
             self._made[spec, word_space] = make_judge(spec, word_space)
         return self._made[spec, word_space]
 
-    def _context(self, target: Target) -> Mapping[str, Json]:
-        """Words and word space behind a claim on weights."""
+    def _context(self, finding: Finding, target: Target) -> Mapping[str, Json]:
+        """Words and word space behind a claim on weights; the limit of tokens behind one on responses.
+
+        The limit of recorded evidence is not known."""
         if target.prompts is not None:
-            return {}
+            refs = [target.pair.checkpoint(role) for role, _ in finding.needs]
+            known = all(ref is None or ref.evidence is None for ref in refs)
+            responds = {need.partition(".")[0] for _, need in finding.needs} & {GENERATION.name, ATTRIBUTION.name}
+            return {"max_new_tokens": self.planner.longest(target.pair)} if responds and known else {}
         return {
             "vocabulary": self.planner.words(target.pair),
             "word_vectors": self.planner.word_space(target.pair),

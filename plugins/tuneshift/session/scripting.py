@@ -20,7 +20,7 @@ from ..claims.decisions import with_run_wide
 from ..claims.finding import Finding
 from ..claims.view import Quantity
 from ..engine.progress import bars_on
-from ..engine.settings import ResponseMode, Settings
+from ..engine.settings import BaseFormat, ResponseMode, Settings
 from ..errors import TuneshiftError, UsageError, did_you_mean
 from ..files import cache_folder
 from ..gate.baselines import Baseline
@@ -53,6 +53,8 @@ class RunSettings(TypedDict, total=False):
     word_vectors: str | os.PathLike[str]
     annotator: str
     rules: str
+    base_format: Literal["generation", "both", "none"]
+    plain_format: str
     judge: str | Sequence[str]
     backend: str
     dtype: Literal["float32", "bfloat16", "float16", "float64"]
@@ -79,7 +81,8 @@ def run(
     own, or test functions with ``@pytest.mark.finding``; None takes all that are shipped. ``prompts`` replaces the
     pairs' prompt sets: JSONL files or names of shipped sets. ``store``: folder of the evidence store (default: as for
     pytest). ``settings``: ``response``, ``max_new_tokens``, ``vocabulary``, ``word_vectors``, ``annotator``, ``rules``,
-    ``judge``, ``backend``, ``dtype``, ``device``, ``alpha``, ``noise_floor``, each as the option ``--shift-...``.
+    ``base_format``, ``plain_format``, ``judge``, ``backend``, ``dtype``, ``device``, ``alpha``, ``noise_floor``, each
+    as the option ``--shift-...``.
 
     A claim that cannot be made does not end the run: it is in ``Run.failed``, and a warning names the first. Nothing is
     written but evidence; `Run.save` and `write_report` write the rest. Progress bars go to a terminal's stderr.
@@ -247,6 +250,8 @@ def _options(store: str | os.PathLike[str] | None, settings: RunSettings) -> Opt
             word_vectors=_words(settings, "word_vectors"),
             annotator=settings.get("annotator", default.annotator),
             rules=settings.get("rules", default.rules),
+            base_format=cast(BaseFormat, _one_of(settings, "base_format", get_args(BaseFormat), default.base_format)),
+            plain_format=settings.get("plain_format"),
             judges=(judges,) if isinstance(judges, str) else tuple(judges),
             backend=None if backend is None else parse_backend(backend),
             dtype=_one_of(settings, "dtype", DTYPES, default.dtype),

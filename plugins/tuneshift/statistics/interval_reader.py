@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from ..errors import RecordError
 from ..plain import Json
 from .bounded import BoundedDifference, BoundedMean, BoundedT
-from .intervals import AtBound, Bca, Expanded, Farthest, Intervals, NoIntervals, StudentT, TwoOneSided, Wilson
+from .intervals import AllWithin, AtBound, Bca, Expanded, Intervals, NoIntervals, StudentT, TwoOneSided, Wilson
 from .jackknife import LogitT, LogitTChange
 from .paired_binary import PairedBinary
 from .tail_error import SkewedT
@@ -60,9 +60,9 @@ def _read(plain: Mapping[str, Json]) -> Intervals:
             return TwoOneSided(inner=_read(fields["inner"]))
         case "expanded":
             return Expanded(inner=_read(fields["inner"]), units=float(fields["units"]))
-        case "farthest":
+        case "all within":
             parts: Sequence[Mapping[str, Json]] = fields["of"]
-            return Farthest(of=tuple(_read(part) for part in parts))
+            return AllWithin(of=tuple(_read(part) for part in parts), margin=float(fields["margin"]))
         case other:
             raise ValueError(f"no intervals are of the kind {other!r}")
 

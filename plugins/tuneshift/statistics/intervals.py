@@ -262,17 +262,36 @@ class Expanded(_Symmetric):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Farthest:
-    """Of several effects that all have to be small, the interval that reaches farthest from zero at each level."""
+class AllWithin:
+    """Of several effects that all have to lie within +-``margin``, the one that decides at each level.
+
+    Where all intervals lie within, the one that reaches farthest from zero, without a correction (intersection-union).
+    That any lies wholly outside is one of several chances to err, so there intervals are taken at an equal share of the
+    error rate (Bonferroni): the one farthest outside, or where none is, the one that reaches farthest.
+    """
 
     of: tuple[Intervals, ...]
+    margin: float
+
+    def deciding(self, level: float) -> tuple[int, Interval, float]:
+        """Which of the effects decides, its interval, and that interval's coverage."""
+        found = [one.at(level) for one in self.of]
+        if not all(-self.margin < low and high < self.margin for low, high in found):
+            level = 1 - (1 - level) / len(self.of)
+            found = [one.at(level) for one in self.of]
+        outside = [max(low, -high) for low, high in found]  # from zero to the nearer end
+        if any(distance > self.margin for distance in outside):
+            index = int(np.nanargmax(outside))
+        else:
+            reach = [math.inf if math.isnan(low) else max(abs(low), abs(high)) for low, high in found]
+            index = reach.index(max(reach))
+        return index, found[index], self.of[index].coverage(level)
 
     def at(self, level: float) -> Interval:
-        found = [one.at(level) for one in self.of]
-        return max(found, key=lambda ends: math.inf if math.isnan(ends[0]) else max(abs(ends[0]), abs(ends[1])))
+        return self.deciding(level)[1]
 
     def coverage(self, level: float) -> float:
-        return self.of[0].coverage(level)
+        return self.deciding(level)[2]
 
     def plain(self) -> dict[str, Json]:
-        return {"kind": "farthest", "of": [one.plain() for one in self.of]}
+        return {"kind": "all within", "of": [one.plain() for one in self.of], "margin": self.margin}

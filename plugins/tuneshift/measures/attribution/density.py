@@ -7,7 +7,7 @@ paper's text and its release differ the release is followed, because the publish
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +39,17 @@ class Attribution:
 
     ``levels`` [prompt token, response token] in 0..10 are made of ``importance`` (same axes; None where only levels
     were recorded), the first-order change in the response token's probability when the prompt token's embedding is
-    removed. ``instruction`` and ``user`` [prompt token] mark instruction tokens and tokens of the user's text (the
-    others belong to the chat template); ``scope`` [prompt token] says over which tokens density is normalised.
-    ``tokens`` are display strings, ``response`` the text (empty where only pieces were recorded), ``ended`` whether the
-    model ended it by itself (None where it was given).
+    removed. Masks [prompt token]: ``user`` marks the tokens of the user's text (the others belong to the chat template,
+    or are thoughts), ``instruction`` and ``context`` those of the instruction and beside it, white space and format
+    labels in neither; ``scope`` the tokens that levels and density are scaled by, the user's text unless chosen
+    otherwise; levels outside it are 0. ``tokens`` are display strings, ``response`` the text (empty where only pieces
+    were recorded), ``ended`` whether the model ended it by itself (None where it was given).
     """
 
     id: str
     levels: Levels
     instruction: Mask
+    context: Mask
     user: Mask
     scope: Mask
     tokens: tuple[str, ...] = ()
@@ -64,6 +66,15 @@ class Attribution:
     def response_length(self) -> int:
         """Number of response tokens."""
         return int(self.levels.shape[1])
+
+    def first(self, count: int) -> Attribution:
+        """The same of the first ``count`` response tokens alone, ``response`` and ``ended`` as they are."""
+        return replace(
+            self,
+            levels=self.levels[:, :count],
+            response_tokens=self.response_tokens[:count],
+            importance=None if self.importance is None else self.importance[:, :count],
+        )
 
     @property
     def density(self) -> Floats:
@@ -87,9 +98,12 @@ class Attribution:
         return show(self, None if path is None else Path(path))
 
 
-def importance_levels(importance: npt.NDArray[Any], *, release_epsilon: bool = False) -> Levels:
+def importance_levels(
+    importance: npt.NDArray[Any], *, scope: Mask | None = None, release_epsilon: bool = False
+) -> Levels:
     """Normalised importance ceil(10 relu(I) / max_n relu(I)), [prompt, response] in 0..10.
 
+    The maximum is over the prompt tokens of ``scope`` [prompt], all of them by default; the others' levels are 0.
     Scale-free by default: a response token's levels do not depend on its probability. ``release_epsilon`` adds the
     release's absolute constant to the maximum. Raises ValueError for NaN or infinite importance.
     Source: arXiv:2310.00492, section 3.1; ``SPARSE_BELOW`` is not applied here.
@@ -97,6 +111,8 @@ def importance_levels(importance: npt.NDArray[Any], *, release_epsilon: bool = F
     positive = np.maximum(np.asarray(importance, dtype=np.float64), 0.0)
     if not np.isfinite(positive).all():
         raise ValueError("importance holds NaN or infinite values; levels need finite ones")
+    if scope is not None:
+        positive = positive * np.asarray(scope)[:, None]
     largest = positive.max(axis=0, keepdims=True, initial=0.0)
     if release_epsilon:
         largest = largest + RELEASE_EPSILON

@@ -17,7 +17,7 @@ from ...errors import UsageError
 from ...prompts.chat import resolve_chat_template
 from ...prompts.ends import chat_ends
 from ...prompts.prompt import Span
-from ...prompts.tokens import display_tokens, encode, response_ids, token_mask
+from ...prompts.tokens import context_mask, display_tokens, encode, response_ids, token_mask
 from .backend import choose_backend
 from .density import Attribution, importance_levels
 from .generic import frozen
@@ -36,6 +36,8 @@ def attribute(
     max_new_tokens: int = 300,
 ) -> Attribution:
     """Input-output attribution of one response: importance [prompt token, response token], its levels and density.
+
+    Levels and density are scaled over the user's text, as the findings do; importance has the chat template's tokens.
 
     ``model`` is any decoder-only language model of transformers, on the device and in the dtype that the caller chose;
     it is left as it was. ``tokenizer`` is its fast tokenizer. ``response`` None takes the model's greedy response of at
@@ -66,10 +68,11 @@ def attribute(
     return Attribution(
         id=prompt if len(prompt) <= 40 else f"{prompt[:39]}…",
         importance=scores,
-        levels=importance_levels(scores),
+        levels=importance_levels(scores, scope=encoded.in_text),
         instruction=token_mask(prompt, encoded.offsets, spans),
+        context=context_mask(prompt, encoded.offsets, spans),
         user=encoded.in_text,
-        scope=np.ones(len(encoded.ids), dtype=np.bool_),
+        scope=encoded.in_text,
         tokens=encoded.tokens,
         response_tokens=tuple(display_tokens(ids, tokenizer)),
         response=text,
