@@ -32,6 +32,7 @@ from ..words.spec import words_from_option
 from .checks import check_run
 from .console import run_fields
 from .describe import describe_pairs
+from .gating import selected
 from .options import default_store
 from .requests import Gating, Options, Target
 from .results import Run, as_run
@@ -108,6 +109,7 @@ def run(
         **run_fields(session, decided, started, time.monotonic() - clock),
         "command": _call(base, tuned, pairs=pairs, findings=findings, prompts=prompts, store=store, **settings),
         "exit_code": 0,
+        "selection": selected(session, wanted),
     }
     return as_run(make_record(fields, describe_pairs(session), decided, failed))
 
