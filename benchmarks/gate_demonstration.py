@@ -51,9 +51,9 @@ def noisy(share: float) -> Change:
     return lambda tuned, base: tuned + share * tuned.std() * torch.randn(tuned.shape, generator=generator)
 
 
-CHECKPOINTS: Mapping[str, Change] = {
-    "same": lambda tuned, base: tuned,
-    "bf16 copy": lambda tuned, base: tuned.to(torch.bfloat16).float(),
+CHECKPOINTS: Mapping[str, Change | None] = {
+    "same": None,
+    "bf16 copy": lambda tuned, base: tuned.to(torch.bfloat16),
     "int8 copy": lambda tuned, base: rounded_to_int8(tuned),
     "10 % noise": noisy(0.1),
     "30 % noise": noisy(0.3),
@@ -61,15 +61,17 @@ CHECKPOINTS: Mapping[str, Change] = {
 }
 
 
-def write_checkpoint(folder: Path, change: Change) -> Path:
-    """A copy of the embedded tuned checkpoint in float32 with its weights changed, knowing those of the base."""
+def write_checkpoint(folder: Path, change: Change | None) -> Path:
+    """A copy of the embedded tuned checkpoint, whose files hold bfloat16; with its weights taken to float32 and changed,
+    knowing those of the base, where there is a change."""
     if folder.exists():
         return folder
     scratch = folder.with_suffix(".part")
     shutil.rmtree(scratch, ignore_errors=True)
     shutil.copytree(FAMILY / "instruct", scratch)
-    for path in scratch.glob("*.safetensors"):
+    for path in scratch.glob("*.safetensors") if change is not None else ():
         tuned, base = (load_file(FAMILY / member / path.name) for member in ("instruct", "base"))
+        assert change is not None
         changed = {name: change(tuned[name].float(), base[name].float()).contiguous() for name in tuned}
         save_file(changed, path, {"format": "pt"})
     return scratch.rename(folder)
@@ -117,12 +119,36 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     folders = {name: write_checkpoint(out / name.replace(" ", "-").replace("%", "percent"), change)
                for name, change in CHECKPOINTS.items()}  # fmt: skip
+    if not options.prepare:
+        print("| n | checkpoint | exit | " + " | ".join(f.partition(".")[2] for f in FINDINGS[:2]) + " | the gate |")
+        print("| ---: | --- | ---: | --- | --- | --- |")
+    sees = {}
     for size in options.sizes:
         prompts = write_prompts(out, size)
         if options.prepare:
             for name, folder in folders.items():
                 print(size, name, suites(out, folder, prompts)[0], flush=True)
             continue
+        suites(out, FAMILY / "instruct", prompts, f"--shift-save=of-{size}", "--shift-overwrite")
+        for name, folder in folders.items():
+            code, record = suites(out, folder, prompts, f"--shift-compare=of-{size}")
+            claims = {claim["finding"]: claim["comparison"] for claim in record["claims"]}
+            assert claims[FINDINGS[2]]["same_evidence"], "the base was replaced by nobody"
+            cells = [cell(claims[finding]) for finding in FINDINGS[:2]]
+            gate = record["run"]["gate"]
+            sees[size, name] = gate["sees_text"]
+            print(f"| {size} | {name} | {code} | {' | '.join(cells)} | {gate['conclusion']} |", flush=True)
+    for (size, name), text in sees.items():
+        print(f"{size} prompts, {name}: {text}")
+
+
+def cell(held: Mapping[str, Any]) -> str:
+    """Outcome and change of a claim."""
+    if held["same_evidence"]:
+        return "held (same evidence)"
+    (low, high), effect = held["interval"], held["effect"]
+    ends = "no interval" if low is None else f"{low:+.3f}, {high:+.3f}"
+    return f"{held['outcome']} {effect:+.3f} [{ends}]"
 
 
 if __name__ == "__main__":

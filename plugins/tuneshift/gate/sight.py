@@ -115,9 +115,9 @@ def _loss(
     if intervals is not None:
         t = -float(stdtrit(spread.freedom, shown / claims / 2)) * (error or spread.error)
         low, high = intervals.at(1 - shown / claims)
-        reach = max(1.0, (high - effect) / t, (effect - low) / t)
-        if not math.isfinite(reach):
+        if not (math.isfinite(low) and math.isfinite(high)):
             return None
+        reach = max(1.0, (high - effect) / t, (effect - low) / t)
     return detectable_loss(spread=spread, direction=direction, margin=margin, claims=claims, alpha=alpha,
                            shown_alpha=shown, reach=reach, power=POWER)  # fmt: skip
 

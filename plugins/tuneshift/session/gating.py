@@ -100,7 +100,8 @@ class Gate:
     def spent(self, claims: Sequence[Mapping[str, Json]]) -> list[str]:
         """Spend the look of a run whose record is written; a line that says why it could not be, if so."""
         try:
-            self.storage.take(self.baseline, self.look, claims, self.shared_by)
+            look = self.storage.counts_as(self.baseline, self.look, claims, self.shared_by)
+            self.storage.take(self.baseline, look, claims, self.shared_by)
         except TuneshiftError as error:
             return [f"tuneshift: {error}"]
         return []
