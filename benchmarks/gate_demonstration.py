@@ -62,8 +62,8 @@ CHECKPOINTS: Mapping[str, Change | None] = {
 
 
 def write_checkpoint(folder: Path, change: Change | None) -> Path:
-    """A copy of the embedded tuned checkpoint, whose files hold bfloat16; with its weights taken to float32 and changed,
-    knowing those of the base, where there is a change."""
+    """A copy of the embedded tuned checkpoint, whose files hold bfloat16; where there is a change, with its weights
+    taken to float32 and changed, knowing those of the base."""
     if folder.exists():
         return folder
     scratch = folder.with_suffix(".part")

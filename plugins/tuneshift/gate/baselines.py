@@ -210,6 +210,9 @@ class Baselines:
         path = baseline.path.with_name(LOOKS_FILE)
         try:
             data = parse_json(path.read_bytes())
+            kept = {"baseline": data["baseline"], "taken": data["taken"]}
+            if data["sha256"] != digest(kept):
+                raise ValueError("its checksum does not fit its contents")
             if data["baseline"] != baseline.checksum:
                 return []
             taken = list(data["taken"])
@@ -276,7 +279,8 @@ def slim(record: RunRecord) -> dict[str, Json]:
 
 def _write_looks(baseline: Baseline, taken: Sequence[str]) -> None:
     path = baseline.path.with_name(LOOKS_FILE)
-    text = json.dumps({"baseline": baseline.checksum, "taken": list(taken)}, indent=1) + "\n"
+    kept = {"baseline": baseline.checksum, "taken": list(taken)}
+    text = json.dumps({**kept, "sha256": digest(kept)}, indent=1) + "\n"
     try:
         publish(path, text.encode())
     except OSError as error:
