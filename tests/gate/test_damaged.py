@@ -29,7 +29,7 @@ def run(shift: float = 0.0, tuned: str = "next"):
     rng = np.random.default_rng(5)
     base = rng.normal(0.4, 0.2, size=N)
     noise = np.random.default_rng(int(100 * shift)).normal(0, 0.08, size=N)
-    losses = {"a.held": 0.0, "b.regressed": 0.4, "c.worse": 0.06}
+    losses = {"a.held": 0.0, "b.regressed": 0.4, "c.worse": 0.075}
     claims = [paired(base + (noise - loss if shift else 0), finding=replace(FINDING, id=name))
               for name, loss in losses.items()]  # fmt: skip
     return record(claims, [pair_of(ids(N), tuned=tuned)])

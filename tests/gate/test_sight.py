@@ -66,7 +66,17 @@ def test_where_the_evidence_is_the_same_the_plan_stands_and_says_so():
     held = compared(old, old)
     assert held["planned"]
     assert held["sees"] == pytest.approx(compared(*outcomes(240))["sees"], rel=0.25)
-    assert compared(*outcomes(240))["planned"] is False
+    assert compared(*outcomes(240, loss=0.2))["planned"] is False
+
+
+def test_a_change_of_hardly_any_item_sees_no_less_than_the_plan():
+    """One flip among sixty has a tiny error and an interval many times as long as t's, which a loss would not have."""
+    old, _ = outcomes(60)
+    new = old.copy()
+    new[3] = 1 - new[3]
+    held = compared(old, new, margins=SMALL)
+    assert held["planned"]
+    assert held["sees"] == compared(old, old, margins=SMALL)["sees"]
 
 
 def test_two_prompts_without_a_range_see_nothing():

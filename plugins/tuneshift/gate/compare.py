@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ..claims.claim_record import needed_fields
@@ -22,8 +21,8 @@ from ..statistics.intervals import fewest_clusters
 from ..statistics.statistic import Statistic
 from .claim_change import NO_COMMON, ClaimChange, claim_change, same_evidence
 from .matching import MatchedItems, check_pair, check_settings, match_pair, match_prompts, named
-from .rates import can_move, sharing
-from .sight import clusters_of, loss_planned, loss_seen
+from .rates import Rates, can_move, sharing
+from .sight import clusters_of, loss_seen
 
 Claim = Mapping[str, Json]
 
@@ -34,21 +33,6 @@ KEPT = 20
 """Names of new, gone and changed items that a record keeps; the counts are of all."""
 LOST_SHARE = 0.02
 """Of items that can be lost before a claim no longer holds, where their worst values are not known."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rates:
-    """At what a claim is decided: ``held`` at the one-sided ``alpha``, losses and gains at ``shown`` / ``claims``."""
-
-    margin: float
-    claims: int
-    alpha: float
-    shown: float
-
-    def told(self, direction: str) -> dict[str, Any]:
-        """The arguments of `gate_outcome` and its kin but the intervals."""
-        return {"direction": direction, "margin": self.margin, "claims": self.claims, "alpha": self.alpha,
-                "shown_alpha": self.shown}  # fmt: skip
 
 
 def check_comparable(
@@ -206,11 +190,8 @@ def _comparison(
     numbers = ("effect", "p", "n", "clusters", "standard_error", "freedom", "asked", "method")
     made: dict[str, Any] = {field: getattr(statistic, field) for field in numbers}
     made |= {"unpaired_items": change.lost}
-    told: dict[str, Any] = {"margin": rates.margin, "claims": rates.claims, "alpha": rates.alpha, "shown": rates.shown}
     if moves:
-        made["sees"] = loss_seen(change, direction=claim["direction"], **told)
-        if made["sees"] is None and change.equal:
-            made |= {"sees": loss_planned(old, clusters, **told), "planned": True}
+        made["sees"], made["planned"] = loss_seen(change, old, clusters, rates)
     if change.equal and (not moves or same_evidence(claim, old)):
         same = f"The {statistic.n} values are the same item by item, read from the same evidence."
         if not moves:

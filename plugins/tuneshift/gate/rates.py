@@ -24,6 +24,21 @@ class Look:
     looks: int | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """At what a claim is decided: ``held`` at the one-sided ``alpha``, losses and gains at ``shown`` / ``claims``."""
+
+    margin: float
+    claims: int
+    alpha: float
+    shown: float
+
+    def told(self, direction: str) -> dict[str, Any]:
+        """The arguments of `gate_outcome` and its kin but the intervals."""
+        return {"direction": direction, "margin": self.margin, "claims": self.claims, "alpha": self.alpha,
+                "shown_alpha": self.shown}  # fmt: skip
+
+
 def can_move(claim: Mapping[str, Json], there: Part, here: Part | None, response: Json = "own") -> bool:
     """Whether a claim of the baseline could come out otherwise: its evidence names the tuned checkpoint, rests on that
     one's response, or names a role whose fingerprint is another in the run's pair. ``there`` and ``here`` are the

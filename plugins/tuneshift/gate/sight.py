@@ -1,7 +1,7 @@
 """What a gate can see: the true loss of a claim that would be red in four of five runs. Pure, on run records.
 
-After a comparison it rests on the scatter of the change that was found; before one, and where the same evidence was
-compared, on a plan: of values with a range, that `FLIPS` of the items go from one end to the other and as many back
+After a comparison it rests on the scatter of the change that was found; before one, and where the change hardly varies,
+on a plan: of values with a range, that `FLIPS` of the items go from one end to the other and as many back
 without any change, of others that the change of an effect scatters by the root of two of the effect's own error.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from ..statistics.gate_rule import Spread, detectable_loss
 from ..statistics.intervals import Intervals
 from ..statistics.statistic import Arm
 from .claim_change import ClaimChange, as_recorded, kind_of
-from .rates import can_move
+from .rates import Rates, can_move
 
 FLIPS = 0.05
 """Share of items that flip each way without a change, where nothing is known of it, as in docs/gate.md's tables."""
@@ -30,45 +31,72 @@ FEW = 30
 """Clusters below which the loss is named too small: the interval is longer at the loss than without one."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Scatter:
+    """How a change scatters, seen or planned: its ``spread``, and ``intervals`` around an ``effect`` with a standard
+    ``error``, which say how much longer than t's the interval is that will decide (None: not at all)."""
+
+    spread: Spread
+    intervals: Intervals | None = None
+    effect: float = 0.0
+    error: float = 1.0
+
+    def loss(self, direction: str, rates: Rates) -> float | None:
+        """The true loss that would be red in `POWER` of runs; None where no interval can be given."""
+        from scipy.special import stdtrit
+
+        reach = 1.0
+        if self.intervals is not None:
+            t = -float(stdtrit(self.spread.freedom, rates.shown / rates.claims / 2)) * self.error
+            low, high = self.intervals.at(1 - rates.shown / rates.claims)
+            if not (math.isfinite(low) and math.isfinite(high)):
+                return None
+            reach = max(1.0, (high - self.effect) / t, (self.effect - low) / t)
+        return detectable_loss(spread=self.spread, reach=reach, power=POWER, **rates.told(direction))
+
+
 def loss_seen(
-    change: ClaimChange, *, direction: Any, margin: float, claims: int, alpha: float, shown: float
-) -> float | None:
-    """The loss that the comparison of a claim would call red in `POWER` of runs, from the scatter of its change; None
-    where its values do not vary or no interval can be given."""
-    statistic = change.statistic
+    change: ClaimChange, old: Mapping[str, Json], clusters: Mapping[str, str], rates: Rates
+) -> tuple[float | None, bool]:
+    """The loss that the comparison of a claim with ``old`` would call red in `POWER` of runs, from the scatter of its
+    change, and whether it is the planned one.
+
+    That is used where it is smaller and the change scatters less than planned: few flips say little of how long the
+    interval is at a loss. It is the only one where the change does not vary. None where no interval can be given.
+    """
+    statistic, direction = change.statistic, str(old["direction"])
     spread = _spread(statistic.standard_error, statistic.freedom, change.step, change.independent)
-    return None if spread is None else _loss(spread, statistic.intervals, statistic.effect, direction=direction,
-                                             margin=margin, claims=claims, alpha=alpha, shown=shown)  # fmt: skip
+    plan = planned_scatter(old, clusters)
+    planned = None if plan is None else plan.loss(direction, rates)
+    if spread is None:
+        return planned, planned is not None
+    seen = Scatter(spread=spread, intervals=statistic.intervals, effect=statistic.effect, error=spread.error)
+    found = seen.loss(direction, rates)
+    quiet = plan is not None and change.step > 0 and spread.error < plan.spread.error
+    if quiet and planned is not None and (found is None or planned < found):
+        return planned, True
+    return found, False
 
 
-def loss_planned(
-    claim: Mapping[str, Json], clusters: Mapping[str, str], *, margin: float, claims: int, alpha: float, shown: float
-) -> float | None:
-    """The same before a comparison, from the claim that it will be compared with; None where that has no error."""
-    rates: dict[str, Any] = {"direction": claim["direction"], "margin": margin, "claims": claims, "alpha": alpha,
-                             "shown": shown}  # fmt: skip
+def planned_scatter(claim: Mapping[str, Json], clusters: Mapping[str, str]) -> Scatter | None:
+    """How the change of a baseline's claim is planned to scatter; None where the claim has no error."""
     arms = {label: dict(zip(arm["ids"], arm["x"], strict=True)) for label, arm in claim["values"].items()}
-    spans = [arm.get("span") for arm in claim["values"].values()]
-    moving = [span for label, span in zip(arms, spans, strict=True) if label != "base"]
     if claim["effect"] is None or not arms:
         return None
-    if (
-        kind_of(arms, claim["effect"]) == "paired"
-        and moving
-        and None not in moving
-        and "estimate" not in claim["details"]
-    ):
+    moving = [arm.get("span") for label, arm in claim["values"].items() if label != "base"]
+    paired = "estimate" not in claim["details"] and kind_of(arms, claim["effect"]) == "paired"
+    if paired and moving and None not in moving:
         step = sum(high - low for low, high in map(as_recorded, moving))
-        return _of_flips(claim, list(next(iter(arms.values()))), clusters, step, rates) if step > 0 else None
+        return _of_flips(claim, list(next(iter(arms.values()))), clusters, step) if step > 0 else None
     error = claim.get("standard_error")
     freedom = (claim.get("clusters") or 1) - 1
     spread = None if error is None else _spread(math.sqrt(2) * error, freedom, 0.0, max(1.0, freedom))
-    return None if spread is None else _loss(spread, None, 0.0, **rates)
+    return None if spread is None else Scatter(spread=spread)
 
 
 def _of_flips(
-    claim: Mapping[str, Json], ids: Sequence[str], clusters: Mapping[str, str], step: float, rates: Mapping[str, Any]
-) -> float | None:
+    claim: Mapping[str, Json], ids: Sequence[str], clusters: Mapping[str, str], step: float
+) -> Scatter | None:  # fmt: skip
     n = len(ids)
     flips = min(max(1, round(FLIPS * n)), n // 2)
     if flips < 1:
@@ -79,13 +107,12 @@ def _of_flips(
     moves[places[::2]], moves[places[1::2]] = step, -step
     zero = Arm(label="", ids=tuple(ids), values=np.zeros(n), span=(0.0, 0.0))
     moved = Arm(label="", ids=tuple(ids), values=moves, span=(-step, step))
-    labels = [clusters.get(i, i) for i in ids]
-    planned = paired_difference(zero, moved, clusters=labels, level=0.95)
+    found = paired_difference(zero, moved, clusters=[clusters.get(i, i) for i in ids], level=0.95)
     independent = n / design_effect(claim)
     error = step * math.sqrt(2 * flips / n / independent)
-    spread = _spread(max(error, planned.standard_error), planned.freedom, step, independent)
-    return None if spread is None else _loss(spread, planned.intervals, planned.effect, error=planned.standard_error,
-                                             **rates)  # fmt: skip
+    spread = _spread(max(error, found.standard_error), found.freedom, step, independent)
+    return None if spread is None else Scatter(spread=spread, intervals=found.intervals, effect=found.effect,
+                                               error=found.standard_error)  # fmt: skip
 
 
 def design_effect(claim: Mapping[str, Json]) -> float:
@@ -103,25 +130,6 @@ def _spread(error: float, freedom: float, step: float, items: float) -> Spread |
     return Spread(error=error, freedom=freedom, step=step, items=items) if known else None
 
 
-def _loss(
-    spread: Spread, intervals: Intervals | None, effect: float, *, direction: Any, margin: float, claims: int,
-    alpha: float, shown: float, error: float | None = None,
-) -> float | None:  # fmt: skip
-    """``intervals`` around ``effect`` say how much longer than t's the interval is that will decide, for a standard
-    ``error``, that of the spread by default."""
-    from scipy.special import stdtrit
-
-    reach = 1.0
-    if intervals is not None:
-        t = -float(stdtrit(spread.freedom, shown / claims / 2)) * (error or spread.error)
-        low, high = intervals.at(1 - shown / claims)
-        if not (math.isfinite(low) and math.isfinite(high)):
-            return None
-        reach = max(1.0, (high - effect) / t, (effect - low) / t)
-    return detectable_loss(spread=spread, direction=direction, margin=margin, claims=claims, alpha=alpha,
-                           shown_alpha=shown, reach=reach, power=POWER)  # fmt: skip
-
-
 def planned_losses(
     baseline: RunRecord, margins: Mapping[str, float], *, claims: int, alpha: float, shown: float
 ) -> list[dict[str, Json]]:
@@ -131,10 +139,12 @@ def planned_losses(
         pair = next(p for p in baseline.pairs if p["name"] == claim["pair"])
         if claim["effect"] is None or not can_move(claim, pair, None):
             continue
-        margin = float(margins.get(claim["finding"], claim["sesoi"]))
-        clusters = clusters_of(pair, claim["prompts"])
-        loss = loss_planned(claim, clusters, margin=margin, claims=claims, alpha=alpha, shown=shown)
-        rows.append(sight_row(claim, loss, margin, planned=True))
+        rates = Rates(
+            margin=float(margins.get(claim["finding"], claim["sesoi"])), claims=claims, alpha=alpha, shown=shown
+        )
+        plan = planned_scatter(claim, clusters_of(pair, claim["prompts"]))
+        loss = None if plan is None else plan.loss(claim["direction"], rates)
+        rows.append(sight_row(claim, loss, rates.margin, planned=True))
     return rows
 
 
