@@ -138,8 +138,9 @@ def main() -> None:
             gate = record["run"]["gate"]
             sees[size, name] = gate["sees_text"]
             print(f"| {size} | {name} | {code} | {' | '.join(cells)} | {gate['conclusion']} |", flush=True)
-    for (size, name), text in sees.items():
-        print(f"{size} prompts, {name}: {text}")
+    for size, text in dict.fromkeys((size, text) for (size, _), text in sees.items()):
+        names = ", ".join(name for name in CHECKPOINTS if sees[size, name] == text)
+        print(f"\n{size} prompts ({names}): {text}")
 
 
 def cell(held: Mapping[str, Any]) -> str:

@@ -317,9 +317,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if claims or errors:
         from .session.console import write_summary
 
-        run, option = _run(config), config.option
-        write_summary(terminalreporter, list(claims.values()), config.stash[WRITTEN], run.options.alpha,
-                      inconclusive=option.shift_inconclusive, errors=len(errors), gate=config.stash[GATED])  # fmt: skip
+        option, written = config.option, config.stash[WRITTEN]
+        write_summary(
+            terminalreporter, list(claims.values()), written, option.shift_alpha,
+            inconclusive=option.shift_inconclusive, errors=len(errors), gate=config.stash[GATED],
+        )  # fmt: skip
 
 
 def _run(config: pytest.Config) -> RunSession:

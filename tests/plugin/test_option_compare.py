@@ -97,9 +97,9 @@ def test_a_comparison_that_cannot_say_is_yellow_unless_asked_otherwise(
         [
             "*density_rises*-0.05 *? inconclusive",
             "*A fresh set of * prompts * would decide it in four of five cases.",
-            "what it can see: a loss of * in wu2023.instruction_density_rises (* margins) would be red in 80 % of runs*",
+            "what it can see: a loss of * in wu2023.instruction_density_rises (* margins) would be red in 80 % *",
             "no loss shown; 1 claim cannot say",
-            "::warning title=tuneshift gate::no loss shown; 1 claim cannot say. what it can see: a loss of * 80 %25 of *",
+            "::warning title=tuneshift gate::no loss shown; 1 claim cannot say. what it can see: * 80 %25 of *",
         ]
     )
     assert "no loss shown; 1 claim cannot say" in record()["run"]["gate"]["conclusion"]

@@ -42,7 +42,8 @@ class Scatter:
     error: float = 1.0
 
     def loss(self, direction: str, rates: Rates) -> float | None:
-        """The true loss that would be red in `POWER` of runs; None where no interval can be given."""
+        """The true loss that would be red in `POWER` of runs; None where none would, by the range of the values, and
+        where no interval can be given."""
         from scipy.special import stdtrit
 
         reach = 1.0
@@ -52,7 +53,8 @@ class Scatter:
             if not (math.isfinite(low) and math.isfinite(high)):
                 return None
             reach = max(1.0, (high - self.effect) / t, (self.effect - low) / t)
-        return detectable_loss(spread=self.spread, reach=reach, power=POWER, **rates.told(direction))
+        found = detectable_loss(spread=self.spread, reach=reach, power=POWER, **rates.told(direction))
+        return None if 0 < self.spread.step < found else found
 
 
 def loss_seen(
