@@ -43,17 +43,10 @@ def test_what_a_selection_leaves_out_is_named_and_not_red(suites, record, kept, 
 
 
 def test_a_claim_that_does_not_apply_any_more_is_red_unless_allowed(suites, record, kept, monkeypatch):
-    import tuneshift.quantities.recognition as module
-    from tuneshift.claims.view import NotApplicable
-
-    def gone(*_args, **_more):
-        def quantity(view):
-            raise NotApplicable("no prompt is left")
-
-        return quantity
+    from tuneshift.session.run import RunSession
 
     compare = ("--shift-compare", "good", "--shift-storage", kept)
-    monkeypatch.setattr(module, "paired", gone)
+    monkeypatch.setattr(RunSession, "inapplicable", lambda self, finding, target: "no prompt is left")
     result = suites("-k", "stay_important", *compare)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(
@@ -74,8 +67,8 @@ def test_a_claim_that_does_not_apply_any_more_is_red_unless_allowed(suites, reco
 def test_a_claim_whose_test_left_none_is_missing(suites, record, kept, pytester, workers):
     if workers:
         pytest.importorskip("xdist", reason="pytest-xdist is not installed")
-    pytester.makeconftest(
-        """
+    pytester.makepyfile(
+        skipper="""
         import pytest
 
         @pytest.hookimpl(wrapper=True)
@@ -85,7 +78,7 @@ def test_a_claim_whose_test_left_none_is_missing(suites, record, kept, pytester,
             return (yield)
         """
     )
-    options = ("--shift-compare", "good", "--shift-storage", kept, "-p", "conftest", *workers)
+    options = ("--shift-compare", "good", "--shift-storage", kept, "-p", "skipper", *workers)
     result = suites(*DENSITY, *options, new_process=True)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["*stay_important*✘ missing", "*Its test was selected and left no claim."])

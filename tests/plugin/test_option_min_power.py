@@ -12,9 +12,7 @@ def test_a_gate_that_sees_too_little_stops_before_it_measures(suites, record, py
     kept = ("--shift-storage", pytester.path / "kept")
     saved = suites(*DENSITY, "--shift-save", "good", *kept)
     saved.stdout.fnmatch_lines(
-        [
-            f"baseline good: what it can see: a loss of at least * in {FINDING} (* margins) would be red in 80 % of runs; *"
-        ]
+        [f"baseline good: what it can see: a loss of at least * in {FINDING} (* margins) would be red in 80 % *"]
     )
     compare = ("--shift-compare", "good", *kept)
     fresh = pytester.path / "empty"
@@ -27,18 +25,14 @@ def test_a_gate_that_sees_too_little_stops_before_it_measures(suites, record, py
         assert suites(*DENSITY, *compare, f"--shift-min-power={least}").ret == 0
 
 
-def test_a_comparison_that_saw_less_than_planned_is_not_green(suites, record, pytester, make_checkpoint, tiny_base,
-                                                               tiny_prompts):  # fmt: skip
+def test_a_comparison_that_saw_less_than_planned_is_not_green(suites, record, pytester, monkeypatch):
     kept = ("--shift-storage", pytester.path / "kept")
     suites(*DENSITY, "--shift-save", "good", *kept)
-    pair = ("--base", tiny_base, "--tuned", make_checkpoint("tiny-next", seed=10), "--shift-prompts", tiny_prompts)
-    # The plan of twenty prompts sees 5.7 margins; the values of another random model scatter more than it foresees.
-    result = suites(*DENSITY, "--shift-compare", "good", *kept, "--shift-min-power=6", pair=pair)
-    sees = record()["claims"][0]["comparison"]["sees"]
-    assert sees / 0.05 > 6
+    monkeypatch.setattr("tuneshift.session.gating.planned_losses", lambda *_args, **_more: [])  # as if all were seen
+    result = suites(*DENSITY, "--shift-compare", "good", *kept, "--shift-min-power=1")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert record()["run"]["exit_code"] == 4
-    result.stdout.fnmatch_lines(["tuneshift: --shift-min-power asks that a loss of 6 margins in *, no smaller one*"])
+    result.stdout.fnmatch_lines(["tuneshift: --shift-min-power asks that a loss of 1 margins in *, no smaller one*"])
 
 
 @pytest.mark.parametrize("least", ["0", "x", f"{FINDING}=", "-1", f"{FINDING}=inf"])
