@@ -117,7 +117,8 @@ def run(
 def compare_runs(
     new: Run, old: Run | Baseline, *, margins: Mapping[str, float] = NOTHING, alpha: float = 0.05, name: str = "old"
 ) -> Run:
-    """The new run with each claim's ``comparison`` with the old one: held, improved, regressed or inconclusive.
+    """The new run with each claim's ``comparison`` with the old one: regressed, held, worse, improved, inconclusive,
+    missing or not compared (docs/gate.md).
 
     ``margins``: finding id -> how much worse is still held, in the finding's unit; a finding without one has its
     smallest effect of interest. ``alpha`` is the error rate that all comparisons share. ``old`` may be a baseline
