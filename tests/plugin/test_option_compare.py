@@ -201,6 +201,25 @@ def test_a_run_takes_one_look_however_many_claims_and_workers_and_none_without_a
     assert len(looks_taken(kept)) == 1  # the same values again
 
 
+def test_a_run_whose_record_is_not_written_spends_no_look(suites, kept, other_pair, monkeypatch):
+    def full(*_args, **_more):
+        raise OSError(28, "No space left on device")
+
+    suites(*DENSITY)
+    bless = ["bless", "tuneshift-results/run.json", "--as", "nightly", "--storage", str(kept), "--looks", "3",
+             "--spending", "obrien-fleming"]  # fmt: skip
+    assert main(bless) == 0
+    compare = ("--shift-compare", "nightly", "--shift-storage", kept)
+    with monkeypatch.context() as patched:
+        patched.setattr("tuneshift.session.console.publish_all", full)
+        result = suites(*DENSITY, *compare, pair=other_pair)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["tuneshift: nothing was written to *No space left on device"])
+    assert not looks_taken(kept)
+    suites(*DENSITY, *compare, pair=other_pair)
+    assert len(looks_taken(kept)) == 1
+
+
 def looks_taken(kept: Path) -> list[str]:
     path = kept / "nightly" / "looks.json"
     return json.loads(path.read_text())["taken"] if path.exists() else []

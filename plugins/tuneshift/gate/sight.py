@@ -68,7 +68,7 @@ def loss_seen(
     """
     statistic, direction = change.statistic, str(old["direction"])
     spread = _spread(statistic.standard_error, statistic.freedom, change.step, change.independent)
-    plan = planned_scatter(old, clusters)
+    plan = planned_scatter(old, clusters) if spread is None or change.step > 0 else None
     planned = None if plan is None else plan.loss(direction, rates)
     if spread is None:
         return planned, planned is not None
