@@ -217,6 +217,11 @@ def test_a_look_that_was_taken_meanwhile_does_not_count_where_the_next_may_spend
     with pytest.raises(RecordError, match="Another run took look 1 at baseline 'good'"):
         storage.take(baseline, look, moved(1).claims, 1)
     assert storage.next_look(baseline, 0.05, 1).number == 2
+    for seed in (2, 3):
+        spend(storage, moved(seed))
+    assert storage.counts_as(baseline, look, moved(1).claims, 1) == look  # the last was taken meanwhile, too
+    with pytest.raises(RecordError, match="Another run took look 1"):
+        storage.take(baseline, look, moved(1).claims, 1)
 
 
 def test_the_same_values_again_take_no_look_where_the_level_is_the_same(tmp_path):

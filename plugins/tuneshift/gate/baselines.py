@@ -172,7 +172,10 @@ class Baselines:
     def counts_as(self, baseline: Baseline, look: Look, claims: Sequence[Mapping[str, Json]], shared_by: int) -> Look:
         """The look that claims which were decided at ``look`` count as: an earlier one of the same values at the same
         rate, whose number they keep, so that the same run compared again spends none."""
-        known = self.known_look(baseline, claims, shared_by, look.alpha) if claims and look.number else look
+        taken = self._taken(baseline)
+        if baseline.budget is None or not claims or claims_digest(claims) not in taken:
+            return look
+        known = _nth_look(baseline.budget, taken.index(claims_digest(claims)) + 1, shared_by)
         return known if math.isclose(known.shown, look.shown, rel_tol=ROUNDING) else look
 
     def take(self, baseline: Baseline, look: Look, claims: Sequence[Mapping[str, Json]], shared_by: int) -> None:
