@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from tuneshift.cli import main
+from tuneshift.run_record import read_record, write_record
 
 BREAKER = """
 from tuneshift.measures import likelihood
-from tuneshift.run_record import read_record, write_record
 
 def broken(*given, **named):
     raise AttributeError("'LinearAttentionLayer' object has no attribute 'batch_select_indices'")
