@@ -60,6 +60,8 @@ def test_pairs_and_prompt_sets_are_matched_as_comparisons_match_them():
     renamed["prompts"][0]["name"] = "copy"
     claims = [{**claim, "pair": "nightly", "prompts": "copy"} for claim in made("a.first", "a.second", "a.third")]
     assert rows(claims, pairs=[renamed]) == [[], []]
+    # Two pairs on the baseline's one: a claim of either is that claim.
+    assert rows(claims, pairs=[renamed, pair_of(ids(N), pair="weekly")]) == [[], []]
     elsewhere = [["nightly", "a.second", "copy", "all"]]
     missing, not_asked = rows(claims[:1], pairs=[renamed], selection=elsewhere)
     assert [len(missing), len(not_asked)] == [1, 1]

@@ -32,16 +32,16 @@ def absent(
     for claim in baseline.claims:
         if claim["effect"] is None:
             continue
-        pair = here.get((claim["pair"], claim["prompts"]))
-        place = None if pair is None else (pair[0], claim["finding"], pair[1], claim["group"])
-        if place in made:
+        named = here.get((claim["pair"], claim["prompts"]), [])
+        places = [(pair, claim["finding"], prompts, claim["group"]) for pair, prompts in named]
+        if made.intersection(places):
             continue
         row = {**{part: claim[part] for part in PLACE}, "effect": claim["effect"], "unit": claim["unit"]}
-        if place in failed:
-            missing.append({**row, "reason": f"It could not be made: {failed[place]}"})
+        if errors_here := [failed[place] for place in places if place in failed]:
+            missing.append({**row, "reason": f"It could not be made: {errors_here[0]}"})
         elif asked is None:
             missing.append({**row, "reason": "This run, which is no selection, does not make the claim."})
-        elif place in asked:
+        elif asked.intersection(places):
             missing.append({**row, "reason": "Its test was selected and left no claim."})
         else:
             not_asked.append({**row, "reason": "Its test was not selected."})
@@ -52,13 +52,13 @@ def _place(row: Part) -> Place:
     return tuple(str(row[part]) for part in PLACE)
 
 
-def _names_here(pairs: Sequence[Part], baseline: RunRecord, name: str) -> dict[tuple[str, str], tuple[str, str]]:
-    """(pair, prompt set) in the baseline -> the same in this run; sets without a common item have no counterpart."""
-    found = {}
+def _names_here(pairs: Sequence[Part], baseline: RunRecord, name: str) -> dict[tuple[str, str], list[tuple[str, str]]]:
+    """(pair, prompt set) in the baseline -> those of this run that are compared with it; none without a common item."""
+    found: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for pair in pairs:
         other = match_pair(pair, baseline, name)
-        found[other["name"], "weights"] = (pair["name"], "weights")
+        found.setdefault((other["name"], "weights"), []).append((pair["name"], "weights"))
         for prompts in pair["prompts"]:
             if (items := match_prompts(prompts, other, name)) is not None:
-                found[other["name"], items.of] = (pair["name"], prompts["name"])
+                found.setdefault((other["name"], items.of), []).append((pair["name"], prompts["name"]))
     return found
