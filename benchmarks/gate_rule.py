@@ -1,6 +1,6 @@
 """The gate's rule on K claims: how often it is red without a change, how often with a loss in one claim, what it sees.
 
-    python benchmarks/gate_rule.py [--runs 4000] [--json]
+    python benchmarks/gate_rule.py [--runs 4000] [--interval BoundedT] [--json]
 
 Outcomes are binary, the margin 0.05. By themselves 5 % of prompts flip each way; a loss takes further prompts down in
 one claim. Claims are independent, which is the worst case for red without a change. Goals: at most 5 % red without a
@@ -9,7 +9,8 @@ Independent prompts are enumerated, without Monte-Carlo error. At design effects
 of four that share flips (intraclass correlation 1/3 and 2/3), in seeded runs of single claims; Monte-Carlo errors
 beside them. "sees" is the loss that would be red in 80 % of runs (`detectable_loss`, with
 the true spread and the interval's reach at no change), and "red there" the share that is red at that loss (of clusters,
-for BoundedT alone). A few minutes of one core.
+for BoundedT alone). A claim that is inconclusive is yellow; "all held" is of all K. With --interval the table of
+docs/gate.md, else all intervals that were compared. A few minutes of one core.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import argparse
 import functools
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -195,13 +196,13 @@ def reach_of(method: str, n: int, design: float, claims: int) -> tuple[float, fl
     return error, units - 1, intervals.at(level)[1] / (t * seen)
 
 
-def rows(runs: int, seed: int = 0) -> Iterator[Row]:
+def rows(runs: int, methods: Sequence[str], seed: int = 0) -> Iterator[Row]:
     for design, sizes in ((1.0, (58, 100, 348, 1000)), (2.0, (56, 100, 348, 1000)), (3.0, (56, 100, 348, 1000))):
         for n in sizes:
             made = {}
             for loss in (0.0, 2 * MARGIN):
                 made[loss] = enumerated(n, loss) if design == 1 else clustered(n, loss, design, runs, seed)
-            for method in METHODS:
+            for method in methods:
                 for claims in (11, 18):
                     chance, cases = made[0.0]
                     found = outcomes(*tails_of(method, cases), claims)
@@ -229,12 +230,33 @@ def rows(runs: int, seed: int = 0) -> Iterator[Row]:
                     }  # fmt: skip
 
 
+def print_table(found: Iterable[Row]) -> None:
+    """The rows as docs/gate.md has them: per cent, with Monte-Carlo errors where runs were drawn."""
+    heads = ("design effect", "n", "K", "red without a change", "a claim held", "all held", "red at a loss of 2 m",
+             "sees", "red there")  # fmt: skip
+    print(f"| {' | '.join(heads)} |\n|{' ---: |' * len(heads)}")
+    for row in found:
+        drawn = row["design effect"] > 1
+        red, lost = (
+            f"{100 * row[name]:.1f}{f' ± {100 * row[error]:.1f}' if drawn else ''} %"
+            for name, error in (("red without a change", "error of it"), ("red at a loss of 0.1", "error of that"))
+        )
+        shares = [f"{100 * row[name]:.0f} %" for name in ("a claim held", "all held")]
+        there = "–" if math.isnan(row["red there"]) else f"{100 * row['red there']:.0f} %"
+        cells = [row["design effect"], row["n"], row["claims"], red, *shares, lost, f"{row['sees']:.3f}", there]
+        print(f"| {' | '.join(map(str, cells))} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=4000)
+    parser.add_argument("--interval", choices=METHODS)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    found = list(rows(options.runs))
+    if options.interval is not None:
+        print_table(rows(options.runs, [options.interval]))
+        return
+    found = list(rows(options.runs, METHODS))
     print("| " + " | ".join(found[0]) + " |\n|" + " --- |" * len(found[0]))
     for row in found:
         print("| " + " | ".join(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()) + " |")

@@ -102,7 +102,7 @@ def test_a_damaged_baseline_is_never_compared_with(tmp_path: Path) -> None:
     budget = Budget(looks=3, spending="even", alpha=0.05)
     path = storage.save(some_record(), "good", overwrite=False, allow="--force", budget=budget)
     true = storage.load("good")
-    storage.look(true, true.record.claims, 0.05)
+    storage.take(true, storage.next_look(true, 0.05, 1), true.record.claims, 1)
     looks = path.with_name("looks.json")
     whole = {file: file.read_bytes() for file in (path, looks)}
     refused = 0
@@ -117,7 +117,7 @@ def test_a_damaged_baseline_is_never_compared_with(tmp_path: Path) -> None:
         try:
             found = storage.load("good")
             assert found.record == true.record, seed
-            storage.look(found, true.record.claims, 0.05)
+            storage.known_look(found, true.record.claims, 1, 0.05)
         except UsageError as error:
             refused += "good" in str(error)
         for name, content in whole.items():

@@ -136,6 +136,6 @@ def test_the_files_that_a_stranger_is_sent_to_hold_what_is_named(question, files
 def test_a_name_that_is_elsewhere_is_missed():
     verdict, screen = rooms.PACKAGE / "claims" / "verdict.py", rooms.ROOT / "reports/templates/first_screen.html"
     assert defines(verdict, "judge")
-    assert not defines(verdict, "change_outcome")
+    assert not defines(verdict, "gate_outcome")
     assert not defines(verdict, "finding")  # an argument there, no definition
     assert not defines(screen, "conclusion")  # an id of the page

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from .errors import TuneshiftError
-from .session.fields import LOOK, PROBLEM_FIELD
+from .session.fields import LOOK, PROBLEM_FIELD, SELECTION
 from .session.interrupts import TERMINATED_CODE, on_sigterm
 from .session.options import (
     add_options,
@@ -55,6 +55,7 @@ TERMINATED: pytest.StashKey[bool] = pytest.StashKey()
 ERRORS: pytest.StashKey[dict[Key, dict[str, Json]]] = pytest.StashKey()
 """Claims that could not be made, as the run record lists them; the last attempt of each counts."""
 WRITTEN: pytest.StashKey[list[str]] = pytest.StashKey()
+GATED: pytest.StashKey[dict[str, Json] | None] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -87,7 +88,8 @@ def pytest_configure(config: pytest.Config) -> None:
             from .session.console import require_output_folder
 
             require_output_folder(Path(config.option.shift_out))
-        if config.option.shift_save or config.option.shift_compare or config.option.shift_margin:
+        option = config.option
+        if option.shift_save or option.shift_compare or option.shift_margin or option.shift_min_power:
             from .session.gating import check_gating
 
             check_gating(_run(config))
@@ -225,7 +227,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
         record = pyfuncitem.stash[CLAIM] = pyfuncitem.stash[MADE]
         others = [(name, value) for name, value in pyfuncitem.user_properties if not name.startswith(PREFIX)]
         pyfuncitem.user_properties[:] = [*others, *flat_properties(record)]
-        _end_test(record, pyfuncitem.config.option.shift_inconclusive)
+        _end_test(record, pyfuncitem.config.option)
     return result
 
 
@@ -275,33 +277,33 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if TERMINATED in config.stash:
         session.exitstatus = exitstatus = TERMINATED_CODE
     if _is_worker(config):
+        config.workeroutput[SELECTION] = _selection(session)  # type: ignore[attr-defined]
         return
-    by_key, unmade = config.stash[CLAIMS], config.stash[ERRORS]
-    if (gate := config.stash.get(GATE, None)) is not None:
-        by_key.update(zip(by_key, gate.settled(list(by_key.values())), strict=True))
-    claims, errors = list(by_key.values()), list(unmade.values())
-    if not (claims or errors):
+    by_key, errors = config.stash[CLAIMS], list(config.stash[ERRORS].values())
+    if not (by_key or errors):
         return
-    from .session.console import update_expectations, write_results
+    from .session.finish import finish
 
-    run = _run(config)
-    updated, failed = update_expectations(run, claims) if run.options.update_expectations else ([], False)
-    if failed and exitstatus == pytest.ExitCode.OK:
-        session.exitstatus = exitstatus = pytest.ExitCode.TESTS_FAILED
-    config.stash[WRITTEN], unwritten = write_results(
-        run,
-        claims,
-        errors,
-        out=Path(config.option.shift_out),
-        started=config.stash[STARTED],
-        duration=time.monotonic() - config.stash[CLOCK],
-        exit_code=int(exitstatus),
-        arguments=config.invocation_params.args,
-        templates=templates_folder(config),
-    )
-    if unwritten and exitstatus == pytest.ExitCode.OK:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    config.stash[WRITTEN] += updated
+    finished = finish(
+        _run(config), list(by_key.values()), errors, gate=config.stash.get(GATE, None), selection=_selection(session),
+        out=Path(config.option.shift_out), started=config.stash[STARTED],
+        duration=time.monotonic() - config.stash[CLOCK], exit_code=int(exitstatus),
+        arguments=config.invocation_params.args, templates=templates_folder(config),
+    )  # fmt: skip
+    by_key.update(zip(by_key, finished.claims, strict=True))
+    config.stash[WRITTEN] = finished.lines
+    config.stash[GATED] = finished.gate
+    session.exitstatus = finished.exit_code
+
+
+def _selection(session: pytest.Session) -> list[list[str]] | None:
+    """The places that a run asked, None for all; of xdist's controller, which collects nothing, as its workers said."""
+    collector = session.config.pluginmanager.get_plugin("tuneshift-collector")
+    if not (wanted := _wanted(session)):
+        return None if collector is None else collector.selection
+    from .session.gating import selected
+
+    return selected(_run(session.config), wanted)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -315,15 +317,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if claims or errors:
         from .session.console import write_summary
 
-        written = config.stash[WRITTEN]
+        option, written = config.option, config.stash[WRITTEN]
         write_summary(
-            terminalreporter,
-            list(claims.values()),
-            written,
-            _run(config).options.alpha,
-            inconclusive=config.option.shift_inconclusive,
-            errors=len(errors),
-        )
+            terminalreporter, list(claims.values()), written, option.shift_alpha,
+            inconclusive=option.shift_inconclusive, errors=len(errors), gate=config.stash[GATED],
+        )  # fmt: skip
 
 
 def _run(config: pytest.Config) -> RunSession:
@@ -340,7 +338,7 @@ def _gate(config: pytest.Config) -> Gate | None:
     if config.option.shift_compare is None:
         return None
     if GATE not in config.stash:
-        from .gate.baselines import Look
+        from .gate.rates import Look
         from .session.gating import open_gate
 
         given = config.workerinput.get(LOOK) if _is_worker(config) else None  # type: ignore[attr-defined]
@@ -386,11 +384,12 @@ def _wanted(session: pytest.Session) -> list[tuple[Finding, Target]]:
     return [(_finding(item), _target(item)) for item in session.items if _makes_claim(item)]
 
 
-def _end_test(record: dict[str, Json], inconclusive: str) -> None:
+def _end_test(record: dict[str, Json], option: Any) -> None:
     """End the test as its claim says."""
     from .session.endings import ending
 
-    how, message = ending(record, inconclusive)
+    how, message = ending(record, option.shift_inconclusive, gate_inconclusive=option.shift_gate_inconclusive,
+                          allow_missing=option.shift_allow_missing)  # fmt: skip
     if how == "fail":
         pytest.fail(message, pytrace=False)
     elif how == "skip":

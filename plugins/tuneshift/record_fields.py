@@ -22,7 +22,8 @@ Check = Callable[[Any], str | None]
 """What is wrong with a value, as ``is a number``'s like; None for nothing."""
 
 VERDICTS = ("reproduced", "contradicted", "inconclusive", "not_applicable")
-CHANGES = ("regressed", "inconclusive", "improved", "held", "not_compared")
+CHANGES = ("regressed", "worse", "missing", "inconclusive", "improved", "held", "not_compared")
+COLOURS = ("red", "yellow", "green")
 
 
 def check_fields(data: Mapping[str, Json], where: str) -> None:
@@ -48,6 +49,10 @@ def _number(value: Any) -> str | None:
 
 def _count(value: Any) -> str | None:
     return None if type(value) is int and value >= 0 else f"is a whole number from 0 on, got {_got(value)}"
+
+
+def _flag(value: Any) -> str | None:
+    return None if isinstance(value, bool) else f"is true or false, got {_got(value)}"
 
 
 def _text(value: Any) -> str | None:
@@ -76,6 +81,10 @@ def _setting(value: Any) -> str | None:
     if isinstance(value, list | tuple):
         return _row(_setting)(value)
     return _label(value) if isinstance(value, str) else None
+
+
+def _positive(value: Any) -> str | None:
+    return _number(value) or (None if value > 0 else f"is above 0, got {value}")
 
 
 def _share(value: Any) -> str | None:
@@ -191,13 +200,20 @@ _READING = _table(
 )
 _OBJECTS = _row(_each(_any))
 _AGAINST = _table(
-    {"saved": _label, "tuned": _label, "look": _or_none(_count), "looks": _or_none(_count)}, name=_name, alpha=_share
+    {"saved": _label, "tuned": _label, "look": _or_none(_count), "looks": _or_none(_count), "shown": _share},
+    name=_name,
+    alpha=_share,
 )
 _COMPARISON = _table(
     {
         "reason": _text,
         "level": _or_none(_number),
         "p": _or_none(_number),
+        "adjusted_p": _or_none(_number),
+        "sees": _or_none(_number),
+        "held_interval": _interval,
+        "same_evidence": _flag,
+        "planned": _flag,
         "clusters": _or_none(_count),
         "n_needed": _or_none(_count),
         "n_at_least": _or_none(_count),
@@ -268,6 +284,25 @@ PAIR = _table(
     tuned=_CHECKPOINT,
     prompts=_row(_table({"n": _count, "sha256": _text, "items": _items}, name=_name)),
 )
+_ABSENT = _row(
+    _table({"reason": _text, "effect": _or_none(_number)}, finding=_name, pair=_name, prompts=_name, group=_name)
+)
+_SEEN = _table(
+    claims=_count,
+    blind=_row(_name),
+    planned=_flag,
+    last=_or_none(_table(finding=_name, unit=_label, loss=_number, margin=_positive, clusters=_count)),
+)
+GATE = _table(
+    conclusion=_text,
+    colour=_one_of(*COLOURS),
+    red=_flag,
+    sees=_or_none(_SEEN),
+    sees_text=_text,
+    missing=_ABSENT,
+    not_asked=_ABSENT,
+    allow_missing=_flag,
+)
 RUN = _table(
     {
         "started": _or_none(_label),
@@ -279,10 +314,13 @@ RUN = _table(
         "settings": _each(_setting),
         "versions": _each(_or_none(_text)),
         "baseline": _or_none(_AGAINST),
+        "gate": _or_none(GATE),
+        "selection": _or_none(_row(_row(_name))),
     },
     alpha=_share,
 )
-RECORD = _table({"examples": _OBJECTS}, run=RUN, pairs=_row(PAIR), claims=_row(CLAIM))
+_ERRORS = _row(_table(finding=_name, pair=_name, prompts=_name, group=_name, message=_text))
+RECORD = _table({"examples": _OBJECTS, "errors": _ERRORS}, run=RUN, pairs=_row(PAIR), claims=_row(CLAIM))
 SHARD = _table(
     run=_table(started=_label, finished=_label, duration_s=_number, exit_code=_count),
     claims=_row(

@@ -10,7 +10,7 @@ from pathlib import Path
 from .errors import RecordError
 from .files import publish
 from .parse import MalformedError, parse_json
-from .plain import Json, plain
+from .plain import Json, plain, seal
 from .record_fields import check_fields
 
 
@@ -25,6 +25,8 @@ class RunRecord:
     examples: Sequence[Mapping[str, Json]] = ()
     errors: Sequence[Mapping[str, Json]] = ()
     """Claims that could not be made: ``finding``, ``pair``, ``prompts``, ``group`` and ``message``."""
+    sealed: bool = True
+    """Whether the file that it was read from had a checksum, which fitted."""
 
 
 FIELDS = ("schema", "run", "pairs", "claims", "errors", "examples")
@@ -62,8 +64,9 @@ def make_record(
 
 
 def record_text(record: RunRecord) -> str:
-    """The record as JSON."""
-    return json.dumps({name: plain(getattr(record, name)) for name in FIELDS}, indent=1, ensure_ascii=False) + "\n"
+    """The record as JSON with the checksum of all the rest: against damage, not against somebody who makes it fit."""
+    fields = {name: plain(getattr(record, name)) for name in FIELDS}
+    return json.dumps({"sha256": seal(fields), **fields}, indent=1, ensure_ascii=False) + "\n"
 
 
 def write_record(record: RunRecord, path: Path) -> Path:
@@ -77,7 +80,10 @@ def write_record(record: RunRecord, path: Path) -> Path:
 
 
 def read_record(path: Path) -> RunRecord:
-    """Read a run record. Raises RecordError for a missing, foreign, damaged or newer file."""
+    """Read a run record; one of an older version without a checksum is not ``sealed``.
+
+    Raises RecordError for a missing, foreign, damaged or newer file.
+    """
     try:
         data = parse_json(path.read_bytes(), constant=float)
     except OSError as error:
@@ -87,7 +93,12 @@ def read_record(path: Path) -> RunRecord:
             f"{path} cannot be read: {error}. A run record is the run.json that `pytest suites` writes."
         ) from error
     check_schema(data, path)
-    return RunRecord(**{name: data.get(name, ()) for name in FIELDS})
+    rest = {name: value for name, value in data.items() if name != "sha256"}
+    if "sha256" in data and data["sha256"] != seal(rest):
+        raise RecordError(
+            f"{path} is damaged or was edited: its checksum does not fit its contents. Run again, or restore the file."
+        )
+    return RunRecord(**{name: data.get(name, ()) for name in FIELDS}, sealed="sha256" in data)
 
 
 def check_schema(data: Json, path: Path) -> None:

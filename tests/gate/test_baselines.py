@@ -14,8 +14,9 @@ from gate_records import FINDING, ids, pair_of, paired, record
 from tuneshift.errors import RecordError, UsageError
 from tuneshift.gate import baselines as module
 from tuneshift.gate.baselines import Baselines, Budget
-from tuneshift.gate.look import against
+from tuneshift.gate.look import gated
 from tuneshift.plain import digest
+from tuneshift.statistics.look_budget import SMALLEST
 
 RUN = record([paired(np.linspace(0, 1, 30))], [pair_of(ids(30))])
 
@@ -160,6 +161,14 @@ def moved(seed: int):
     return record([paired(values)], [pair_of(ids(30))])
 
 
+def spend(storage: Baselines, run, name: str = "good"):
+    """The look that a run takes, spent as at its end."""
+    baseline = storage.load(name)
+    look = storage.known_look(baseline, run.claims, 1, 0.05)
+    storage.take(baseline, look, run.claims, 1)
+    return look
+
+
 def test_each_decision_spends_a_look_the_same_run_again_none_and_then_they_are_spent(tmp_path):
     storage = Baselines(folder=tmp_path)
     save(tmp_path, budget=Budget(looks=2, spending="even", alpha=0.05))
@@ -167,8 +176,11 @@ def test_each_decision_spends_a_look_the_same_run_again_none_and_then_they_are_s
 
     def look(seed):
         run = moved(seed)
-        held = against(storage, baseline, run.claims, run.pairs, versions={}, margins={}, alpha=0.05)[0]["comparison"]
-        return held["against"]["look"], held["against"]["alpha"], held["level"]
+        taken = spend(storage, run)
+        found = gated(baseline, taken, run.claims, (), run.pairs, selection=None, versions={}, margins={},
+                      allow_missing=False)  # fmt: skip
+        held = found.claims[0]["comparison"]
+        return held["against"]["look"], held["against"]["shown"], held["level"]
 
     assert look(0) == (1, 0.025, pytest.approx(0.975))
     assert look(0)[0] == 1
@@ -181,43 +193,79 @@ def test_each_decision_spends_a_look_the_same_run_again_none_and_then_they_are_s
     assert look(0)[0] == 1
 
 
-def test_a_reserved_look_is_the_runs_that_took_it_and_given_back_where_none_did(tmp_path):
+def test_a_look_is_spent_only_by_what_was_decided_at_it_and_written(tmp_path):
     storage = Baselines(folder=tmp_path)
     save(tmp_path, budget=Budget(looks=3, spending="even", alpha=0.06))
     baseline = storage.load("good")
-    first = storage.reserve(baseline, 0.06)
-    assert (first.number, first.looks, first.alpha) == (1, 3, pytest.approx(0.02))
-    second = storage.reserve(baseline, 0.06)  # another run that is under way
-    assert second.number == 2
-    assert storage.settle(baseline, first, moved(0).claims) == first
-    assert storage.settle(baseline, second, []) == second
-    assert storage.reserve(baseline, 0.06).number == 2  # the second was given back
-    assert storage.look(baseline, moved(0).claims, 0.06).number == 1
-    storage.look(baseline, moved(1).claims, 0.06)
-    with pytest.raises(UsageError, match="All 3 looks"):
-        storage.reserve(baseline, 0.06)
+    first, second = (storage.next_look(baseline, 0.06, 1) for _ in range(2))  # two runs that are under way
+    assert first == second
+    assert (first.number, first.looks, first.alpha, first.shown) == (1, 3, 0.06, pytest.approx(0.02))
+    assert not (tmp_path / "good" / "looks.json").exists()  # the run may still fail
+    storage.take(baseline, first, [], 1)
+    assert storage.next_look(baseline, 0.06, 1).number == 1
+    storage.take(baseline, first, moved(0).claims, 1)
+    storage.take(baseline, second, moved(1).claims, 1)  # taken meanwhile: it counts as the next, of the same rate
+    assert storage.next_look(baseline, 0.06, 1).number == 3
+
+
+def test_a_look_that_was_taken_meanwhile_does_not_count_where_the_next_may_spend_less(tmp_path):
+    storage = Baselines(folder=tmp_path)
+    save(tmp_path, budget=Budget(looks=3, spending="pocock", alpha=0.05))
+    baseline = storage.load("good")
+    look = storage.next_look(baseline, 0.05, 1)
+    storage.take(baseline, look, moved(0).claims, 1)
+    with pytest.raises(RecordError, match="Another run took look 1 at baseline 'good'"):
+        storage.take(baseline, look, moved(1).claims, 1)
+    assert storage.next_look(baseline, 0.05, 1).number == 2
+    for seed in (2, 3):
+        spend(storage, moved(seed))
+    assert storage.counts_as(baseline, look, moved(1).claims, 1) == look  # the last was taken meanwhile, too
+    with pytest.raises(RecordError, match="Another run took look 1"):
+        storage.take(baseline, look, moved(1).claims, 1)
 
 
 def test_the_same_values_again_take_no_look_where_the_level_is_the_same(tmp_path):
     storage = Baselines(folder=tmp_path)
     for spending, left in (("even", 2), ("pocock", 1)):
         save(tmp_path, overwrite=True, run=moved(left), budget=Budget(looks=3, spending=spending, alpha=0.05))
-        baseline = storage.load("good")
-        first, again = ([storage.settle(baseline, storage.reserve(baseline, 0.05), moved(7).claims)] for _ in range(2))
-        assert (first[0].number, again[0].number) == ((1, 1) if spending == "even" else (1, 2))
+        baseline, run, numbers = storage.load("good"), moved(7), []
+        for _ in range(2):  # pytest decides at the next look before it knows the values
+            look = storage.counts_as(baseline, storage.next_look(baseline, 0.05, 1), run.claims, 1)
+            storage.take(baseline, look, run.claims, 1)
+            numbers.append(look.number)
+        assert numbers == ([1, 1] if spending == "even" else [1, 2])
         for seed in range(left):
-            storage.look(baseline, moved(20 + seed).claims, 0.05)
+            spend(storage, moved(20 + seed))
         with pytest.raises(UsageError, match="All 3 looks"):
-            storage.look(baseline, moved(30).claims, 0.05)
+            spend(storage, moved(30))
+
+
+def test_the_first_look_of_obrien_and_fleming_has_a_level_and_is_not_lost(tmp_path):
+    """Its share of the rate is 1e-26: 1 less that is 1, which no interval has, and the look was spent on the crash."""
+    storage = Baselines(folder=tmp_path)
+    save(tmp_path, budget=Budget(looks=30, spending="obrien-fleming", alpha=0.05))
+    run = moved(3)
+    look = spend(storage, run)
+    assert (look.number, look.shown) == (1, pytest.approx(SMALLEST))
+    found = gated(storage.load("good"), look, run.claims, (), run.pairs, selection=None, versions={}, margins={},
+                  allow_missing=False)  # fmt: skip
+    held = found.claims[0]["comparison"]
+    assert held["outcome"] == "held"
+    assert held["level"] == 1 - SMALLEST
+
+
+def test_a_budget_that_leaves_its_last_look_nothing_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"--looks 10000 --spending obrien-fleming: .*fewer looks"):
+        save(tmp_path, budget=Budget(looks=10_000, spending="obrien-fleming", alpha=1e-8))
 
 
 def test_a_baseline_that_is_replaced_starts_its_looks_anew(tmp_path):
     storage = Baselines(folder=tmp_path)
     budget = Budget(looks=1, spending="pocock", alpha=0.05)
     save(tmp_path, budget=budget)
-    storage.look(storage.load("good"), moved(0).claims, 0.05)
+    spend(storage, moved(0))
     save(tmp_path, run=moved(5), overwrite=True, budget=budget)
-    assert storage.look(storage.load("good"), moved(1).claims, 0.05).number == 1
+    assert spend(storage, moved(1)).number == 1
 
 
 def test_damaged_looks_give_no_level(tmp_path):
@@ -225,7 +273,7 @@ def test_damaged_looks_give_no_level(tmp_path):
     save(tmp_path, budget=Budget(looks=3, spending="even", alpha=0.05))
     (tmp_path / "good" / "looks.json").write_text("{")
     with pytest.raises(UsageError, match=r"looks\.json.*is damaged"):
-        storage.look(storage.load("good"), moved(0).claims, 0.05)
+        spend(storage, moved(0))
 
 
 @pytest.mark.parametrize(

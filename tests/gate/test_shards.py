@@ -13,6 +13,7 @@ from tuneshift.cli import main
 from tuneshift.commands.common import OK, USAGE
 from tuneshift.errors import UsageError
 from tuneshift.gate.compare import compare
+from tuneshift.gate.look import gate_summary
 from tuneshift.gate.shards import merge
 from tuneshift.run_record import write_record
 
@@ -80,3 +81,23 @@ def test_the_command_writes_record_and_report_and_one_record_is_none_to_merge(tm
     assert main(["merge", paths[0], "-o", str(out)]) == USAGE
     assert main(["merge", paths[0], str(tmp_path / "none.json"), "-o", str(out)]) == USAGE
     assert "No run record" in capsys.readouterr().err
+
+
+def test_what_no_shard_asked_is_missing_and_what_each_asked_is_not():
+    def row(finding):
+        return {"finding": finding, "pair": "pair", "prompts": "set", "group": "all", "effect": 0.3, "unit": "u",
+                "reason": "Its test was not selected."}  # fmt: skip
+
+    described = {"name": "good", "saved": "s", "alpha": 0.05}
+    shards = []
+    for part, left in ((CLAIMS[:2], ("a.2", "a.3", "a.4", "a.lost")), (CLAIMS[2:], ("a.0", "a.1", "a.lost"))):
+        baseline = record(CLAIMS, PAIRS)
+        shard = record(part, PAIRS, baseline=described)
+        compared = compare(shard.claims, PAIRS, baseline, name="good", margins={}, alpha=0.05)
+        gate = gate_summary(compared, [], [row(finding) for finding in left], None, allow_missing=False)
+        assert not gate["red"]
+        shards.append(replace(shard, claims=compared, run={**shard.run, "gate": gate, "selection": []}))
+    run = merged(*shards).run
+    assert [absent["finding"] for absent in run["gate"]["missing"]] == ["a.lost"]
+    assert run["gate"]["missing"][0]["reason"] == "No shard asked it."
+    assert (run["gate"]["red"], run["gate"]["not_asked"], run["selection"]) == (True, [], None)

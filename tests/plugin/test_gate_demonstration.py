@@ -100,8 +100,6 @@ def test_the_same_weights_elsewhere_hold(gated, tmp_path):
 
 def test_twenty_prompts_are_inconclusive_and_say_how_many_would_decide(gated, tmp_path):
     held, code = gated(perturbed(tmp_path / "slight", noisy(0.2)), 20)
-    assert (held["outcome"], held["n"], code) == ("inconclusive", 20, 0)  # skipped: nobody can act on it
-    # More than the textbook's n at a power of 0.8 for the change that was seen, which may be nearer to the margin.
-    spread = held["standard_error"] * 20**0.5
-    textbook = ((1.96 + 0.8416) * spread / (held["effect"] + held["margin"])) ** 2
-    assert held["n_needed"] is None or held["n_needed"] > textbook
+    assert (held["outcome"], held["n"], code) == ("inconclusive", 20, 0)  # yellow: nobody can act on it
+    assert held["n_needed"] > 20
+    assert "does not rule out one past the margin -0.05" in held["reason"]

@@ -35,7 +35,13 @@ def test_what_held_passes_whatever_its_verdict(suites, record, kept, workers):
     assert result.ret == 0
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(
-        ["*tuneshift against baseline good*", "*density_rises*= held", "1 held; baseline saved *"]
+        [
+            "*tuneshift against baseline good*",
+            "*density_rises*= held (same evidence)",
+            "what it can see: a loss of * would be red in 80 % of runs*",
+            "no loss beyond its margin in the one claim",
+            "1 held; baseline saved *",
+        ]
     )
     claim = record()["claims"][0]
     assert (claim["verdict"], claim["comparison"]["outcome"]) == ("inconclusive", "held")
@@ -75,19 +81,30 @@ def raise_baseline(path: Path, *, by: float) -> None:
     path.write_text(json.dumps(data))
 
 
-@pytest.mark.parametrize(
-    ("option", "outcome", "code"), [("fail", "failed", 1), ("skip", "skipped", 0), ("pass", "passed", 0)]
-)
-def test_an_inconclusive_comparison_follows_the_option(suites, kept, other_pair, option, outcome, code):
+@pytest.mark.parametrize(("option", "outcome", "code"), [("fail", "failed", 1), ("pass", "passed", 0)])
+def test_a_comparison_that_cannot_say_is_yellow_unless_asked_otherwise(
+    suites, kept, other_pair, record, pytester, monkeypatch, option, outcome, code
+):
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
     raise_baseline(kept / "good" / "baseline.json", by=0.35)  # to where the other checkpoint is
-    margin = ("--shift-margin", "wu2023.instruction_density_rises=0.1")
+    margin = ("--shift-margin", "wu2023.instruction_density_rises=0.05")
     compare = ("--shift-compare", "good", "--shift-storage", kept, *margin)
-    result = suites(*DENSITY, *compare, "--shift-inconclusive", option, pair=other_pair)
+    asked = () if option == "pass" else ("--shift-gate-inconclusive", option)
+    result = suites(*DENSITY, *compare, *asked, "--shift-inconclusive", "fail", pair=other_pair)
     result.assert_outcomes(**{outcome: 1})
     assert result.ret == code
     result.stdout.fnmatch_lines(
-        ["*density_rises*-0.1 *? inconclusive", "*A fresh set of * prompts * would decide it in four of five cases."]
+        [
+            "*density_rises*-0.05 *? inconclusive",
+            "*A fresh set of * prompts * would decide it in four of five cases.",
+            "what it can see: a loss of * in wu2023.instruction_density_rises (* margins) would be red in 80 % *",
+            "no loss shown; 1 claim cannot say",
+            "::warning title=tuneshift gate::no loss shown; 1 claim cannot say. what it can see: * 80 %25 of *",
+        ]
     )
+    assert "no loss shown; 1 claim cannot say" in record()["run"]["gate"]["conclusion"]
+    summary = (pytester.path / "tuneshift-results" / "summary.md").read_text()
+    assert "No loss shown; 1 claim cannot say." in summary
 
 
 def test_the_files_alone_give_the_same_comparison(suites, record, kept, other_pair, pytester, capsys):
@@ -98,7 +115,8 @@ def test_the_files_alone_give_the_same_comparison(suites, record, kept, other_pa
     again = json.loads((pytester.path / "gated" / "run.json").read_text())
     assert again["claims"][0]["comparison"] == made
     assert again["run"]["baseline"] == record()["run"]["baseline"]
-    assert code == (1 if made["outcome"] in ("regressed", "inconclusive") else 0)
+    assert again["run"]["gate"] == record()["run"]["gate"]
+    assert code == (1 if made["outcome"] in ("regressed", "worse") else 0)
     assert "against baseline good" in capsys.readouterr().out
 
 
@@ -181,6 +199,25 @@ def test_a_run_takes_one_look_however_many_claims_and_workers_and_none_without_a
     assert level == pytest.approx(1 - 0.05 / 3 / against[0]["claims"])
     suites(*compare, *workers, pair=other_pair)
     assert len(looks_taken(kept)) == 1  # the same values again
+
+
+def test_a_run_whose_record_is_not_written_spends_no_look(suites, kept, other_pair, monkeypatch):
+    def full(*_args, **_more):
+        raise OSError(28, "No space left on device")
+
+    suites(*DENSITY)
+    bless = ["bless", "tuneshift-results/run.json", "--as", "nightly", "--storage", str(kept), "--looks", "3",
+             "--spending", "obrien-fleming"]  # fmt: skip
+    assert main(bless) == 0
+    compare = ("--shift-compare", "nightly", "--shift-storage", kept)
+    with monkeypatch.context() as patched:
+        patched.setattr("tuneshift.session.console.publish_all", full)
+        result = suites(*DENSITY, *compare, pair=other_pair)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["tuneshift: nothing was written to *No space left on device"])
+    assert not looks_taken(kept)
+    suites(*DENSITY, *compare, pair=other_pair)
+    assert len(looks_taken(kept)) == 1
 
 
 def looks_taken(kept: Path) -> list[str]:

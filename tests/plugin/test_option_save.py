@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tuneshift.cli import main
@@ -40,14 +42,20 @@ def test_saving_over_what_is_compared_with_is_refused(suites):
 
 
 def test_two_shards_merged_are_the_one_run(suites, pytester, record):
-    def text(name):
-        lines = (pytester.path / name / "run.json").read_text().splitlines(keepends=True)
-        times = ('"started"', '"finished"', '"duration_s"', '"command"', '"exit_code"')
-        return "".join(line for line in lines if not line.strip().startswith(times))
+    def kept(name):
+        data = json.loads((pytester.path / name / "run.json").read_text())
+        for field in ("started", "finished", "duration_s", "command", "exit_code", "selection", "gate"):
+            data["run"].pop(field, None)
+        del data["sha256"]
+        return data
 
     suites("--shift-out", "one")
     suites("-k", "density", "--shift-out", "a")
     suites("-k", "not density", "--shift-out", "b")
     assert main(["merge", "b/run.json", "a/run.json", "-o", "all"]) == 0
-    assert text("all") == text("one")
-    assert text("a") != text("one")
+    assert kept("all") == kept("one")
+    assert kept("a") != kept("one")
+    selections = [json.loads((pytester.path / name / "run.json").read_text())["run"]["selection"]
+                  for name in ("all", "one", "a")]  # fmt: skip
+    assert selections[0] is None  # what shards together lack is missing
+    assert [len(selection) for selection in selections[1:]] == [4, 2]  # of one module, of -k

@@ -110,7 +110,7 @@ def test_the_gate_and_its_kin_know_pytests_names(suites, pytester):
     assert main(bless) == 4
     assert main([*bless, "--shift-overwrite"]) == 0
     margin = ["--shift-margin", "wu2023.instruction_density_rises=0.2"]
-    gate = ["gate", record, "--shift-compare", "good", *margin, "--shift-inconclusive", "skip"]
+    gate = ["gate", record, "--shift-compare", "good", *margin, "--shift-gate-inconclusive", "pass"]
     assert main([*gate, *storage, "--shift-out", "gated"]) == 0
     gated = json.loads((pytester.path / "gated" / "run.json").read_text())
     assert gated["claims"][0]["comparison"]["margin"] == 0.2

@@ -67,6 +67,12 @@ def test_headlines(verdicts: str, sentence: str) -> None:
             "The one claim that was tested has regressed against baseline good. The one claim that was tested is "
             "reproduced on P.",
         ),
+        (["worse", "held"], "1 of 2 claims is worse against baseline good. All 2 claims are reproduced on P."),
+        (["missing", "missing"], "2 of 2 claims are missing against baseline good. All 2 claims are reproduced on P."),
+        (
+            ["worse", "regressed", "held"],
+            "2 of 3 claims regressed, are worse or missing against baseline good. All 3 claims are reproduced on P.",
+        ),
     ],
 )
 def test_a_regression_comes_first(outcomes: list[str], sentence: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,20 @@ def test_changes_against_the_baseline_come_before_the_verdicts() -> None:
         "○ inconclusive",
         "– not compared",
     ]
+
+
+def test_what_the_gate_says_and_what_is_missing_are_in_the_summary() -> None:
+    held = compared_record()
+    absent = {"finding": "x2024.gone", "pair": "P", "prompts": "s", "group": "all", "reason": "`its` test *failed*"}
+    gate = {
+        "conclusion": "the gate is red: 1 missing",
+        "sees_text": "what it can see: a loss of 0.085",
+        "missing": [absent],
+    }
+    text = render_summary(replace(held, run={**held.run, "gate": gate}))
+    assert "The gate is red: 1 missing. What it can see: a loss of 0.085." in text
+    assert "| ✘ missing | x2024.gone | P | – | – | \\`its\\` test \\*failed\\* |" in text
+    assert "| ✘ missing" not in render_summary(held)
 
 
 def test_what_models_write_stays_text() -> None:

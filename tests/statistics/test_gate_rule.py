@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tuneshift.statistics.gate_rule import Spread, detectable_loss, gate_outcome, red_share
+from tuneshift.statistics.gate_rule import Spread, detectable_loss, gate_outcome, red_share, settled_at
 from tuneshift.statistics.intervals import NoIntervals, StudentT
 
 ALPHA, MARGIN, CLAIMS = 0.05, 0.05, 10
@@ -136,3 +136,16 @@ def test_a_loss_of_whole_answers_scatters_more_than_one_that_all_share() -> None
 def test_a_spread_out_of_range_is_refused() -> None:
     with pytest.raises(ValueError, match="above 0"):
         Spread(error=0.0, freedom=5, step=1.0, items=10)
+
+
+@pytest.mark.parametrize("direction", ["greater", "less", "equivalent"])
+@pytest.mark.parametrize("error", [0.005, 0.02, 0.1])
+def test_what_counts_as_settled_is_where_the_gate_has_a_word(direction: str, error: float) -> None:
+    """Of a gain that is shown though a loss beyond the margin is not ruled out nothing is settled: no t has it."""
+    told = {"direction": direction, "margin": MARGIN, "claims": CLAIMS, "alpha": ALPHA}
+    spans = settled_at(**told)(np.array([error]), 40)  # type: ignore[arg-type]
+    for effect in np.linspace(-0.5, 0.5, 401):
+        t = StudentT(effect=float(effect), error=error, freedom=40, units=41)
+        word = gate_outcome(t, **told)  # type: ignore[arg-type]
+        settled = any(np.all(low < effect) and np.all(effect < high) for low, high in spans)
+        assert settled == (word != "inconclusive"), (effect, word)

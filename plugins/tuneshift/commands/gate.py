@@ -6,6 +6,7 @@ An option that `pytest suites` has too is known by its name there as well.
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from ..errors import RecordError, UsageError
 from ..run_record import RunRecord
-from ..session.options import EXAMPLE_MARGIN, margins_of
+from ..session.options import EXAMPLE_MARGIN, losses_of, margins_of
 from .common import OK, PROBLEMS, Commands, require_other_files
 
 FORCE = "--force"
@@ -28,8 +29,13 @@ def add(commands: Commands) -> None:
     gate.add_argument("--margin", "--shift-margin", action="append", default=[], metavar="FINDING=VALUE",
                       help=f"how much worse is still held, as {EXAMPLE_MARGIN}; may be repeated (default: its "
                       "smallest effect of interest)")  # fmt: skip
-    gate.add_argument("--inconclusive", "--shift-inconclusive", choices=("fail", "skip", "pass"), default="fail",
-                      help="fail: exit 1 for an inconclusive comparison too (default); skip, pass: do not")  # fmt: skip
+    gate.add_argument("--gate-inconclusive", "--shift-gate-inconclusive", choices=("fail", "pass"), default="pass",
+                      help="fail: exit 1 for a comparison that cannot say, too (default: %(default)s)")  # fmt: skip
+    gate.add_argument("--allow-missing", "--shift-allow-missing", action="store_true",
+                      help="exit 0 though claims of the baseline have no effect in this record")  # fmt: skip
+    gate.add_argument("--min-power", "--shift-min-power", action="append", default=[], metavar="[FINDING=]LOSS",
+                      help="stop where a true LOSS would not be red in 80 %% of runs: in margins for every claim on "
+                      "prompts, in the finding's unit for FINDING=LOSS; may be repeated")  # fmt: skip
     gate.add_argument(
         "-o",
         "--out",
@@ -63,40 +69,52 @@ def add(commands: Commands) -> None:
 def _gate(arguments: argparse.Namespace) -> int:
     from ..gate.baselines import Baselines, storage_folder
     from ..gate.compare import check_comparable, check_margins, require_numbers
-    from ..gate.look import against, run_baseline
-    from ..gate.text import write_comparisons
+    from ..gate.look import gated, run_baseline
+    from ..gate.rates import sharing
+    from ..gate.sight import require_power
+    from ..gate.text import ci_annotations, write_comparisons
     from ..report.conclusion import unmade
 
     if arguments.out is not None:
         _require_other_files(arguments.out, [arguments.record])
-    record = _read(arguments.record)
+    record = _sealed(arguments.record)
     storage = Baselines(folder=storage_folder(arguments.storage, Path.cwd()))
     baseline = storage.load(arguments.baseline)
     margins = margins_of(arguments.margin, "--margin")
+    losses = losses_of(arguments.min_power, "--min-power")
     check_margins(margins, [str(claim["finding"]) for claim in record.claims])
     require_numbers(record, str(arguments.record))
     check_comparable(record.run, record.pairs, baseline.record, baseline.name)
-    alpha = float(record.run["alpha"])
-    versions = record.run.get("versions") or {}
-    claims = against(storage, baseline, record.claims, record.pairs, versions=versions, margins=margins, alpha=alpha)
-    write_comparisons(_Printed(), claims)
-    outcomes = {claim["comparison"]["outcome"] for claim in claims}
-    if outcomes <= {"not_compared"}:
+    shared_by = sharing(baseline.record, record.pairs, baseline.name)
+    look = storage.known_look(baseline, record.claims, shared_by, float(record.run["alpha"]))
+    found = gated(
+        baseline, look, record.claims, record.errors, record.pairs, selection=record.run.get("selection"),
+        versions=record.run.get("versions") or {}, margins=margins, allow_missing=arguments.allow_missing,
+    )  # fmt: skip
+    write_comparisons(_Printed(), found.claims, found.summary)
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        print(*ci_annotations(found.summary), sep="\n")
+    outcomes = {claim["comparison"]["outcome"] for claim in found.claims}
+    if outcomes <= {"not_compared"} and not found.summary["missing"]:
         raise UsageError(
             f"No claim of {arguments.record} could be compared with baseline {baseline.name!r}; see above."
         )
+    require_power(found.rows, losses, "--min-power", baseline.name)
     if arguments.out is not None:
-        _write(replace(record, run={**record.run, "baseline": run_baseline(claims)}, claims=claims), arguments.out)
-    failing = {"regressed"} | ({"inconclusive"} if arguments.inconclusive == "fail" else set())
+        run = {**record.run, "baseline": run_baseline(found.claims), "gate": found.summary}
+        _write(replace(record, run=run, claims=found.claims), arguments.out)
+    storage.take(baseline, look, record.claims, shared_by)
     if record.errors:
         print(f"{unmade(len(record.errors))} {arguments.record} lists them under `errors`.")
-    return PROBLEMS if record.errors or outcomes & failing else OK
+    undecided = arguments.gate_inconclusive == "fail" and "inconclusive" in outcomes
+    return PROBLEMS if record.errors or found.summary["red"] or undecided else OK
 
 
 def _bless(arguments: argparse.Namespace) -> int:
     from ..gate.baselines import Baselines, Budget, storage_folder
+    from ..session.gating import planned_text
 
-    record = _read(arguments.record)
+    record = _sealed(arguments.record)
     if arguments.spending is not None and arguments.looks is None:
         raise UsageError("--spending says how looks share the error rate, so it needs --looks N.")
     budget = None
@@ -107,6 +125,7 @@ def _bless(arguments: argparse.Namespace) -> int:
     path = storage.save(record, arguments.name, overwrite=arguments.force, allow=FORCE, budget=budget)
     looks = f", {budget.looks} looks ({budget.spending})" if budget else ""
     print(f"baseline {arguments.name}: {path} ({len(record.claims)} claims{looks})")
+    print(*planned_text(storage.load(arguments.name), float(record.run["alpha"])), sep="\n")
     return OK
 
 
@@ -117,7 +136,7 @@ def _merge(arguments: argparse.Namespace) -> int:
     if len(paths) < 2:
         raise UsageError("Merging takes two records or more; `tuneshift report RUN.json` renders one.")
     _require_other_files(arguments.out, paths)
-    records = [_read(path) for path in paths]
+    records = [_sealed(path) for path in paths]
     command = shlex.join(["tuneshift", "merge", *map(str, paths), "-o", str(arguments.out)])
     merged = merge(records, [str(path) for path in paths], command=command)
     _write(merged, arguments.out)
@@ -133,6 +152,18 @@ def _read(path: Path) -> RunRecord:
         return read_record(path)
     except RecordError as error:
         raise UsageError(str(error)) from error
+
+
+def _sealed(path: Path) -> RunRecord:
+    """A run record whose checksum says that it is as it was written."""
+    record = _read(path)
+    if not record.sealed:
+        raise UsageError(
+            f"{path} has no checksum (`sha256`): an older tuneshift wrote it, or it was edited, and a digit that "
+            "changed on the way would move the gate. Run again; what is in the store is not measured again. "
+            "`tuneshift report` reads it as it is."
+        )
+    return record
 
 
 def _require_other_files(folder: Path, records: Sequence[Path]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,24 +23,26 @@ from ..files import KEPT, acquired_lock, project_folder, publish
 from ..parse import MalformedError, parse_json
 from ..plain import Json, digest, plain
 from ..run_record import RunRecord, check_schema
+from ..statistics.look_budget import claim_levels
 from ..statistics.sequential import look_levels
 from .compare import require_numbers
+from .rates import Look, sharing
 
 FORMAT = 1
 """Goes up when a field of baseline.json changes its meaning or goes away."""
 FOLDER = Path(KEPT) / "baselines"
-RESERVED = "reserved"
-"""Stands among the looks for a run that has not said yet what it compared."""
 FILE, LOOKS_FILE, LOCK_FILE = "baseline.json", "looks.json", ".lock"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 SPENDINGS = ("obrien-fleming", "pocock", "even")
+ROUNDING = 1e-9
+"""Of a look's rate: differences of sums that are the same on paper."""
 WAIT = 60.0
 """Seconds to wait for another process that saves a baseline or takes a look."""
 
 CLAIM_FIELDS = (
     "finding", "pair", "prompts", "group", "items", "measures", "direction", "unit", "sesoi", "n", "clusters", "effect",
-    "interval", "level", "p", "standard_error", "method", "verdict", "reason", "values", "evidence", "family",
-    "family_size",
+    "interval", "level", "p", "standard_error", "freedom", "method", "verdict", "reason", "values", "evidence",
+    "family", "family_size",
 )  # fmt: skip
 """Of a claim, what a comparison reads and what says where its effect stood."""
 RUN_FIELDS = ("started", "finished", "versions", "alpha", "response", "measures", "settings")
@@ -54,15 +57,6 @@ class Budget:
     looks: int
     spending: str
     alpha: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Look:
-    """One decision against a baseline: ``alpha`` is its error rate, ``number`` of ``looks`` where there is a budget."""
-
-    alpha: float
-    number: int | None = None
-    looks: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +132,7 @@ class Baselines:
             raise UsageError(f"The record holds no claims, so there is nothing that baseline {name!r} could keep.")
         require_numbers(record, f"The record to be saved as {name!r}")
         if budget is not None:
-            _check_budget(budget)
+            _check_budget(budget, sharing(record))
         content = {"record": slim(record), "budget": None if budget is None else vars(budget)}
         saved = str(record.run.get("finished") or record.run.get("started"))
         document = {"format": FORMAT, "name": name, "saved": saved, "sha256": digest(content), **content}
@@ -154,62 +148,60 @@ class Baselines:
                 raise RecordError(f"Baseline {path} cannot be written: {error.strerror or error}.") from error
         return path
 
-    def look(self, baseline: Baseline, claims: Sequence[Mapping[str, Json]], alpha: float) -> Look:
-        """The look that these claims take at a baseline, spent if they have not taken it before.
+    def next_look(self, baseline: Baseline, alpha: float, shared_by: int) -> Look:
+        """The next look at a baseline, which `take` spends once it has been decided at and the record is written.
 
-        Without a budget every look is at ``alpha``. Claims are told apart by their values, so that the same run costs
-        one look however often it is compared. Raises UsageError where the budget is spent.
+        Without a budget every look is at ``alpha``. ``shared_by`` claims share what it may spend. Raises UsageError
+        where the budget is spent.
         """
-        budget = baseline.budget
-        if budget is None:
-            return Look(alpha=alpha)
+        if baseline.budget is None:
+            return Look(alpha=alpha, shown=alpha)
+        self.require_a_look(baseline)
+        return _nth_look(baseline.budget, len(self._taken(baseline)) + 1, shared_by)
+
+    def known_look(
+        self, baseline: Baseline, claims: Sequence[Mapping[str, Json]], shared_by: int, alpha: float
+    ) -> Look:
+        """The look that these claims took at a baseline, else the next one. Claims are told apart by their values, so
+        that the same run costs one look however often it is compared. Raises UsageError as `next_look`."""
+        taken = self._taken(baseline)
+        if baseline.budget is None or claims_digest(claims) not in taken:
+            return self.next_look(baseline, alpha, shared_by)
+        return _nth_look(baseline.budget, taken.index(claims_digest(claims)) + 1, shared_by)
+
+    def counts_as(self, baseline: Baseline, look: Look, claims: Sequence[Mapping[str, Json]], shared_by: int) -> Look:
+        """The look that claims which were decided at ``look`` count as: an earlier one of the same values at the same
+        rate, whose number they keep, so that the same run compared again spends none."""
+        taken = self._taken(baseline)
+        if baseline.budget is None or not claims or claims_digest(claims) not in taken:
+            return look
+        known = _nth_look(baseline.budget, taken.index(claims_digest(claims)) + 1, shared_by)
+        return known if math.isclose(known.shown, look.shown, rel_tol=ROUNDING) else look
+
+    def take(self, baseline: Baseline, look: Look, claims: Sequence[Mapping[str, Json]], shared_by: int) -> None:
+        """Spend a look: write down the claims that were decided at it. Without claims none is spent, nor one that the
+        same values took before.
+
+        Raises RecordError where another run took that look meanwhile and the next one may spend less than this run was
+        decided at, or none is left: nothing is written then.
+        """
+        if baseline.budget is None or look.number is None or not claims:
+            return
         key = claims_digest(claims)
         with self._locked():
             taken = self._taken(baseline)
-            if key not in taken:
-                if len(taken) >= budget.looks:
-                    raise spent_budget(baseline)
-                taken.append(key)
-                _write_looks(baseline, taken)
-        return _nth_look(budget, taken.index(key) + 1)
-
-    def reserve(self, baseline: Baseline, alpha: float) -> Look:
-        """The next look at a baseline, spent before the claims that take it are known: tests decide at it one by one.
-
-        `settle` says afterwards what took it. Raises UsageError where the budget is spent.
-        """
-        if baseline.budget is None:
-            return Look(alpha=alpha)
-        with self._locked():
-            taken = self._taken(baseline)
-            if len(taken) >= baseline.budget.looks:
-                raise spent_budget(baseline)
-            _write_looks(baseline, [*taken, RESERVED])
-        return _nth_look(baseline.budget, len(taken) + 1)
-
-    def settle(self, baseline: Baseline, look: Look, claims: Sequence[Mapping[str, Json]]) -> Look:
-        """Write down the claims that took a reserved look; the look that they count as.
-
-        Without claims the look is given back. So is one of values that had taken another at the same level, whose
-        number they keep: the same run compared again spends none. It stays spent where a later look was taken since.
-        """
-        budget = baseline.budget
-        if budget is None or look.number is None:
-            return look
-        with self._locked():
-            taken = self._taken(baseline)
-            if len(taken) < look.number:  # the baseline was replaced, and its looks count anew
-                return look
-            key = claims_digest(claims) if claims else None
-            before = taken[: look.number - 1]
-            same = _nth_look(budget, before.index(key) + 1) if key in before else None
-            counts_as = same if same is not None and same.alpha == look.alpha else look
-            if key is not None:
-                taken[look.number - 1] = key
-            if (key is None or counts_as is same) and len(taken) == look.number:
-                taken.pop()
-            _write_looks(baseline, taken)
-        return counts_as
+            if look.number <= len(taken) and taken[look.number - 1] == key:
+                return
+            number = len(taken) + 1
+            left = number <= baseline.budget.looks
+            spends = _nth_look(baseline.budget, number, shared_by).shown if left else 0.0
+            if spends < look.shown * (1 - ROUNDING):
+                raise RecordError(
+                    f"Another run took look {look.number} at baseline {baseline.name!r} while this one was under way, "
+                    "so that its comparisons do not count. Compare its record again: `tuneshift gate RUN.json "
+                    f"--baseline {baseline.name}`."
+                )
+            _write_looks(baseline, [*taken, key])
 
     def require_a_look(self, baseline: Baseline) -> None:
         """Raise UsageError where a baseline's budget is spent: asked before anything is measured."""
@@ -221,6 +213,9 @@ class Baselines:
         path = baseline.path.with_name(LOOKS_FILE)
         try:
             data = parse_json(path.read_bytes())
+            kept = {"baseline": data["baseline"], "taken": data["taken"]}
+            if data["sha256"] != digest(kept):
+                raise ValueError("its checksum does not fit its contents")
             if data["baseline"] != baseline.checksum:
                 return []
             taken = list(data["taken"])
@@ -287,16 +282,17 @@ def slim(record: RunRecord) -> dict[str, Json]:
 
 def _write_looks(baseline: Baseline, taken: Sequence[str]) -> None:
     path = baseline.path.with_name(LOOKS_FILE)
-    text = json.dumps({"baseline": baseline.checksum, "taken": list(taken)}, indent=1) + "\n"
+    kept = {"baseline": baseline.checksum, "taken": list(taken)}
+    text = json.dumps({**kept, "sha256": digest(kept)}, indent=1) + "\n"
     try:
         publish(path, text.encode())
     except OSError as error:
         raise RecordError(f"The look cannot be written to {path}: {error.strerror or error}.") from error
 
 
-def _nth_look(budget: Budget, number: int) -> Look:
-    level = look_levels(budget.alpha, budget.looks, budget.spending)[number - 1]  # type: ignore[arg-type]
-    return Look(alpha=float(level), number=number, looks=budget.looks)
+def _nth_look(budget: Budget, number: int, shared_by: int) -> Look:
+    levels = claim_levels(look_levels(budget.alpha, budget.looks, budget.spending), shared_by)  # type: ignore[arg-type]
+    return Look(alpha=budget.alpha, shown=levels[number - 1] * shared_by, number=number, looks=budget.looks)
 
 
 def claims_digest(claims: Sequence[Mapping[str, Json]]) -> str:
@@ -317,13 +313,17 @@ def spent_budget(baseline: Baseline) -> UsageError:
     )
 
 
-def _check_budget(budget: Budget) -> None:
+def _check_budget(budget: Budget, shared_by: int) -> None:
     if not 1 <= budget.looks <= 10_000:
         raise UsageError(f"--looks is {budget.looks}; a budget is of 1 to 10000 looks.")
     if budget.spending not in SPENDINGS:
         raise UsageError(f"--spending {budget.spending!r}: {did_you_mean(budget.spending, SPENDINGS)}.")
-    if not 0 < budget.alpha < 1:
-        raise UsageError(f"The budget's error rate is {budget.alpha}; it lies between 0 and 1, as 0.05.")
+    if not 0 < budget.alpha < 0.5:
+        raise UsageError(f"The budget's error rate is {budget.alpha}; it lies between 0 and 0.5, as 0.05.")
+    try:
+        _nth_look(budget, 1, shared_by)
+    except ValueError as error:
+        raise UsageError(f"--looks {budget.looks} --spending {budget.spending}: {error}.") from error
 
 
 def _read(text: bytes, path: Path, name: str) -> Baseline:

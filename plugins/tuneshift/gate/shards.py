@@ -8,8 +8,10 @@ from ..claims.decisions import Key, claim_key, exposure_of, with_run_wide
 from ..errors import UsageError
 from ..plain import Json
 from ..record_fields import check_shard
-from ..run_record import RunRecord, make_record
+from ..run_record import PLACE, RunRecord, make_record
+from .look import gate_summary
 from .matching import named
+from .sight import joined_sight
 
 SAME = ("alpha", "response", "measures", "settings", "versions")
 """Fields of a run on which its numbers or decisions rest; shards that differ in them are not of one run."""
@@ -104,4 +106,26 @@ def _run(records: Sequence[RunRecord], claims: Sequence[Mapping[str, Json]], com
         **exposure_of(claims, float(runs[0]["alpha"])).fields(),
         "command": command,
         "exit_code": max(run["exit_code"] for run in runs),
+        "selection": None,
+        "gate": _gate(runs, claims),
     }
+
+
+def _gate(runs: Sequence[Mapping[str, Json]], claims: Sequence[Mapping[str, Json]]) -> Mapping[str, Json] | None:
+    """The shards' gates as one: what none of them asked is missing, since together they are the whole run."""
+    gates = [run["gate"] for run in runs if run.get("gate")]
+    if len(gates) < len(runs):
+        return None
+    rows = [{_place(row): row for row in gate["not_asked"]} for gate in gates]
+    nowhere = [row for place, row in rows[0].items() if all(place in other for other in rows)]
+    missing = {_place(row): row for gate in gates for row in gate["missing"]}
+    missing |= {_place(row): {**row, "reason": "No shard asked it."} for row in nowhere}
+    made = {_place(claim) for claim in claims}
+    missing = {place: row for place, row in missing.items() if place not in made}
+    sees = joined_sight([gate["sees"] for gate in gates])
+    allowed = all(gate["allow_missing"] for gate in gates)
+    return gate_summary(claims, list(missing.values()), [], sees, allow_missing=allowed)
+
+
+def _place(row: Mapping[str, Json]) -> tuple[str, ...]:
+    return tuple(str(row[part]) for part in PLACE)

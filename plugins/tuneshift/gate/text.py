@@ -8,9 +8,12 @@ from typing import Protocol
 
 from ..parse import one_line
 from ..plain import Json
+from ..statistics.gate_rule import RED
 
 MARKS = {
     "regressed": ("▼", "red"),
+    "worse": ("↓", "red"),
+    "missing": ("✘", "red"),
     "inconclusive": ("?", "yellow"),
     "improved": ("▲", "green"),
     "held": ("=", "green"),
@@ -41,6 +44,8 @@ def explain_comparison(claim: Mapping[str, Json]) -> str:
         f"  margin: {_margin(claim)}",
         f"  reason: {one_line(held['reason'])}",
     ]
+    if held["sees"] is not None:
+        lines.append(f"  sees: {_sees(held)} would be red in 80 % of runs")
     if held["needed"]:
         lines.append(f"  a fresh set of {held['needed']} would decide it in four of five cases")
     low, high = claim["interval"]
@@ -50,29 +55,82 @@ def explain_comparison(claim: Mapping[str, Json]) -> str:
     )
 
 
-def write_comparisons(terminal: Lines, claims: Sequence[Mapping[str, Json]]) -> None:
-    """The table of comparisons, a line a claim, what needs a look first; nothing where there are none."""
+def write_comparisons(
+    terminal: Lines, claims: Sequence[Mapping[str, Json]], summary: Mapping[str, Json] | None
+) -> None:
+    """The table of comparisons, a line a claim, what needs a look first, and what the whole gate says and can see;
+    nothing without ``summary``, the `look.gate_summary` of a run that was compared."""
     compared = [claim for claim in claims if claim.get("comparison")]
-    if not compared:
+    if summary is None or not compared:
         return
     order = list(MARKS)
     compared.sort(key=lambda claim: order.index(claim["comparison"]["outcome"]))
     against = compared[0]["comparison"]["against"]
     terminal.write_sep("=", f"tuneshift against baseline {one_line(against['name'])}")
-    rows = [HEAD, *(_row(claim) for claim in compared)]
+    absent = [((row["finding"], _on(row), "–", "–", "–", "✘ missing"), "missing") for row in summary["missing"]]
+    body = [*absent, *((_row(claim), claim["comparison"]["outcome"]) for claim in compared)]
+    body.sort(key=lambda row: order.index(row[1]))
+    rows = [HEAD, *(row for row, _ in body)]
     widths = [max(len(row[k]) for row in rows) for k in range(len(HEAD))]
     for index, row in enumerate(rows):
         text = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        colour = "bold" if index == 0 else MARKS[compared[index - 1]["comparison"]["outcome"]][1]
+        colour = "bold" if index == 0 else MARKS[body[index - 1][1]][1]
         terminal.write_line(text, **{colour: True})
+    for row in summary["missing"]:
+        terminal.write_line(f"{row['finding']}, {_on(row)}: {one_line(row['reason'])}")
     for claim in compared:
-        if claim["comparison"]["outcome"] in ("not_compared", "inconclusive") or _moved(claim):
+        if claim["comparison"]["outcome"] in ("not_compared", "inconclusive", "missing") or _moved(claim):
             terminal.write_line(
                 f"{claim['finding']}, {_on(claim)}: {one_line(claim['comparison']['reason'])}{_needed(claim)}"
             )
     for line in _other_families(compared):
         terminal.write_line(line)
+    if summary["not_asked"]:
+        terminal.write_line(f"not asked: {_not_asked(summary['not_asked'])}")
+    for said, colour in ((summary["sees_text"], "bold"), (summary["conclusion"], summary["colour"])):
+        if said:
+            terminal.write_line(one_line(said), **{colour: True})
     terminal.write_line(_summary(compared, against))
+
+
+SHOWN = 5
+"""Claims that a line names."""
+
+
+def _not_asked(rows: Sequence[Mapping[str, Json]]) -> str:
+    """How many claims of the baseline a selection left out, and the first of them."""
+    more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+    named = ", ".join(f"{row['finding']} on {_on(row)}" for row in rows[:SHOWN])
+    return f"{len(rows)} claim{'' if len(rows) == 1 else 's'} of the baseline ({named}{more})"
+
+
+def conclusion(
+    claims: Sequence[Mapping[str, Json]], missing: Sequence[Mapping[str, Json]], *, allow_missing: bool
+) -> tuple[str, str]:
+    """What the whole gate says, in a line, and its colour: red, yellow or green."""
+    counts = Counter(claim["comparison"]["outcome"] for claim in claims if claim.get("comparison"))
+    counts["missing"] += len(missing)
+    failing = [outcome for outcome in MARKS if outcome in RED and counts[outcome]]
+    if allow_missing:
+        failing = [outcome for outcome in failing if outcome != "missing"]
+    unknown = counts["inconclusive"]
+    cannot = f"{unknown} claim{'' if unknown == 1 else 's'} cannot say"
+    if failing:
+        listed = ", ".join(f"{counts[outcome]} {outcome}" for outcome in failing)
+        return f"the gate is red: {listed}{f'; {cannot}' if unknown else ''}", "red"
+    if unknown:
+        return f"no loss shown; {cannot}", "yellow"
+    held = counts["held"] + counts["improved"]
+    if not held:
+        return "no loss shown; no claim was compared", "yellow"
+    return f"no loss beyond its margin in {'the one claim' if held == 1 else f'any of {held} claims'}", "green"
+
+
+def ci_annotations(summary: Mapping[str, Json]) -> list[str]:
+    """Lines that GitHub Actions shows beside a commit: an error where the gate is red, a warning where it is yellow."""
+    kind = {"red": "error", "yellow": "warning", "green": "notice"}[summary["colour"]]
+    text = one_line(". ".join(filter(None, (summary["conclusion"], summary["sees_text"])))).replace("%", "%25")
+    return [f"::{kind} title=tuneshift gate::{text}"]
 
 
 def _other_families(compared: Sequence[Mapping[str, Json]]) -> list[str]:
@@ -95,8 +153,8 @@ def _summary(compared: Sequence[Mapping[str, Json]], against: Mapping[str, Json]
     look = f"; look {against['look']} of {against['looks']}" if against["look"] else ""
     return (
         f"{listed}; baseline saved {one_line(against['saved'])} from {one_line(against['tuned'])}; "
-        f"error rate {against['alpha']:.3g} "
-        f"shared by the baseline's {against['claims']} claims{look}{_other_versions(against)}"
+        f"error rate {against['shown']:.3g} for losses shown in the baseline's {against['claims']} claims that can move"
+        f"{look}{_other_versions(against)}"
     )
 
 
@@ -111,6 +169,7 @@ def _other_versions(against: Mapping[str, Json]) -> str:
 def _row(claim: Mapping[str, Json]) -> tuple[str, ...]:
     held = claim["comparison"]
     outcome = f"{MARKS[held['outcome']][0]} {held['outcome'].replace('_', ' ')}"
+    outcome += " (same evidence)" if held["same_evidence"] else ""
     return (claim["finding"], _on(claim), str(held["n"]), change_text(held), _margin(claim), outcome)
 
 
@@ -129,6 +188,10 @@ def _on(claim: Mapping[str, Json]) -> str:
 def _margin(claim: Mapping[str, Json]) -> str:
     margin = claim["comparison"]["margin"]
     return {"greater": f"{-margin:+.3g}", "less": f"{margin:+.3g}", "equivalent": f"±{margin:.3g}"}[claim["direction"]]
+
+
+def _sees(held: Mapping[str, Json]) -> str:
+    return f"a loss of {held['sees']:.3g}{' (planned)' if held['planned'] else ''}"
 
 
 def _moved(claim: Mapping[str, Json]) -> bool:

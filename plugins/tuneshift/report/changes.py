@@ -7,9 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..plain import Json
+from ..statistics.gate_rule import RED
 from .values import estimate, finite, number
 
-CHANGES = {"regressed": "▼", "improved": "▲", "inconclusive": "○", "held": "=", "not_compared": "–"}
+CHANGES = {
+    "regressed": "▼", "worse": "↓", "missing": "✘", "improved": "▲", "inconclusive": "○", "held": "=",
+    "not_compared": "–",
+}  # fmt: skip
 """A comparison's outcome and its shape, what needs a look first."""
 
 View = dict[str, Any]
@@ -42,9 +46,10 @@ def baseline_estimate(claim: Mapping[str, Json]) -> float | None:
 
 
 def changed(claims: Sequence[View]) -> list[View]:
-    """Claims that regressed, then those that improved, those that changed most margins first."""
+    """Claims that turn a gate red, then those that improved, those that changed most margins first."""
     by_size = sorted(claims, key=margins_changed, reverse=True)
-    return [c for outcome in ("regressed", "improved") for c in by_size if outcome_of(c) == outcome]
+    shown = [outcome for outcome in CHANGES if outcome in RED or outcome == "improved"]
+    return [c for outcome in shown for c in by_size if outcome_of(c) == outcome]
 
 
 def margins_changed(claim: Mapping[str, Json]) -> float:
@@ -73,10 +78,19 @@ def baseline_names(claims: Sequence[View], runs: Sequence[Mapping[str, Json]]) -
 
 
 def change_sentence(claims: Sequence[View], runs: Sequence[Mapping[str, Json]]) -> str:
-    """One sentence on what changed against the baseline; nothing where no baseline was named."""
+    """What changed against the baseline, what its gate says and can see; nothing where no baseline was named."""
     names = baseline_names(claims, runs)
     if not names:
         return ""
     counts = [f"{count} {outcome.replace('_', ' ')}" for outcome, count in change_counts(claims)]
     listed = ", ".join(counts) if counts else "no claim could be compared"
-    return f"Against {'baseline' if len(names) == 1 else 'baselines'} {' and '.join(names)}: {listed}."
+    gates = [run["gate"] for run in runs if isinstance(run.get("gate"), Mapping)]
+    said = [str(gate.get(part)) for gate in gates for part in ("conclusion", "sees_text") if gate.get(part)]
+    sentences = [f"Against {'baseline' if len(names) == 1 else 'baselines'} {' and '.join(names)}: {listed}", *said]
+    return " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in sentences)
+
+
+def missing_rows(runs: Sequence[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
+    """Claims of the baseline that runs say nothing of, though they should."""
+    gates = [run["gate"] for run in runs if isinstance(run.get("gate"), Mapping)]
+    return [row for gate in gates for row in gate.get("missing") or () if isinstance(row, Mapping)]

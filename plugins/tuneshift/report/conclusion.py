@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..plain import Json
+from ..statistics.gate_rule import RED
 from .changes import outcome_of
 
 SHAPES = {"reproduced": "●", "contradicted": "◆", "inconclusive": "○", "not_applicable": "–"}
@@ -17,10 +18,10 @@ View = dict[str, Any]
 
 def headline(claims: Sequence[Mapping[str, Json]]) -> str:
     """One sentence of conclusion: how many claims hold, on which pairs, and what became of the others; before that, how
-    many regressed, where any did."""
+    many turn the gate red, where any do."""
     if not claims:
         return "No claim was tested in this run."
-    worse = [c for c in claims if outcome_of(c) == "regressed"]
+    worse = [c for c in claims if outcome_of(c) in RED]
     return _regressed(worse, len(claims)) + _held(claims) if worse else _held(claims)
 
 
@@ -33,8 +34,17 @@ def unmade(count: int) -> str:
 
 def _regressed(worse: Sequence[Mapping[str, Json]], total: int) -> str:
     names = list(dict.fromkeys(str(c["comparison"]["baseline"]) for c in worse))
-    subject = f"{len(worse)} of {total} claims" if total > 1 else "The one claim that was tested has"
-    return f"{subject} regressed against baseline {' and '.join(names)}. "
+    outcomes = {outcome_of(c) for c in worse}
+    one = {"regressed": "has regressed", "worse": "is worse", "missing": "is missing"}
+    many = {"regressed": "regressed", "worse": "are worse", "missing": "are missing"}
+    if len(outcomes) > 1:
+        verb = "regressed, are worse or missing"
+    elif total > 1 and len(worse) == 1 and outcomes != {"regressed"}:
+        verb = one[str(outcomes.pop())]
+    else:
+        verb = (many if total > 1 else one)[str(outcomes.pop())]
+    subject = f"{len(worse)} of {total} claims" if total > 1 else "The one claim that was tested"
+    return f"{subject} {verb} against baseline {' and '.join(names)}. "
 
 
 def _held(claims: Sequence[Mapping[str, Json]]) -> str:
@@ -88,8 +98,8 @@ def worst(claims: Sequence[View]) -> tuple[str, View] | None:
 
     def rank(claim: View) -> tuple[bool, bool, int, float]:
         gravity = grave.get(claim["verdict"], 0)
-        return outcome_of(claim) == "regressed", gravity > 0 and not claim["as_expected"], gravity, claim["shortfall"]
+        return outcome_of(claim) in RED, gravity > 0 and not claim["as_expected"], gravity, claim["shortfall"]
 
     found = max(tested, key=rank)
-    calm = found["verdict"] == "reproduced" and outcome_of(found) != "regressed"
+    calm = found["verdict"] == "reproduced" and outcome_of(found) not in RED
     return ("Closest call" if calm else "Worst claim"), found

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..plain import Json
 from ..run_record import RunRecord
-from .changes import CHANGES, change_sentence, changed, outcome_of
+from .changes import CHANGES, change_sentence, changed, missing_rows, outcome_of
 from .claims import finding_views
 from .conclusion import SHAPES, declared, headline, unmade
 from .html import write_text
@@ -30,8 +30,9 @@ def render_summary(record: RunRecord) -> str:
     runs = runs_of(record)
     sentences = [headline(claims), unmade(len(record.errors)), declared(claims), change_sentence(claims, runs)]
     blocks = ["\n".join(f"{'**' * (k == 0)}{markdown(s)}{'**' * (k == 0)}" for k, s in enumerate(sentences) if s)]
-    if changed(claims):
-        blocks.append("\n".join(change_table(changed(claims))))
+    missing = missing_rows(runs)
+    if changed(claims) or missing:
+        blocks.append("\n".join([*change_table(changed(claims)), *map(missing_row, missing[:ROWS])]))
     if claims:
         blocks.append("\n".join(verdict_table(claims)))
     if record.errors:
@@ -60,6 +61,12 @@ def change_table(claims: Sequence[View]) -> list[str]:
         cells = [claim.get("finding"), place(claim), held["estimate"], number(held.get("margin")), held.get("reason")]
         lines.append(row([outcome, *cells]))
     return lines
+
+
+def missing_row(absent: Mapping[str, Json]) -> str:
+    """The row of a claim of the baseline that this run says nothing of."""
+    on = absent.get("pair") if absent.get("group") == "all" else f"{absent.get('pair')} · {absent.get('group')}"
+    return row([f"{CHANGES['missing']} missing", absent.get("finding"), on, MISSING, MISSING, absent.get("reason")])
 
 
 def verdict_table(claims: Sequence[View]) -> list[str]:

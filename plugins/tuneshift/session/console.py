@@ -23,8 +23,8 @@ from ..engine.rekey import outdated
 from ..errors import RecordError, TuneshiftError, UsageError
 from ..files import publish_all, remove_leftovers, require_writable
 from ..gate.look import run_baseline
-from ..gate.text import write_comparisons
-from ..plain import Json
+from ..gate.text import ci_annotations, write_comparisons
+from ..plain import NOTHING, Json
 from ..run_record import RunRecord, make_record, record_text, write_record
 from .describe import describe_pairs, describe_settings
 from .gating import saved
@@ -162,6 +162,7 @@ def write_summary(
     *,
     inconclusive: str,
     errors: int = 0,
+    gate: Mapping[str, Json] | None = None,
 ) -> None:
     """The table of verdicts, one line a claim, what the error rate does not cover, how many claims could not be made,
     and where the files lie."""
@@ -182,7 +183,10 @@ def write_summary(
     for claim in ordered:
         if note := other_paths(claim):
             terminal.write_line(f"{claim['finding']}, {claim['pair']}: {note}", yellow=True)
-    write_comparisons(terminal, ordered)
+    write_comparisons(terminal, ordered, gate)
+    if gate is not None and os.environ.get("GITHUB_ACTIONS") == "true":
+        for line in ci_annotations(gate):
+            terminal.write_line(line)
     if errors:
         from ..report.conclusion import unmade
 
@@ -281,16 +285,17 @@ def write_results(
     exit_code: int,
     arguments: Iterable[object],
     templates: Path | None = None,
+    more: Mapping[str, Json] = NOTHING,
 ) -> tuple[list[str], bool]:
     """Write run.json, summary.md and report.html; lines that say where they lie, or why they could not be written, and
     whether one of them, or the baseline to be saved, was not.
 
     All three are rendered before any takes its place, and one that cannot be rendered is removed where an earlier run
     left it, so that they never tell of two runs. ``errors``: claims that could not be made. ``duration`` in seconds.
-    ``templates`` is a folder whose templates come before the report's own.
+    ``templates`` is a folder whose templates come before the report's own, ``more`` of the record's ``run``.
     """
     try:
-        fields = {**run_fields(run, claims, started, duration), "command": command_line(arguments)}
+        fields = {**run_fields(run, claims, started, duration), **more, "command": command_line(arguments)}
         record = make_record({**fields, "exit_code": exit_code}, describe_pairs(run), with_run_wide(claims), errors)
         lines, failed = _publish(record, out, templates)
     except (TuneshiftError, OSError) as error:

@@ -7,19 +7,26 @@ from typing import Literal
 
 from ..gate.text import explain_comparison
 from ..plain import Json
+from ..statistics.gate_rule import RED
 from .console import explain
 
 Ending = tuple[Literal["pass", "fail", "skip", "xfail"], str]
 """What the test does, and the message that it does it with."""
 
 
-def ending(claim: Mapping[str, Json], inconclusive: str) -> Ending:
+def ending(
+    claim: Mapping[str, Json], inconclusive: str, *, gate_inconclusive: str = "pass", allow_missing: bool = False
+) -> Ending:
     """How the test of a claim ends: as the comparison with a baseline says where one was made; else as the verdict and
-    the declared expectation say. ``inconclusive``: ``fail``, ``skip`` or ``pass``, as the option."""
+    the declared expectation say. ``inconclusive``: ``fail``, ``skip`` or ``pass`` for a verdict, ``gate_inconclusive``:
+    ``fail`` or ``pass`` for a comparison, as the options."""
     verdict, expected = claim["verdict"], claim["expected"]
     compared = (claim["comparison"] or {}).get("outcome", "not_compared")
     if compared != "not_compared":
-        return _compared(claim, compared, inconclusive)
+        if compared == "missing" and allow_missing:
+            return "skip", claim["comparison"]["reason"]
+        fails = compared in RED or (compared == "inconclusive" and gate_inconclusive == "fail")
+        return ("fail", explain_comparison(claim)) if fails else ("pass", "")
     message = explain(claim)
     if expected and expected["verdict"] == verdict:
         return ("pass", "") if verdict == "reproduced" else ("xfail", f"{verdict}, as declared: {expected['reason']}")
@@ -33,11 +40,3 @@ def ending(claim: Mapping[str, Json], inconclusive: str) -> Ending:
     if verdict == "contradicted" or (verdict == "inconclusive" and inconclusive == "fail"):
         return "fail", message
     return ("skip", message) if verdict == "inconclusive" and inconclusive == "skip" else ("pass", "")
-
-
-def _compared(claim: Mapping[str, Json], outcome: str, inconclusive: str) -> Ending:
-    """Fail on a regression, treat an inconclusive comparison as the option says, and pass on the rest."""
-    message = explain_comparison(claim)
-    if outcome == "regressed" or (outcome == "inconclusive" and inconclusive == "fail"):
-        return "fail", message
-    return ("skip", message) if outcome == "inconclusive" and inconclusive == "skip" else ("pass", "")

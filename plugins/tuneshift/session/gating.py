@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..claims.finding import Finding
 from ..engine.provenance import versions
 from ..errors import TuneshiftError, UsageError
 from ..files import remove_leftovers, require_writable
-from ..gate.baselines import Baseline, Baselines, Look
+from ..gate.baselines import Baseline, Baselines
 from ..gate.compare import check_comparable, check_margins
-from ..gate.look import compared_at, described_look
+from ..gate.look import Gated, compared_at, gated
+from ..gate.rates import Look, sharing
+from ..gate.sight import planned_losses, require_power, sight, sight_text
 from ..plain import Json
 from ..run_record import RunRecord
 from .describe import describe_pairs, describe_settings
-from .requests import Gating
+from .requests import Gating, Target
 from .run import RunSession
 
 OVERWRITE = "--shift-overwrite"
+MIN_POWER = "--shift-min-power"
 
 
 def check_gating(run: RunSession) -> None:
@@ -45,13 +50,19 @@ def check_gating(run: RunSession) -> None:
             ) from error
         remove_leftovers(folder)
     if asked.compare is None:
-        if asked.margins:
-            raise UsageError("--shift-margin belongs to --shift-compare=NAME, which is not given.")
+        for option, given in (("--shift-margin", asked.margins), (MIN_POWER, asked.min_power)):
+            if given:
+                raise UsageError(f"{option} belongs to --shift-compare=NAME, which is not given.")
         return
     baseline = storage.load(asked.compare)
     check_margins(asked.margins, [finding.id for finding in run.known_findings()])
-    storage.require_a_look(baseline)
-    check_comparable(describe_settings(run), describe_pairs(run), baseline.record, baseline.name)
+    pairs = describe_pairs(run)
+    check_comparable(describe_settings(run), pairs, baseline.record, baseline.name)
+    shared_by = sharing(baseline.record, pairs, baseline.name)
+    look = storage.next_look(baseline, run.options.alpha, shared_by)
+    if asked.min_power:
+        rows = planned_losses(baseline.record, asked.margins, claims=shared_by, alpha=look.alpha, shown=look.shown)
+        require_power(rows, asked.min_power, MIN_POWER, baseline.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,46 +73,102 @@ class Gate:
     storage: Baselines
     baseline: Baseline
     look: Look
-    margins: Mapping[str, float]
+    shared_by: int
+    asked: Gating
     pairs: Mapping[str, Mapping[str, Json]]
     """Pairs of the run by name, as the record describes them."""
 
     def compared(self, claim: Mapping[str, Json]) -> dict[str, Json]:
         """The claim with its comparison. Raises UsageError as `gate.compare`."""
-        margins = {name: margin for name, margin in self.margins.items() if name == claim["finding"]}
+        margins = {name: margin for name, margin in self.asked.margins.items() if name == claim["finding"]}
         pair = self.pairs[claim["pair"]]
-        return compared_at([claim], [pair], self.baseline, versions=versions(), margins=margins, look=self.look)[0]
+        return compared_at([claim], [pair], self.baseline, versions=versions(), margins=margins, look=self.look,
+                           shared_by=self.shared_by)[0]  # fmt: skip
 
-    def settled(self, claims: Sequence[Mapping[str, Json]]) -> list[dict[str, Json]]:
-        """The claims of the whole run, whose look is written down; given back where none was compared."""
-        look = self.storage.settle(self.baseline, self.look, claims)
-        described = described_look(self.baseline, look, versions())
-        return [{**claim, "comparison": {**claim["comparison"], "against": described}} for claim in claims]
+    def finished(
+        self, claims: Sequence[Mapping[str, Json]], errors: Sequence[Mapping[str, Json]],
+        selection: Sequence[Sequence[str]] | None,
+    ) -> Gated:  # fmt: skip
+        """The claims of the whole run with the look that they count as, and what the gate says of them together."""
+        look = self.look
+        with contextlib.suppress(TuneshiftError):  # looks that cannot be read now are `spent`'s to say
+            look = self.storage.counts_as(self.baseline, look, claims, self.shared_by)
+        made = {str(claim["finding"]) for claim in claims}
+        return gated(
+            self.baseline, look, claims, errors, list(self.pairs.values()), selection=selection, versions=versions(),
+            margins={name: margin for name, margin in self.asked.margins.items() if name in made},
+            allow_missing=self.asked.allow_missing,
+        )  # fmt: skip
+
+    def spent(self, claims: Sequence[Mapping[str, Json]]) -> list[str]:
+        """Spend the look of a run whose record is written; a line that says why it could not be, if so."""
+        try:
+            look = self.storage.counts_as(self.baseline, self.look, claims, self.shared_by)
+            self.storage.take(self.baseline, look, claims, self.shared_by)
+        except TuneshiftError as error:
+            return [f"tuneshift: {error}"]
+        return []
+
+    def short_of_power(self, found: Gated) -> str | None:
+        """Why the finished comparison sees less than was asked for; None where it does not."""
+        try:
+            require_power(found.rows, self.asked.min_power, MIN_POWER, self.baseline.name)
+        except UsageError as error:
+            return str(error)
+        return None
 
 
 def open_gate(run: RunSession, look: Look | None = None) -> Gate | None:
-    """The gate of a run that names a baseline. Without a ``look``, which a controller gives its workers, it takes the
-    next one: once a run. Raises UsageError where the budget is spent."""
+    """The gate of a run that names a baseline. Without a ``look``, which a controller gives its workers, it decides at
+    the next one. Raises UsageError where the budget is spent."""
     asked = run.options.gating
     if asked.compare is None:
         return None
     storage = Baselines(folder=asked.storage)
     baseline = storage.load(asked.compare)
+    pairs = {str(pair["name"]): pair for pair in describe_pairs(run)}
+    shared_by = sharing(baseline.record, list(pairs.values()), baseline.name)
     return Gate(
         storage=storage,
         baseline=baseline,
-        look=look or storage.reserve(baseline, run.options.alpha),
-        margins=asked.margins,
-        pairs={str(pair["name"]): pair for pair in describe_pairs(run)},
+        look=look or storage.next_look(baseline, run.options.alpha, shared_by),
+        shared_by=shared_by,
+        asked=asked,
+        pairs=pairs,
     )
+
+
+def selected(run: RunSession, wanted: Sequence[tuple[Finding, Target]]) -> list[list[str]] | None:
+    """The places (pair, finding, prompt set, group) that a run asked, where these are a part of what it could ask;
+    None for all that the catalogue has, on all pairs of the file."""
+
+    def places(claims: Sequence[tuple[Finding, Target]]) -> list[list[str]]:
+        return [[target.pair.name, finding.id, target.on, target.group] for finding, target in claims]
+
+    asked = places(wanted)
+    left_out = [place for place in places(run.catalogue_claims) if place not in asked]
+    return asked if left_out or run.options.pair_names else None
 
 
 def saved(gating: Gating, record: RunRecord) -> tuple[list[str], bool]:
     """Save the run as the baseline that the options name; lines that say so, or why not, and whether it was not."""
     if gating.save is None:
         return [], False
+    storage = Baselines(folder=gating.storage)
     try:
-        path = Baselines(folder=gating.storage).save(record, gating.save, overwrite=gating.overwrite, allow=OVERWRITE)
+        path = storage.save(record, gating.save, overwrite=gating.overwrite, allow=OVERWRITE)
     except TuneshiftError as error:
         return [f"tuneshift: {error}"], True
-    return [f"baseline {gating.save}: {path} ({len(record.claims)} claims)"], False
+    return [
+        f"baseline {gating.save}: {path} ({len(record.claims)} claims)",
+        *planned_text(storage.load(gating.save), float(record.run["alpha"])),
+    ], False
+
+
+def planned_text(baseline: Baseline, alpha: float) -> list[str]:
+    """What a comparison with a baseline is planned to see, as a line; none without claims that can move."""
+    shared_by = sharing(baseline.record)
+    look = Baselines(folder=baseline.path.parent.parent).next_look(baseline, alpha, shared_by)
+    rows = planned_losses(baseline.record, {}, claims=shared_by, alpha=look.alpha, shown=look.shown)
+    said = sight_text(sight(rows))
+    return [f"baseline {baseline.name}: {said}"] if said else []

@@ -115,12 +115,20 @@ def _declare(add: Callable[..., Any]) -> None:
     add("--shift-margin", action="append", default=[], metavar="FINDING=VALUE",
         help="How much worse than the baseline is still held, in the finding's unit; may be repeated (default: the "
         "finding's smallest effect of interest).")  # fmt: skip
+    add("--shift-gate-inconclusive", default="pass", choices=("fail", "pass"),
+        help="What a comparison that cannot say does to its test: pass, and the run says how many cannot, or fail "
+        "(default: %(default)s).")  # fmt: skip
+    add("--shift-allow-missing", action="store_true",
+        help="Let claims of the baseline that this run should make, and has no effect for, pass.")  # fmt: skip
+    add("--shift-min-power", action="append", default=[], metavar="[FINDING=]LOSS",
+        help="Stop where the comparison would not see a true LOSS in 80 %% of runs: in margins for every claim on "
+        "prompts, in the finding's unit for FINDING=LOSS; may be repeated.")  # fmt: skip
     add("--shift-storage", metavar="DIR",
         help=f"Where baselines lie (default: ${STORAGE_VARIABLE}, else .tuneshift/baselines of the project that "
         "this folder is in).")  # fmt: skip
     add("--shift-inconclusive", default="skip", choices=("fail", "skip", "pass"),
-        help="What an inconclusive verdict or comparison does to its test: skip, since nobody can act on it, fail for "
-        "strict runs, or pass (default: %(default)s).")  # fmt: skip
+        help="What an inconclusive verdict does to its test where no comparison decides it: skip, since nobody can act "
+        "on it, fail for strict runs, or pass (default: %(default)s).")  # fmt: skip
 
 
 def asks_for_suites(config: pytest.Config) -> bool:
@@ -213,6 +221,8 @@ def _gating(config: pytest.Config) -> Gating:
         compare=option.shift_compare,
         overwrite=option.shift_overwrite,
         margins=margins_of(option.shift_margin, "--shift-margin"),
+        allow_missing=option.shift_allow_missing,
+        min_power=losses_of(option.shift_min_power, "--shift-min-power"),
     )
 
 
@@ -287,3 +297,22 @@ def margins_of(given: Sequence[str], option: str) -> dict[str, float]:
             raise UsageError(f"{option} {text!r}: write FINDING=VALUE with a number above 0, as {EXAMPLE_MARGIN}.")
         margins[finding] = margin
     return margins
+
+
+def losses_of(given: Sequence[str], option: str) -> dict[str | None, float]:
+    """Losses from ``LOSS`` (in margins, under None) and ``FINDING=LOSS`` texts. Raises UsageError for other ones."""
+    from ..errors import UsageError
+
+    losses: dict[str | None, float] = {}
+    for text in given:
+        finding, _, value = text.rpartition("=")
+        try:
+            loss = float(value)
+        except ValueError:
+            loss = math.nan
+        if not 0 < loss < math.inf:
+            raise UsageError(
+                f"{option} {text!r}: write a number of margins above 0, as 2, or FINDING=LOSS, as {EXAMPLE_MARGIN}."
+            )
+        losses[finding or None] = loss
+    return losses

@@ -21,6 +21,9 @@ class Gating:
     compare: str | None = None
     overwrite: bool = False
     margins: Mapping[str, float] = field(default_factory=lambda: NOTHING)
+    allow_missing: bool = False
+    min_power: Mapping[str | None, float] = field(default_factory=dict)
+    """Finding -> the loss in its unit, None -> the loss in margins, that must be red in 80 % of runs."""
 
 
 @dataclass(frozen=True, kw_only=True)

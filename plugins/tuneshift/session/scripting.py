@@ -32,6 +32,7 @@ from ..words.spec import words_from_option
 from .checks import check_run
 from .console import run_fields
 from .describe import describe_pairs
+from .gating import selected
 from .options import default_store
 from .requests import Gating, Options, Target
 from .results import Run, as_run
@@ -111,6 +112,7 @@ def run(
         **run_fields(session, decided, started, time.monotonic() - clock),
         "command": _call(base, tuned, pairs=pairs, findings=findings, prompts=prompts, store=store, **settings),
         "exit_code": 0,
+        "selection": selected(session, wanted),
     }
     return as_run(make_record(fields, describe_pairs(session), decided, failed))
 
@@ -118,7 +120,8 @@ def run(
 def compare_runs(
     new: Run, old: Run | Baseline, *, margins: Mapping[str, float] = NOTHING, alpha: float = 0.05, name: str = "old"
 ) -> Run:
-    """The new run with each claim's ``comparison`` with the old one: held, improved, regressed or inconclusive.
+    """The new run with each claim's ``comparison`` with the old one: regressed, held, worse, improved, inconclusive,
+    missing or not compared (docs/gate.md).
 
     ``margins``: finding id -> how much worse is still held, in the finding's unit; a finding without one has its
     smallest effect of interest. ``alpha`` is the error rate that all comparisons share. ``old`` may be a baseline

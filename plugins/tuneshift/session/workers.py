@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .fields import LOOK, PROBLEM_FIELD
+from .fields import LOOK, PROBLEM_FIELD, SELECTION
 
 if TYPE_CHECKING:
     import execnet
@@ -30,11 +30,15 @@ class Collector:
     def __init__(self, claims: Records, errors: Records) -> None:
         self._claims, self._errors = claims, errors
         self._problem: str | None = None
+        self.selection: list[list[str]] | None = None
+        """What workers of xdist were asked for, `gating.selected`."""
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """Keep the problem of a worker of xdist."""
-        self._problem = getattr(node, "workeroutput", {}).get(PROBLEM_FIELD, self._problem)
+        """Keep the problem of a worker of xdist, and what it was asked for."""
+        said = getattr(node, "workeroutput", {})
+        self._problem = said.get(PROBLEM_FIELD, self._problem)
+        self.selection = said.get(SELECTION, self.selection)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self) -> Generator[None, Any, Any]:

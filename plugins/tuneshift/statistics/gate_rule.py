@@ -9,16 +9,18 @@ for each claim alone, since "all held" claims every one of them (intersection-un
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 
+from .assurance import Decided, Direction, Ends, Floats
 from .intervals import Intervals
 
-Direction = Literal["greater", "less", "equivalent"]
 Outcome = Literal["regressed", "held", "worse", "improved", "inconclusive"]
-RED: frozenset[Outcome] = frozenset({"regressed", "worse"})
+RED = frozenset({"regressed", "worse", "missing"})
+"""What fails a gate: of the outcomes of a change these two, and a claim of the baseline that has no effect any more."""
 
 
 def gate_outcome(
@@ -128,6 +130,26 @@ def detectable_loss(
     while excess(far) < 0:
         far *= 2
     return float(brentq(excess, 0.0, far, xtol=1e-9 * far))
+
+
+def settled_at(
+    *, direction: Direction, margin: float, claims: int, alpha: float, shown_alpha: float | None = None
+) -> Decided:
+    """What a gate calls settled, for `assurance.needed_items`: red, or a loss beyond the margin ruled out, by t."""
+    _check(direction, margin, claims, alpha)
+
+    def decided(error: Floats, freedom: float) -> Sequence[Ends]:
+        from scipy.special import stdtrit
+
+        shown = -float(stdtrit(freedom, (alpha if shown_alpha is None else shown_alpha) / claims / 2)) * error
+        held = margin + float(stdtrit(freedom, alpha)) * error  # losses below this are held
+        if direction == "equivalent":
+            within = np.maximum(held, 0.0)
+            return [(-math.inf, -margin - shown), (-within, within), (margin + shown, math.inf)]
+        red = np.maximum(shown, held)
+        return [(-math.inf, held), (red, math.inf)] if direction == "less" else [(-math.inf, -red), (-held, math.inf)]
+
+    return decided
 
 
 def _check(direction: str, margin: float, claims: int, alpha: float) -> None:

@@ -1,0 +1,64 @@
+"""Claims of a baseline of which a run says nothing: missing, or not asked. Pure, on run records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ..plain import Json
+from ..run_record import PLACE, RunRecord
+from .matching import match_pair, match_prompts
+
+Part = Mapping[str, Any]
+Place = tuple[str, ...]
+"""Pair, finding, prompt set, group."""
+
+
+def absent(
+    claims: Sequence[Part], errors: Sequence[Part], pairs: Sequence[Part], selection: Iterable[Sequence[str]] | None,
+    baseline: RunRecord, name: str,
+) -> tuple[list[dict[str, Json]], list[dict[str, Json]]]:  # fmt: skip
+    """(missing, not asked): the claims of the baseline with an effect there and no claim here, each with its place and
+    the ``reason``.
+
+    ``selection``: the places that the run asked where that was a part (-k, --finding, --pair, a path, a shard); None
+    for a whole run, whose every absent claim is missing.
+    """
+    made = {_place(claim) for claim in claims}
+    failed = {_place(error): str(error["message"]) for error in errors}
+    asked = None if selection is None else {tuple(place) for place in selection}
+    here = _names_here(pairs, baseline, name)
+    missing, not_asked = [], []
+    for claim in baseline.claims:
+        if claim["effect"] is None:
+            continue
+        named = here.get((claim["pair"], claim["prompts"]), [])
+        places = [(pair, claim["finding"], prompts, claim["group"]) for pair, prompts in named]
+        if made.intersection(places):
+            continue
+        row = {**{part: claim[part] for part in PLACE}, "effect": claim["effect"], "unit": claim["unit"]}
+        if errors_here := [failed[place] for place in places if place in failed]:
+            missing.append({**row, "reason": f"It could not be made: {errors_here[0]}"})
+        elif asked is None:
+            missing.append({**row, "reason": "This run, which is no selection, does not make the claim."})
+        elif asked.intersection(places):
+            missing.append({**row, "reason": "Its test was selected and left no claim."})
+        else:
+            not_asked.append({**row, "reason": "Its test was not selected."})
+    return missing, not_asked
+
+
+def _place(row: Part) -> Place:
+    return tuple(str(row[part]) for part in PLACE)
+
+
+def _names_here(pairs: Sequence[Part], baseline: RunRecord, name: str) -> dict[tuple[str, str], list[tuple[str, str]]]:
+    """(pair, prompt set) in the baseline -> those of this run that are compared with it; none without a common item."""
+    found: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for pair in pairs:
+        other = match_pair(pair, baseline, name)
+        found.setdefault((other["name"], "weights"), []).append((pair["name"], "weights"))
+        for prompts in pair["prompts"]:
+            if (items := match_prompts(prompts, other, name)) is not None:
+                found.setdefault((other["name"], items.of), []).append((pair["name"], prompts["name"]))
+    return found
