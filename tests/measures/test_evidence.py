@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tolerances import assert_same, terms
 
 import tuneshift.measures.attribution.backend as attribution_paths
 from tuneshift.checkpoints.llama import NotLlama
@@ -233,4 +234,4 @@ def test_attribution_begins_after_the_thoughts_which_are_context(thinker, monkey
     plain = replace(PROMPT, prompt="Say red.<think>ab</think>")
     (context,) = take(ATTRIBUTION, thinker, OWN, [plain], [response(*item.arrays["response_ids"])])
     assert len(whole) == 12
-    np.testing.assert_allclose(found.arrays["importance"], context.arrays["importance"], rtol=1e-6)
+    assert_same(found.arrays["importance"], context.arrays["importance"], terms=2 * terms(thinker.model, 15, passes=3))
