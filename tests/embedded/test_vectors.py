@@ -7,6 +7,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import torch
 from tolerances import rounding
 
 from tuneshift.embedded import vectors as module
