@@ -92,6 +92,7 @@ def test_several_tasks_may_hold(embedding):
     assert one(embedding, TOPICS["writing"] + TOPICS["math"]).tasks == {"writing", "math"}
 
 
+@pytest.mark.numerics
 def test_the_order_of_words_and_repeats_do_not_matter(embedding):
     words = TOPICS["math"]
     assert embedding.strengths([words])[0].tasks["math"] == pytest.approx(
@@ -130,6 +131,7 @@ def test_lists_that_say_nothing(embedding):
     assert labels == [None, Label(), Label(), Label()]
 
 
+@pytest.mark.numerics
 def test_scores_equal_the_naive_ones(embedding, space):
     rows = [line.split() for line in Path(space).read_text().splitlines()[1:]]
     unit = {r[0]: np.array(r[1:], float) / np.linalg.norm(np.array(r[1:], float)) for r in rows}

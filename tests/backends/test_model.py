@@ -105,6 +105,7 @@ def require_equal(mine, theirs, ref):
     assert len(set(texts[0])) > 5  # responses that differ, so that a mix-up of rows shows
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("template", [None, TEMPLATE], ids=["plain", "chat"])
 def test_lm_evals_hf_gives_what_our_passes_give(ref, template):
     mine = own(ref, template)
@@ -129,6 +130,7 @@ def beginning(folder, tmp_path_factory):
     return copy
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("template", [None, TEMPLATE], ids=["plain", "chat"])
 @pytest.mark.parametrize("name", ["hf", "local-completions"])
 def test_special_tokens_begin_a_plain_prompt_and_no_chat(beginning, template, name):
@@ -152,6 +154,7 @@ def test_a_loaded_checkpoints_own_generation_settings_stay_out_and_come_back(ref
         assert checkpoint.model.generation_config is own_settings
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("template", [None, TEMPLATE], ids=["plain", "chat"])
 @pytest.mark.parametrize("args", [{}, {"batch_size": 4}, {"num_concurrent": 3}], ids=["single", "batch", "concurrent"])
 def test_a_completions_server_gives_what_our_passes_give_and_no_weights_are_loaded(

@@ -13,7 +13,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from tolerances import assert_same, terms
+from tolerances import assert_same, rounding, terms
 
 from tuneshift.checkpoints import adapters
 from tuneshift.checkpoints.loading import load
@@ -107,12 +107,14 @@ TARGETS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("targets", TARGETS)
 def test_over_tied_embeddings_an_adapter_computes_what_it_does_unmerged(tied: Path, tmp_path: Path, targets: str):
     expected = trained(tied, lora(**TARGETS[targets]), tmp_path / "adapter")
     assert_same(logits(tied, tmp_path / "adapter"), expected, terms=merged_terms(tied))
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("targets", ["attention", "both", "head saved"])
 def test_an_adapter_with_added_tokens_brings_their_rows(folder: Path, tmp_path: Path, targets: str):
     expected = trained(folder, lora(**TARGETS[targets]), tmp_path / "adapter", more_tokens=3)
@@ -120,6 +122,7 @@ def test_an_adapter_with_added_tokens_brings_their_rows(folder: Path, tmp_path: 
     assert_same(logits(folder, tmp_path / "adapter"), expected, terms=merged_terms(folder))
 
 
+@pytest.mark.numerics
 def test_added_tokens_of_tied_embeddings_are_brought_once(tied: Path, tmp_path: Path):
     expected = trained(tied, lora(**TARGETS["attention"]), tmp_path / "adapter", more_tokens=3)
     assert_same(logits(tied, tmp_path / "adapter"), expected, terms=merged_terms(tied))
@@ -158,6 +161,7 @@ def test_merging_in_another_precision_is_accepted(tied: Path, tmp_path: Path, dt
     assert logits(tied, tmp_path / "adapter", dtype=dtype).isfinite().all()
 
 
+@pytest.mark.numerics
 def test_an_adapter_is_merged(folder: Path, adapter: Path):
     import peft
 
@@ -170,7 +174,7 @@ def test_an_adapter_is_merged(folder: Path, adapter: Path):
         assert checkpoint.parameters == parameters
         found = checkpoint.model(TOKENS).logits
         assert_same(found, expected.detach(), terms=merged_terms(folder))
-        assert not torch.allclose(found, base, atol=1e-2)
+        assert (found - base).abs().max() > 1000 * rounding(merged_terms(folder))
 
 
 def test_an_adapter_that_does_not_fit_is_refused(folder: Path, adapter: Path):

@@ -14,7 +14,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from tolerances import assert_same, terms
+from tolerances import assert_same, rounding, terms
 
 from tuneshift.checkpoints import loading as checkpoints
 from tuneshift.checkpoints.fingerprint import fingerprint
@@ -108,6 +108,7 @@ def test_weights_come_in_the_type_asked_for(folder: Path, name: str, dtype: torc
         assert checkpoint.dtype == name
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("text", ["cpu", "auto", '{"": "cpu"}', '{"model": "cpu", "lm_head": "disk"}'])
 def test_a_device_map_goes_through_accelerate(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch):
     given = []
@@ -131,6 +132,7 @@ def test_a_device_map_that_is_no_json_is_refused(folder: Path):
         pytest.fail("loaded")
 
 
+@pytest.mark.numerics
 def test_eager_and_sdpa_attention_agree(folder: Path):
     found = {}
     for name in ("eager", "sdpa"):
@@ -251,6 +253,7 @@ def test_too_little_memory_says_what_helps(folder: Path, monkeypatch: pytest.Mon
 # Adapters
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("kind", ["PromptTuningConfig", "PrefixTuningConfig"])
 def test_an_adapter_of_learned_tokens_stays_beside_the_weights_and_counts_in_the_fingerprint(
     folder: Path, tmp_path: Path, kind: str
@@ -271,7 +274,7 @@ def test_an_adapter_of_learned_tokens_stays_beside_the_weights_and_counts_in_the
         base = logits(checkpoint)[0, -1]
     with load(tuned, device="cpu") as checkpoint:
         assert checkpoint.context_length == 96 - 5  # their room in the context
-        assert not torch.allclose(logits(checkpoint)[0, -1], base, atol=1e-3)
+        assert (logits(checkpoint)[0, -1] - base).abs().max() > 10 * rounding(terms(checkpoint.model.base_model, 96))
 
 
 # Text models of models of texts and images
@@ -323,6 +326,7 @@ def whole(kind: str, tokenizer: Path, folder: Path, *, tied: bool = True) -> Any
     return model
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("kind", WHOLE)
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "head of its own"])
 def test_the_text_model_of_a_model_of_images_is_loaded_and_gives_its_numbers(

@@ -44,6 +44,8 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
                                   "layer_types": ["linear_attention", "full_attention"], "linear_key_head_dim": 8,
                                   "linear_value_head_dim": 8, "linear_num_key_heads": 2,
                                   "linear_num_value_heads": 4}),
+    "falcon_h1": ("falcon_h1", {"mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_state": 8,
+                                "head_dim": 8}),
     "longrope": ("phi3", LONGROPE),
     "longrope llama": ("llama", {**LONGROPE, "max_position_embeddings": CONTEXT}),
 }  # fmt: skip

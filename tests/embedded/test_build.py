@@ -280,6 +280,7 @@ def test_a_foreign_folder_is_refused(family: Path, tmp_path: Path) -> None:
         build(tmp_path, 3, recipe=small_recipe(), workers=0)
 
 
+@pytest.mark.numerics
 def test_check_passes_and_tells_every_number(family: Path) -> None:
     lines: list[str] = []
     result = check(family, tell=lines.append)

@@ -15,6 +15,8 @@ from tolerances import assert_same, terms
 from tuneshift.embedded.evaluate import begins_right, collate, measure, ranking, respond, response_logprobs, share
 from tuneshift.embedded.siblings import chat_ids
 
+pytestmark = pytest.mark.numerics
+
 
 @pytest.fixture(scope="module")
 def checkpoint(tiny_tuned: Path) -> tuple[Any, Any]:

@@ -16,6 +16,8 @@ from tuneshift.embedded.recipe import FAMILY, load_recipe
 from tuneshift.embedded.vectors import WORDS, word_vectors, words_npz
 from tuneshift.resources import fixture
 
+pytestmark = pytest.mark.numerics
+
 HALF = float(np.finfo(np.float16).eps)
 TEXTS = ["The cat saw a cat's dog.", "Dog, cat! Anna SAW it; the end", "end"] * 30
 

@@ -160,6 +160,7 @@ def moved(seed: int):
     return record([paired(values)], [pair_of(ids(30))])
 
 
+@pytest.mark.numerics
 def test_each_decision_spends_a_look_the_same_run_again_none_and_then_they_are_spent(tmp_path):
     storage = Baselines(folder=tmp_path)
     save(tmp_path, budget=Budget(looks=2, spending="even", alpha=0.05))
@@ -181,6 +182,7 @@ def test_each_decision_spends_a_look_the_same_run_again_none_and_then_they_are_s
     assert look(0)[0] == 1
 
 
+@pytest.mark.numerics
 def test_a_reserved_look_is_the_runs_that_took_it_and_given_back_where_none_did(tmp_path):
     storage = Baselines(folder=tmp_path)
     save(tmp_path, budget=Budget(looks=3, spending="even", alpha=0.06))

@@ -81,6 +81,7 @@ def naive(made, layer, top):
     return found, singular**2 / np.sum(singular**2)
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "neox", "phi"])
 def test_the_vectorised_way_agrees_with_the_naive_one(kind, vocabulary):
     made = model(kind)
@@ -115,6 +116,7 @@ def test_what_an_item_holds(vocabulary):
     assert item.values["words_left_out"] == {}
 
 
+@pytest.mark.numerics
 def test_directions_are_orthonormal_by_falling_variance_and_of_a_fixed_sign(vocabulary):
     (item,) = measured(model("llama"), vocabulary, layers=(0,))
     directions, spectrum = item.arrays["directions"], item.arrays["spectrum"]
@@ -131,6 +133,7 @@ def test_more_concepts_than_dimensions_keeps_all_and_says_so(vocabulary):
     assert len(item.arrays["directions"]) == len(item.values["words"]) == 16
 
 
+@pytest.mark.numerics
 def test_fewer_neurons_than_dimensions_give_fewer_concepts(vocabulary):
     made = model("llama")
     for layer in made.model.layers:
@@ -215,6 +218,7 @@ def test_a_list_is_no_longer_than_the_vocabulary(tmp_path):
     assert {len(words) for words in item.values["words"]} == {3}
 
 
+@pytest.mark.numerics
 def test_ties_go_to_the_earlier_word():
     # Eight words of two embeddings: within each, the vocabulary's order.
     words = torch.eye(2, dtype=torch.float64)[[0, 1, 0, 1, 0, 1, 0, 1]]
@@ -231,6 +235,7 @@ def test_words_of_the_same_letters_tie_to_the_last_bit(vocabulary):
                 assert words.index(second) == words.index(first) + 1
 
 
+@pytest.mark.numerics
 def test_planted_directions_come_back_exactly_from_an_ill_conditioned_layer():
     # Standard deviations from 1 to 1e-5, variances over ten decades: beyond what a float32 covariance can hold.
     rng = np.random.default_rng(0)
@@ -243,6 +248,7 @@ def test_planted_directions_come_back_exactly_from_an_ill_conditioned_layer():
     )
 
 
+@pytest.mark.numerics
 def test_the_noise_null_is_what_adding_noise_does():
     torch.manual_seed(0)
     outputs = torch.randn(200, 24, dtype=torch.float64)

@@ -67,17 +67,20 @@ def test_sparse_levels_drop_seven_and_keep_eight():
     assert sparse_levels(np.array([[7, 8, 10]], dtype=np.uint8)).tolist() == [[0.0, 8.0, 10.0]]
 
 
+@pytest.mark.numerics
 def test_density_is_the_ratio_of_norms_over_its_maximum():
     levels = np.array([[10, 10, 10, 10], [10, 0, 0, 0], [7, 7, 7, 7]], dtype=np.uint8)
     full = 40 / (4 * 10**4) ** 0.25
     assert density(levels) == pytest.approx([1.0, 1.0 / full, 0.0])
 
 
+@pytest.mark.numerics
 def test_density_within_a_scope_ignores_what_lies_outside():
     levels = np.array([[10, 10, 10, 10], [10, 0, 0, 0]], dtype=np.uint8)
     assert density(levels, scope=np.array([False, True])) == pytest.approx([0.0, 1.0])
 
 
+@pytest.mark.numerics
 def test_score_of_fully_dense_instruction_is_its_length_over_the_log():
     levels = np.full((4, 6), 10)
     assert instruction_score(attribution(levels, [0, 1, 2])) == pytest.approx(3 / np.log2(5))
@@ -88,6 +91,7 @@ def test_score_of_an_empty_response_is_zero_and_without_instruction_undefined():
     assert instruction_score(attribution(np.full((4, 3), 10), [])) is None
 
 
+@pytest.mark.numerics
 def test_share_counts_what_the_instruction_holds_in_each_fifth():
     levels = np.zeros((2, 10))
     levels[0, :6] = 10  # the instruction holds everything at first
@@ -104,16 +108,19 @@ def test_share_is_undefined_without_context_or_with_a_short_response():
     assert instruction_share(attribution(np.zeros((2, 10)), [0])) is None
 
 
+@pytest.mark.numerics
 def test_share_ignores_tokens_outside_the_scope():
     levels = np.full((3, 5), 10)
     inside = attribution(levels, [0], scope=np.array([True, True, False]))
     assert mean_instruction_share(inside) == pytest.approx(0.5)
 
 
+@pytest.mark.numerics
 def test_middle_share_is_half_where_every_token_is_as_dense():
     assert middle_density_share(attribution(np.full((40, 3), 10), [0])) == pytest.approx(0.5)
 
 
+@pytest.mark.numerics
 def test_middle_share_of_an_empty_middle_is_zero_and_of_empty_ends_one():
     middle = np.zeros((50, 3))
     middle[10:40] = 10
@@ -121,6 +128,7 @@ def test_middle_share_of_an_empty_middle_is_zero_and_of_empty_ends_one():
     assert middle_density_share(attribution(10 - middle, [0])) == pytest.approx(0.0)
 
 
+@pytest.mark.numerics
 def test_middle_share_is_the_ratio_in_bounded_form():
     levels = np.random.default_rng(3).integers(0, 11, size=(35, 8))
     profile = prompt_profile(attribution(levels, [0]))

@@ -219,6 +219,7 @@ def test_a_response_is_what_follows_the_thoughts(thinker, monkeypatch):
     assert said(thinker, monkeypatch, whole, thinking=None).values["response"] == whole
 
 
+@pytest.mark.numerics
 def test_attribution_begins_after_the_thoughts_which_are_context(thinker, monkeypatch):
     item = said(thinker, monkeypatch, "<think>ab</think>Red")
     (found,) = take(ATTRIBUTION, thinker, OWN, [PROMPT], [item])

@@ -51,6 +51,7 @@ def naive(model, prompt: list[int], response: list[int]) -> np.ndarray:
     return np.stack(columns, axis=1)
 
 
+@pytest.mark.numerics
 def test_importance_is_the_definition(plain):
     model, tokenizer = plain
     found = attribute(model, tokenizer, PROMPT, "blue", instruction_spans=[(0, 16)])
@@ -119,6 +120,7 @@ def test_a_model_in_training_answers_without_dropout(plain):
     assert np.array_equal(found.levels, expected.levels)
 
 
+@pytest.mark.numerics
 def test_it_is_what_the_measure_stores(tiny_base, tiny_tuned, tiny_prompts, tmp_path):
     """The same checkpoint, prompt and reference through a run: the same importance."""
     seen = {}

@@ -163,6 +163,7 @@ def together(model, prompts, adapter, ends, cache=True, pad=0):
     return found
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("off", [(), ("end",), ("uniform",), ("diversity",), ("end", "uniform", "diversity")])
 def test_responses_equal_the_rules_written_out(kind, tokenizer, model, prompts, turns, off):
     settings, ends, pieces = STEEP.without(*off), tokenizer.eos_token_id, scored(tokenizer, kind)
@@ -227,6 +228,7 @@ def level(input_ids, adapter):
     return adapter(input_ids, torch.zeros(len(input_ids), VOCABULARY, dtype=torch.float64)) + np.log(VOCABULARY)
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize(("t", "expected"), [(0, 0.0), (1, 0.06), (2, 0.12), (125, 7.5), (249, 14.94), (250, 0.0)])
 def test_the_end_token_rises_over_the_response(t, expected):
     settings = load_rules().without("uniform", "diversity")
@@ -302,6 +304,7 @@ def test_beams_follow_their_own_rows(tokenizer, model, prompts):
     assert best(prompts) == [best([p])[0] for p in prompts]
 
 
+@pytest.mark.numerics
 def test_sampling_sees_the_product_of_both_distributions():
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(1, VOCABULARY, generator=generator, dtype=torch.float64) * 3
@@ -322,6 +325,7 @@ def test_logits_stay_as_they_are_and_half_precision_is_widened():
     assert only_diversity([[1]])(torch.tensor([[1]]), logits.double()).dtype == torch.float64
 
 
+@pytest.mark.numerics
 def test_without_an_end_token_the_end_rule_says_so():
     class Endless:
         eos_token_id = None

@@ -10,6 +10,8 @@ import pytest
 
 from tuneshift.resources import data_folder
 
+pytestmark = pytest.mark.numerics
+
 TABLES = {
     # (finding, group): means and n of the two arms, effect; from the README beside the evidence
     ("wu2023.instruction_density_rises", "self-instruct"): ((0.9400, 252), (1.1305, 252), 0.1905),
@@ -65,10 +67,10 @@ def test_the_published_tables_come_out_and_the_first_two_findings_reproduce(clai
     for key, (low, high, effect) in TABLES.items():
         claim = claims[key]
         for arm, (mean, n), sd in zip(claim["arms"], (low, high), DEVIATIONS[key], strict=True):
-            assert arm["mean"] == pytest.approx(mean, abs=0.005)
-            assert arm["sd"] == pytest.approx(sd, abs=0.005)
+            assert arm["mean"] == pytest.approx(mean, abs=0.005)  # two digits in the table
+            assert arm["sd"] == pytest.approx(sd, abs=0.005)  # two digits in the table
             assert arm["n"] == n
-        assert claim["effect"] == pytest.approx(effect, abs=0.005)
+        assert claim["effect"] == pytest.approx(effect, abs=0.005)  # two digits in the table
     for finding in ("wu2023.instruction_density_rises", "wu2023.density_marks_followed"):
         claim = claims[finding, "self-instruct"]
         assert claim["verdict"] == "reproduced"
@@ -76,8 +78,8 @@ def test_the_published_tables_come_out_and_the_first_two_findings_reproduce(clai
         assert claim["interval"][0] > claim["sesoi"]
     # What the README gives beside the tables, Self-Instruct: the mean over response fifths, to its two digits.
     share = claims["wu2023.instructions_stay_important", "self-instruct"]
-    assert share["base"]["mean"] == pytest.approx(0.452, abs=0.02)
-    assert share["tuned"]["mean"] == pytest.approx(0.54, abs=0.02)
+    assert share["base"]["mean"] == pytest.approx(0.452, abs=0.02)  # read off a plot
+    assert share["tuned"]["mean"] == pytest.approx(0.54, abs=0.02)  # read off a plot
     # Nothing was recorded for a shared response, and the report must say so.
     notes = {row["name"]: row["note"] for row in claim["sensitivity"]}
     assert any("one kind of response" in note for note in notes.values())

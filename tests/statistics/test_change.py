@@ -14,6 +14,8 @@ from tuneshift.statistics.differences import paired_difference
 from tuneshift.statistics.estimates import estimate_change, jackknife_statistic, weighted_spearman
 from tuneshift.statistics.statistic import Arm
 
+pytestmark = pytest.mark.numerics
+
 
 def run(values, high):
     """The low and the high arm of scores [item] by whether each item is high."""

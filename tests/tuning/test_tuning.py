@@ -266,6 +266,7 @@ def response_nll(folder, rows, *, prompts_too=False):
     return total / count
 
 
+@pytest.mark.numerics
 def test_the_loss_is_that_of_the_response_tokens_of_the_whole_batch(still_base, recipe, tmp_path):
     tokenizer = load_tokenizer(ModelRef(name="still", model=str(still_base)))
     rows, _ = token_rows(
@@ -283,6 +284,7 @@ def test_the_loss_is_that_of_the_response_tokens_of_the_whole_batch(still_base, 
         assert notes(folder)["learned"] == sum(len(row["response"]) + 1 for row in ROWS)
 
 
+@pytest.mark.numerics
 def test_labels_of_prompt_tokens_change_nothing(still_base, recipe, tmp_path):
     from tuneshift.tuning.trainer import new_trainer
 

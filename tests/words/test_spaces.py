@@ -37,6 +37,7 @@ def unit_rows(count, dim=20, seed=0):
 # --- thresholds
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("frequent", [7, 40, 3000])
 def test_thresholds_are_their_definition(monkeypatch, frequent):
     monkeypatch.setattr(module, "BLOCK", 13)  # 40 rows: several blocks, the last one short
@@ -48,6 +49,7 @@ def test_thresholds_are_their_definition(monkeypatch, frequent):
         assert found[i] == pytest.approx(np.mean(cosines) + 1.5 * np.std(cosines), abs=(1 + 1.5) * rounding(20))
 
 
+@pytest.mark.numerics
 def test_a_word_like_all_others_has_threshold_one_and_a_word_alone_zero():
     same = np.tile(unit_rows(1), (5, 1))
     assert similarity_thresholds(same) == pytest.approx(np.ones(5), abs=(1 + 1.96) * rounding(20))
@@ -74,6 +76,7 @@ def space(request, tmp_path):
     }[request.param]()
 
 
+@pytest.mark.numerics
 def test_a_file_gives_unit_vectors_in_the_order_asked_for_without_what_it_lacks(space):
     found = load_word_space(space, ["dog", "horse", "red", "blue", "Red"])
     assert found.words == ("dog", "red", "blue")
@@ -92,6 +95,7 @@ def test_identity_is_content_and_not_path(tmp_path):
     assert space_identity(one) != space_identity(two)
 
 
+@pytest.mark.numerics
 def test_the_embedded_familys_space_is_a_file_like_others():
     found = load_word_space("embedded:micro/words.npz", ("cat", "dog", "kitchen", "xylophonist"))
     assert found.words == ("cat", "dog", "kitchen")
@@ -101,6 +105,7 @@ def test_the_embedded_familys_space_is_a_file_like_others():
     assert set(space_identity("embedded:micro/words.npz")) == {"space", "sha256"}
 
 
+@pytest.mark.numerics
 def test_a_word_of_a_text_file_may_hold_spaces(tmp_path):
     path = text(tmp_path, "cat 1 0\n. . . 0 1\nat home 1 1\n")
     assert file_words(module.word_file(path, "")) == ("cat", ". . .", "at home")
@@ -206,6 +211,7 @@ def naive():
     return made / np.linalg.norm(made, axis=1, keepdims=True)
 
 
+@pytest.mark.numerics
 def test_minilm_is_the_mean_of_each_words_states(monkeypatch, cache, naive):
     monkeypatch.setattr(module, "BATCH", 2)
     found = load_word_space("minilm", SAMPLE)
@@ -309,6 +315,7 @@ def fill(folder, vocab=("PADDING_TOKEN", *WORDS), table=None, key="emb_layer.wei
     torch.save({key: torch.tensor(table, dtype=torch.float32)}, folder / "pytorch_model.bin")
 
 
+@pytest.mark.numerics
 def test_glove_is_read_from_the_hubs_cache_stop_words_included(hub):
     fill(hub)
     found = load_word_space("glove", ["dog", "horse", "red"])
