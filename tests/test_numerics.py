@@ -10,7 +10,7 @@ import pytest
 
 TESTS = Path(__file__).resolve().parent
 MODULES = sorted(path.relative_to(TESTS).as_posix() for path in TESTS.rglob("test_*.py"))
-COMPARES = {"approx", "allclose", "isclose", "assert_allclose", "assert_close", "assert_same", "rounding"}
+COMPARES = {"approx", "allclose", "isclose", "assert_allclose", "assert_close", "assert_near", "rounding"}
 TOLERANCES = {"abs", "rel", "atol", "rtol"}
 
 

@@ -45,7 +45,7 @@ def terms(model: torch.nn.Module, positions: int, passes: int = 1) -> int:
     return passes * (maps + 2 * positions * config.num_hidden_layers + config.vocab_size)
 
 
-def assert_same(found: ArrayLike, expected: ArrayLike, *, terms: int, dtype: torch.dtype = torch.float32) -> None:
+def assert_near(found: ArrayLike, expected: ArrayLike, *, terms: int, dtype: torch.dtype = torch.float32) -> None:
     """Each number equals the expected to within the rounding of so many terms of the largest's size.
 
     Of the largest's, because a small sum of large terms keeps their errors.

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import binomtest
-from tolerances import assert_same, terms
+from tolerances import assert_near, terms
 
 from tuneshift.embedded.evaluate import begins_right, collate, measure, ranking, respond, response_logprobs, share
 from tuneshift.embedded.siblings import chat_ids
@@ -85,7 +85,7 @@ def test_response_logprobs_are_sums_over_response_tokens(checkpoint: tuple[Any, 
         with torch.no_grad():
             logprobs = model(input_ids=torch.tensor([prompt + response])).logits[0].log_softmax(-1)
         naive = sum(float(logprobs[len(prompt) + i - 1, token]) for i, token in enumerate(response))
-        assert_same(value, naive, terms=2 * terms(model, 6) + len(response))
+        assert_near(value, naive, terms=2 * terms(model, 6) + len(response))
 
 
 def rows_for(tokenizer: Any) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tolerances import SINGLE, assert_same, rounding
+from tolerances import SINGLE, assert_near, rounding
 
 from tuneshift.checkpoints.refs import Layer
 from tuneshift.checkpoints.weight_maps import down_projection, n_layers, output_embedding
@@ -90,7 +90,7 @@ def test_the_vectorised_way_agrees_with_the_naive_one(kind, vocabulary):
         assert item.values["words"] == [words for _, words, _ in expected]
         np.testing.assert_allclose(item.arrays["directions"], [d for d, _, _ in expected], atol=SINGLE)
         np.testing.assert_allclose(item.arrays["word_scores"], [s for _, _, s in expected], atol=SINGLE)
-        assert_same(
+        assert_near(
             item.arrays["spectrum"],
             share,
             terms=16 * 64,

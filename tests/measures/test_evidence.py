@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tolerances import assert_same, terms
+from tolerances import assert_near, terms
 
 import tuneshift.measures.attribution.backend as attribution_paths
 from tuneshift.checkpoints.llama import NotLlama
@@ -235,4 +235,4 @@ def test_attribution_begins_after_the_thoughts_which_are_context(thinker, monkey
     plain = replace(PROMPT, prompt="Say red.<think>ab</think>")
     (context,) = take(ATTRIBUTION, thinker, OWN, [plain], [response(*item.arrays["response_ids"])])
     assert len(whole) == 12
-    assert_same(found.arrays["importance"], context.arrays["importance"], terms=2 * terms(thinker.model, 15, passes=3))
+    assert_near(found.arrays["importance"], context.arrays["importance"], terms=2 * terms(thinker.model, 15, passes=3))

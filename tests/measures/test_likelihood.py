@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from tolerances import DoubleThroughout, assert_same, terms
+from tolerances import DoubleThroughout, assert_near, terms
 
 from tuneshift.checkpoints import scoring
 from tuneshift.checkpoints.loading import Checkpoint, load
@@ -133,7 +133,7 @@ def test_every_likelihood_is_that_of_a_naive_loop(tokenizer, family, template):
             "unconditional": [naive(checkpoint, bare, response(j)) for j in everyone],
         }
         for name, values in expected.items():
-            assert_same(item.arrays[name], values, **rounded(checkpoint))
+            assert_near(item.arrays[name], values, **rounded(checkpoint))
             assert item.arrays[name].dtype == np.float64
             assert item.arrays[name].shape == np.shape(values)
         assert item.arrays["lengths"].tolist() == [len(response(j)) for j in everyone]
@@ -152,7 +152,7 @@ def test_batches_do_not_matter(tokenizer, family):
     for batch_tokens in (None, 1, 30, 150):
         found = response_logprobs(checkpoint, asked, batch_tokens=batch_tokens)
         for sums, values in zip(found, expected, strict=True):
-            assert_same(sums, values, **rounded(checkpoint))
+            assert_near(sums, values, **rounded(checkpoint))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -163,7 +163,7 @@ def test_in_single_precision_a_likelihood_is_off_by_rounding_alone(tokenizer, fa
     with DoubleThroughout():
         expected = [[naive(exact, c, r) for r in responses] for c, responses in asked]
     for sums, values in zip(found, expected, strict=True):
-        assert_same(sums, values, **rounded(single))
+        assert_near(sums, values, **rounded(single))
 
 
 @DOUBLE
@@ -176,7 +176,7 @@ def test_lm_eval_gives_the_same_for_the_same_tokens(tokenizer):
     asked = [(context, [r for r in responses if len(r)]) for context, responses in requests()]
     flat = [(("", str(i)), c.tolist(), r.tolist()) for i, (c, rs) in enumerate(asked) for r in rs]
     peer = [score for score, _ in model._loglikelihood_tokens(flat, disable_tqdm=True)]
-    assert_same(np.concatenate(response_logprobs(checkpoint, asked)), peer, **rounded(checkpoint))
+    assert_near(np.concatenate(response_logprobs(checkpoint, asked)), peer, **rounded(checkpoint))
 
 
 @DOUBLE
@@ -186,7 +186,7 @@ def test_any_chunk_can_be_measured_alone(tokenizer):
     for i, item in whole.items():
         assert item.values == single[i].values
         for name, values in item.arrays.items():
-            assert_same(values, single[i].arrays[name], **rounded(checkpoint))
+            assert_near(values, single[i].arrays[name], **rounded(checkpoint))
 
 
 def test_each_context_runs_once_in_a_chunk(tokenizer, monkeypatch):
@@ -217,7 +217,7 @@ def test_a_batch_that_does_not_fit_the_memory_is_halved(tokenizer, monkeypatch):
     assert budgets[:4] == [256, 128, 64, 32]
     assert set(budgets[4:]) == {32}  # never raised again
     for sums, values in zip(found, expected, strict=True):
-        assert_same(sums, values, **rounded(checkpoint))
+        assert_near(sums, values, **rounded(checkpoint))
 
 
 def test_memory_for_not_even_one_response_is_an_error(tokenizer, monkeypatch):
@@ -372,7 +372,7 @@ def test_without_an_end_token_responses_are_scored_without_one_and_it_is_said(ma
     assert np.isnan(item.arrays["unconditional"]).all()  # nothing to begin a text with either
     prompt = tokenizer(PROMPTS[0].prompt)["input_ids"]
     own = naive(checkpoint, prompt, tokenizer(" red", add_special_tokens=False)["input_ids"])
-    assert_same(item.arrays["own"], own, **rounded(checkpoint))
+    assert_near(item.arrays["own"], own, **rounded(checkpoint))
 
 
 def test_the_end_token_is_the_one_that_the_chat_template_puts(make_checkpoint):

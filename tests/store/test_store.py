@@ -121,7 +121,6 @@ def unprivileged() -> Iterator[Path]:
 # What goes in comes out
 
 
-@pytest.mark.numerics
 def test_evidence_comes_back_as_written_and_in_the_order_of_its_ids(store: Store) -> None:
     assert fill(store) == [0, 1, 2]
     evidence = store.read(key())
@@ -134,7 +133,6 @@ def test_evidence_comes_back_as_written_and_in_the_order_of_its_ids(store: Store
 DTYPES = ["bool", "uint8", "int8", "int32", "int64", "float16", "float32", "float64"]
 
 
-@pytest.mark.numerics
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(), (1,), (3, 4), (0,), (0, 5), (2, 0, 3)])
 def test_every_dtype_and_shape_round_trips(store: Store, dtype: str, shape: tuple[int, ...]) -> None:
@@ -146,7 +144,6 @@ def test_every_dtype_and_shape_round_trips(store: Store, dtype: str, shape: tupl
     assert_same(store.read(key()).items[0], given)
 
 
-@pytest.mark.numerics
 def test_strided_transposed_and_foreign_byte_order_arrays_keep_their_values(store: Store) -> None:
     grid = np.arange(24, dtype=np.float32).reshape(4, 6)
     arrays = {"transposed": grid.T, "strided": grid[::2, 1::2], "reversed": grid[::-1], "big": grid.astype(">f4")}
@@ -157,7 +154,6 @@ def test_strided_transposed_and_foreign_byte_order_arrays_keep_their_values(stor
     assert_same(store.read(key()).items[0], given)
 
 
-@pytest.mark.numerics
 def test_items_without_arrays_left_out_items_and_every_kind_of_value_round_trip(store: Store) -> None:
     values: dict[str, Any] = {
         "t": True,
@@ -340,7 +336,6 @@ def test_arguments_at_fault_are_value_errors(store: Store) -> None:
 # Damage
 
 
-@pytest.mark.numerics
 @pytest.mark.parametrize("suffix", ["json", "safetensors"])
 def test_a_damaged_chunk_is_named_set_aside_and_alone_measured_again(full: Store, suffix: str) -> None:
     bad = folder(full) / f"chunk-00001.{suffix}"
@@ -689,7 +684,6 @@ os.fsync = fsync
 """
 
 
-@pytest.mark.numerics
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 @pytest.mark.parametrize(("after", "arrays"), [(6, False), (8, True)], ids=["in the arrays", "in the JSON"])
 def test_a_process_killed_half_way_through_a_chunk_leaves_whole_chunks_and_no_lock(
