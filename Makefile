@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 ARGS ?=
+TESTS ?= tests
 
 .PHONY: suites test lint types docs bench clean
 
@@ -12,7 +13,7 @@ suites: $(VENV)/installed  ## run the findings on the embedded pair
 # A worker a core, up to eight (each holds a gigabyte of libraries), one thread each. Halves and not a test at a time,
 # so that tests that share a fixture stay on one worker.
 test: $(VENV)/installed  ## run the project's own tests on all cores; ARGS="-n 0" for one process
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --numprocesses auto --maxprocesses 8 --dist worksteal $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TESTS) --numprocesses auto --maxprocesses 8 --dist worksteal $(ARGS)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

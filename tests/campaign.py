@@ -218,20 +218,17 @@ def full_disk(rng: random.Random, root: Path) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A kind of tries: what stands in the table, one try, and how many are usual."""
+    """A kind of tries: what stands in the table, and one try."""
 
     name: str
     take: Callable[[random.Random, Path], str]
-    usual: int
 
 
 KINDS = {
-    "kills": Kind(name="kills while evidence, record or baseline is written", take=kill, usual=100),
-    "together": Kind(name="four processes on one store, one killed in half", take=together, usual=30),
-    "full-disks": Kind(name="disks that fill up while something is written", take=full_disk, usual=60),
-    "mutants": Kind(
-        name="damaged files read (evidence, baselines, records by command)", take=mutants.any_of, usual=1000
-    ),
+    "kills": Kind(name="kills while evidence, record or baseline is written", take=kill),
+    "together": Kind(name="four processes on one store, one killed in half", take=together),
+    "full-disks": Kind(name="disks that fill up while something is written", take=full_disk),
+    "mutants": Kind(name="damaged files read (evidence, baselines, records by command)", take=mutants.any_of),
 }
 
 
@@ -264,8 +261,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=Path("campaign"), metavar="FOLDER")
     parser.add_argument("--table", action="store_true", help="print the table of what has been tried")
-    for key, kind in KINDS.items():
-        parser.add_argument(f"--{key}", type=int, default=kind.usual, metavar="N", help=f"default {kind.usual}")
+    parser.add_argument("--kills", type=int, default=100, metavar="N")
+    parser.add_argument("--together", type=int, default=30, metavar="N")
+    parser.add_argument("--full-disks", type=int, default=60, metavar="N")
+    parser.add_argument("--mutants", type=int, default=1000, metavar="N")
     chosen = parser.parse_args()
     chosen.results.mkdir(parents=True, exist_ok=True)
     path = chosen.results / "tries.jsonl"
