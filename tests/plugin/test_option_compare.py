@@ -26,7 +26,7 @@ def other_pair(make_checkpoint, tiny_base, tiny_prompts):
     return (*pair, "--shift-prompts", tiny_prompts)
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.nightly)])
 def test_what_held_passes_whatever_its_verdict(suites, record, kept, workers):
     if workers:
         pytest.importorskip("xdist", reason="pytest-xdist is not installed")
