@@ -138,7 +138,7 @@ STATISTICS = (
             "span=None if low.span is None else (low.span[0] - low.span[0], high.span[1] - low.span[0]))",
         ),
         ("labels = [clusters.get(i, i) for i in before.ids]", "labels = list(before.ids)"),
-        ("(-low.span[1], -low.span[0])", "(low.span[0], low.span[1])"),
+        ("span = None if low.span is None else (-low.span[1], -low.span[0])", "span = None"),
         ("values=-low.values", "values=low.values"),
         ("freedom = min(freedom, effective_clusters(codes) - 1)", "pass"),
         ("low=-width, high=width", "low=0.0, high=width"),

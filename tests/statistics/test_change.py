@@ -93,6 +93,27 @@ def test_the_error_is_that_of_leaving_out_each_cluster():
     assert found.details["changed_arm"] > 0
 
 
+@pytest.mark.parametrize("moves", ["apart", "alike"])
+def test_where_one_arm_is_the_same_in_both_runs_the_change_is_the_others_paired_difference(moves):
+    rng, ids = np.random.default_rng(5), tuple(f"p{i}" for i in range(30))
+    clusters = clusters_of(30, 3)
+
+    def arm(values):
+        return Arm(label="", ids=ids, values=values, span=(-3.0, 3.0))
+
+    low, high = arm(rng.random(30)), arm(rng.random(30))
+    moved = arm(low.values - (0.5 if moves == "alike" else np.repeat(rng.random(10), 3)))
+    found = paired_change((low, high), (moved, high), clusters=clusters, level=0.9)
+    expected = paired_difference(
+        arm(-low.values), arm(-moved.values), clusters=[clusters[i] for i in ids], level=0.9
+    )  # fmt: skip
+    assert found.effect == pytest.approx(expected.effect)
+    assert found.standard_error == pytest.approx(expected.standard_error)
+    assert found.clusters == 10
+    assert found.interval == pytest.approx(expected.interval)
+    assert np.isfinite(found.interval).all()
+
+
 def test_shared_difficulty_cancels():
     rng = np.random.default_rng(3)
     high, common = rng.random(100) < 0.5, 10 * rng.normal(size=100)
