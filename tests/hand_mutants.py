@@ -1,7 +1,7 @@
 """Mistakes put into the code by hand, one at a time: the tests that mirror the module must see each.
 
     python tests/hand_mutants.py                 # all; prints the survivors, exit code 1 where there are any
-    python tests/hand_mutants.py --only change   # those whose file or number holds "change"
+    python tests/hand_mutants.py --only change   # those whose file or text holds "change"
     python tests/hand_mutants.py --check         # only whether each still fits the code (tests/test_hand_mutants.py)
 
 Each is one replacement of text in a copy of the checkout, whose package `PYTHONPATH` puts before the installed one.
@@ -240,7 +240,7 @@ def survivors(mutants: tuple[Mutant, ...]) -> Iterator[Mutant]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", metavar="TEXT", help="mutants whose name holds it")
+    parser.add_argument("--only", nargs="+", default=[""], metavar="TEXT", help="mutants whose name holds one of them")
     parser.add_argument("--check", action="store_true", help="run nothing, say which do not fit the code")
     chosen = parser.parse_args()
     if wrong := misfits():
@@ -248,7 +248,7 @@ def main() -> int:
         return 1
     if chosen.check:
         return 0
-    tried = tuple(mutant for mutant in MUTANTS if chosen.only in mutant.name)
+    tried = tuple(mutant for mutant in MUTANTS if any(text in mutant.name for text in chosen.only))
     left = list(survivors(tried))
     print(f"{len(tried)} mutants, {len(left)} survived")
     return int(bool(left) or not tried)

@@ -538,3 +538,12 @@ def test_published_groups_differ_as_their_table_says(shared: Path) -> None:
 def test_a_statistic_shows_as_one_line():
     shown = repr(of_differences([1, 2, 1, 2, 1, 2]))
     assert shown == "Statistic(effect=+1.5, interval=[+0.9252, +2.075], level=0.95, n=6, p=0.00111)"
+
+
+def test_two_groups_of_different_ranges_have_no_bounded_interval() -> None:
+    """Gaffke's bounds of two means take one range for both: where the values agree, nothing else gives an interval."""
+    ids = [tuple(f"{side}{i}" for i in range(20)) for side in "ab"]
+    low, high = (Arm(label="x", ids=i, values=np.ones(20), span=(0.0, 1.0)) for i in ids)
+    assert np.isfinite(two_sample_difference(low, high, clusters=None, level=0.95).interval).all()
+    wider = replace(high, span=(0.0, 2.0))
+    assert np.isnan(two_sample_difference(low, wider, clusters=None, level=0.95).interval).all()

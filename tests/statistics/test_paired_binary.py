@@ -89,3 +89,9 @@ def test_records_give_the_same_intervals_again() -> None:
     for freedom in (math.inf, 14.0):
         found = PairedBinary(gained=3, lost=5.5, n=40, units=15, freedom=freedom)
         assert intervals_of(found.plain()) == found
+
+
+def test_pairs_that_go_against_one_another_within_clusters_count_for_no_more_than_they_are() -> None:
+    x = np.array([1.0, -1.0] * 8 + [1.0, 0.0] * 2)
+    found = PairedBinary.of(x, [str(i // 2) for i in range(20)])
+    assert (found.n, found.gained, found.lost) == (20, 10, 8)
