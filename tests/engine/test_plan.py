@@ -280,11 +280,3 @@ def test_both_checkpoints_are_asked_in_the_tuned_ones_format_unless_one_names_it
     assert [made.template(here, side) for side in (here.base, here.tuned)] == ["tuned's", "tuned's"]
     named = replace(here, base=replace(here.base, chat_template=str(base / "chat_template.jinja")))
     assert [made.template(named, side) for side in (named.base, named.tuned)] == ["base's", "tuned's"]
-
-
-def test_a_shared_response_of_the_checkpoint_itself_is_its_own_under_one_key():
-    own, shared = (
-        planner(response=mode).task(pair(), "tuned", "attribution", PROMPTS) for mode in ("own", "tuned")
-    )  # fmt: skip
-    assert own.key == shared.key
-    assert planner(response="tuned").task(pair(), "base", "attribution", PROMPTS).params["response"] == "tuned"
