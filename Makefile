@@ -3,14 +3,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 ARGS ?=
+TESTS ?= tests
 
 .PHONY: suites test lint types docs bench clean
 
 suites: $(VENV)/installed  ## run the findings on the embedded pair
 	$(BIN)/python -m pytest suites $(ARGS)
 
-test: $(VENV)/installed  ## run the project's own tests
-	$(BIN)/python -m pytest tests $(ARGS)
+# A worker a core, up to eight (each holds a gigabyte of libraries), one thread each. Halves and not a test at a time,
+# so that tests that share a fixture stay on one worker.
+test: $(VENV)/installed  ## run the project's own tests on all cores; ARGS="-n 0" for one process
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TESTS) --numprocesses auto --maxprocesses 8 --dist worksteal $(ARGS)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -29,7 +32,7 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/attribution.py $(ARGS)
 
 $(VENV)/installed: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "tuneshift needs Python 3.11 or newer; this is %s. Try make PYTHON=python3.12" % sys.version.split()[0])'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "tuneshift needs Python 3.11 or newer; this is %s. Try make PYTHON=python3.11" % sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@

@@ -69,6 +69,15 @@ def _tests_write_below_their_temporary_folder() -> Iterator[None]:
     assert not written, f"tests wrote into the checkout: {', '.join(written[:20])}"
 
 
+@pytest.fixture
+def double() -> Iterator[None]:
+    """torch computes in double precision wherever it is asked for float32: ``model.float()`` is float64 then."""
+    from tolerances import DoubleThroughout
+
+    with DoubleThroughout():
+        yield
+
+
 Maker = Callable[..., Path]
 
 TEMPLATE = "{% for m in messages %}<u>{{ m['content'] }}</u>{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"

@@ -76,6 +76,7 @@ def test_plain_refuses_what_json_cannot_hold():
         plain({1, 2})
 
 
+@pytest.mark.numerics
 def test_a_claim_holds_what_the_schema_names_as_plain_types():
     made = claim()
     json.dumps(made, allow_nan=False)
@@ -120,6 +121,7 @@ def test_a_claim_without_statistic_is_complete_and_empty():
     assert made.keys() == claim().keys()
 
 
+@pytest.mark.numerics
 def test_junit_properties_are_scalars():
     flat = dict(flat_properties(claim()))
     assert flat["tuneshift.verdict"] == "reproduced"

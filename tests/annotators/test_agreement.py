@@ -105,6 +105,7 @@ def test_a_malformed_line_is_named(tmp_path, line):
 # kappa
 
 
+@pytest.mark.numerics
 def test_kappa_of_a_textbook_table():
     # 20 both yes, 5 and 10 apart, 15 both no: observed 0.7, chance 0.5, kappa 0.4
     rows = ["yes"] * 25 + ["no"] * 25
@@ -115,6 +116,7 @@ def test_kappa_of_a_textbook_table():
     assert found.interval[0] < 0.4 < found.interval[1]
 
 
+@pytest.mark.numerics
 def test_kappa_equals_its_definition_and_is_symmetric():
     rng = np.random.default_rng(1)
     names = list(LEVEL_NAMES)
@@ -125,6 +127,7 @@ def test_kappa_equals_its_definition_and_is_symmetric():
         assert kappa_of("x", b, [a], names).kappa == pytest.approx(naive_kappa(a, b))
 
 
+@pytest.mark.numerics
 def test_several_seeds_are_averaged_and_their_tables_summed():
     a = ["yes", "no", "yes", "no", "yes", "no"]
     b, c = ["yes", "yes", "yes", "no", "yes", "no"], ["no", "no", "yes", "no", "no", "yes"]
@@ -163,6 +166,7 @@ def test_an_annotator_that_repeats_the_labels_agrees_entirely():
     assert found.failed == 0
 
 
+@pytest.mark.numerics
 def test_an_annotator_that_says_one_thing_only_has_kappa_zero():
     found = agreement(Fixed(lambda words, seed: Label(level="semantics")))
     assert found.levels.kappa == pytest.approx(0)

@@ -141,6 +141,7 @@ def test_weights_that_lie_nowhere_are_declined():
     assert declined(model) == "the weights lie on meta, not on one device"
 
 
+@pytest.mark.numerics
 def test_rotations_are_read_from_the_models_own_module():
     scaled = llama(rope_parameters={"rope_type": "linear", "rope_theta": 100.0, "factor": 4.0})
     positions = torch.tensor([[8]])

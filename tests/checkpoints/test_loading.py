@@ -14,6 +14,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from tolerances import assert_near, rounding, terms
 
 from tuneshift.checkpoints import loading as checkpoints
 from tuneshift.checkpoints.fingerprint import fingerprint
@@ -107,6 +108,7 @@ def test_weights_come_in_the_type_asked_for(folder: Path, name: str, dtype: torc
         assert checkpoint.dtype == name
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("text", ["cpu", "auto", '{"": "cpu"}', '{"model": "cpu", "lm_head": "disk"}'])
 def test_a_device_map_goes_through_accelerate(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch):
     given = []
@@ -122,7 +124,7 @@ def test_a_device_map_goes_through_accelerate(folder: Path, text: str, monkeypat
     with load(ref(folder, device_map=text), device="cpu") as checkpoint:
         assert given == [json.loads(text) if text.startswith("{") else text]
         assert checkpoint.device == torch.device("cpu")
-        torch.testing.assert_close(logits(checkpoint), expected)
+        assert_near(logits(checkpoint), expected, terms=terms(checkpoint.model, 96))
 
 
 def test_a_device_map_that_is_no_json_is_refused(folder: Path):
@@ -130,13 +132,14 @@ def test_a_device_map_that_is_no_json_is_refused(folder: Path):
         pytest.fail("loaded")
 
 
+@pytest.mark.numerics
 def test_eager_and_sdpa_attention_agree(folder: Path):
     found = {}
     for name in ("eager", "sdpa"):
         with load(ref(folder), device="cpu", attn_implementation=name) as checkpoint:
             assert checkpoint.model.config._attn_implementation == name
             found[name] = logits(checkpoint)
-    torch.testing.assert_close(found["eager"], found["sdpa"], rtol=1e-5, atol=1e-5)
+    assert_near(found["eager"], found["sdpa"], terms=2 * terms(checkpoint.model, 96))
 
 
 def test_weights_are_freed_on_leaving_even_after_an_error_and_with_references_kept(folder: Path):
@@ -250,6 +253,7 @@ def test_too_little_memory_says_what_helps(folder: Path, monkeypatch: pytest.Mon
 # Adapters
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("kind", ["PromptTuningConfig", "PrefixTuningConfig"])
 def test_an_adapter_of_learned_tokens_stays_beside_the_weights_and_counts_in_the_fingerprint(
     folder: Path, tmp_path: Path, kind: str
@@ -270,7 +274,7 @@ def test_an_adapter_of_learned_tokens_stays_beside_the_weights_and_counts_in_the
         base = logits(checkpoint)[0, -1]
     with load(tuned, device="cpu") as checkpoint:
         assert checkpoint.context_length == 96 - 5  # their room in the context
-        assert not torch.allclose(logits(checkpoint)[0, -1], base, atol=1e-3)
+        assert (logits(checkpoint)[0, -1] - base).abs().max() > 10 * rounding(terms(checkpoint.model.base_model, 96))
 
 
 # Text models of models of texts and images
@@ -322,6 +326,7 @@ def whole(kind: str, tokenizer: Path, folder: Path, *, tied: bool = True) -> Any
     return model
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("kind", WHOLE)
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "head of its own"])
 def test_the_text_model_of_a_model_of_images_is_loaded_and_gives_its_numbers(
@@ -338,7 +343,7 @@ def test_the_text_model_of_a_model_of_images_is_loaded_and_gives_its_numbers(
     assert found.text_of == type(model).__name__
     with load(ref(tmp_path / "whole"), device="cpu") as checkpoint:
         assert type(checkpoint.model).__name__ == WHOLE[kind][0]
-        torch.testing.assert_close(checkpoint.model(ids).logits, expected)
+        assert_near(checkpoint.model(ids).logits, expected, terms=2 * terms(checkpoint.model, len(ids[0])))
 
 
 def test_a_text_model_that_lacks_weights_is_refused_whatever_the_images_have(tiny_base: Path, tmp_path: Path):

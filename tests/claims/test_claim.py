@@ -342,6 +342,7 @@ def test_false_positives_over_null_pairs_keep_to_the_level():
     assert fewest <= alarms <= most
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize(("size", "shift"), [(1, 0.4), (4, 0.4), (4, 0.03), (40, 0.03)])
 def test_level_interval_verdict_and_rows_are_those_of_the_familys_share(size, shift):
     made, concluded = claim(family_size=size, items=items(shift))

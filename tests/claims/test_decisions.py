@@ -44,6 +44,7 @@ def test_a_finding_of_ones_own_is_a_family_by_itself_unless_it_names_one():
     assert family_size(joined, findings()) == 2
 
 
+@pytest.mark.numerics
 def test_adjusted_p_and_q_are_over_all_claims_and_the_order_does_not_matter():
     found = with_run_wide(CLAIMS)
     p = [1.0 if c["p_decides"] is None else c["p_decides"] for c in CLAIMS]
@@ -63,6 +64,7 @@ def test_claims_that_do_not_apply_do_not_count():
     assert exposure_of([*CLAIMS, ABSENT], 0.05) == exposure_of(CLAIMS, 0.05)
 
 
+@pytest.mark.numerics
 def test_the_expected_false_decisions_add_up_over_families_and_places():
     sized = [{**c, "family_size": 4 if c["family"] == "f.0" else 2} for c in CLAIMS]
     elsewhere = [{**c, "group": "other"} for c in sized]
@@ -71,6 +73,7 @@ def test_the_expected_false_decisions_add_up_over_families_and_places():
     assert found.false == pytest.approx(2 * (3 * 0.05 / 4 + 2 * 0.05 / 2))
 
 
+@pytest.mark.numerics
 def test_a_record_from_before_families_counts_each_finding_by_itself():
     old = [{k: v for k, v in c.items() if not k.startswith("family")} for c in CLAIMS]
     assert exposure_of(old, 0.05).false == pytest.approx(5 * 0.05)

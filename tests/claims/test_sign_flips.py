@@ -29,6 +29,7 @@ def row(values, *, level=0.95, clusters=None, **finding):
     return sign_flip_row(replace(FINDING, **finding), found, clusters or found.arms[0].ids, seed=1)
 
 
+@pytest.mark.numerics
 def test_p_is_the_share_of_all_sign_patterns_that_reach_as_far():
     values = np.array([0.5, -0.1, 0.4, 0.3, 0.2, 0.6, 0.1])
     signs = np.array(np.meshgrid(*[[-1, 1]] * 7)).reshape(7, -1)

@@ -157,6 +157,7 @@ def test_an_undecided_interval_names_the_n_that_would_decide() -> None:
     assert judge(layers, with_interval(0.0, 0.2)).needed is None
 
 
+@pytest.mark.numerics
 def test_all_items_of_two_groups_are_counted() -> None:
     few = replace(with_interval(0.0, 0.2), n=26, asked=342, freedom=28.0)
     claim = finding("greater", 0.05)
@@ -164,7 +165,7 @@ def test_all_items_of_two_groups_are_counted() -> None:
     assert alone is not None
     assert both is not None
     # The same standard error from 26 or from 342 items: thirteen times as many fresh ones for the same precision.
-    assert both.assured == pytest.approx(alone.assured * 342 / 26, rel=0.1)
+    assert both.assured == pytest.approx(alone.assured * 342 / 26, rel=0.1)  # Student's quantiles differ a little
 
 
 def test_values_that_agree_name_the_n_at_which_agreement_would_do() -> None:
@@ -212,10 +213,11 @@ def test_deciding_error_is_where_the_verdict_turns(direction: Direction, effect:
         assert at(found * 0.999999) is Outcome.INCONCLUSIVE
 
 
+@pytest.mark.numerics
 def test_deciding_error_of_a_t_interval_is_the_two_sided_p_against_the_sesoi() -> None:
     intervals = StudentT(effect=0.3, error=0.1, freedom=29.0, units=30.0)
     expected = 2 * stats.t.sf((0.3 - 0.05) / 0.1, 29)
-    assert deciding_error(finding("greater", 0.05), intervals) == pytest.approx(expected, rel=1e-6)
+    assert deciding_error(finding("greater", 0.05), intervals) == pytest.approx(expected)
 
 
 def test_without_intervals_nothing_is_decided_at_any_rate() -> None:

@@ -128,6 +128,7 @@ def test_a_lens_without_white_space_scales_by_what_holds_a_character() -> None:
         view(members, levels=True, lens=Lens(scale="nonspace")).attributions("base")
 
 
+@pytest.mark.numerics
 def test_the_share_of_response_tokens_whose_largest_importance_is_the_templates() -> None:
     seen = view(prompts(3))
     assert seen.largest_beyond_text() == {}  # nothing read yet

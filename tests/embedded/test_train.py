@@ -37,6 +37,7 @@ def test_new_model_follows_the_seed() -> None:
     assert not all(torch.equal(first[name], third[name]) for name in first)
 
 
+@pytest.mark.numerics
 def test_ramp_rises_to_one_and_falls_to_zero() -> None:
     factors = [ramp(step, 100, 0.1) for step in range(100)]
     assert factors[0] == pytest.approx(0.1)

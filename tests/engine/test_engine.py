@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -41,6 +42,7 @@ class Counting:
 
     def __init__(self) -> None:
         self.loads: list[str] = []
+        self.dtypes: list[str] = []
         self.asked: list[str] = []
         self.given: list[object] = []
         self.loaded = 0
@@ -68,6 +70,7 @@ def counting(monkeypatch) -> Counting:
     @contextlib.contextmanager
     def load(ref, *, dtype, device):
         made.loads.append(ref.name)
+        made.dtypes.append(dtype)
         if ref.name == "broken":
             raise CheckpointError("broken holds NaN")
         made.loaded += 1
@@ -140,6 +143,13 @@ def test_a_checkpoint_is_loaded_once_for_all_its_tasks_and_never_when_the_store_
     again.complete(tasks)
     assert [i.id for i in again.evidence(tasks[0]).items] == [p.id for p in PROMPTS.prompts]
     assert counting.loads == ["one", "two"]
+
+
+def test_a_checkpoint_is_loaded_in_its_own_precision_and_else_in_the_runs(counting, tmp_path):
+    plain, own = task("plain"), task("own")
+    own = replace(own, ref=replace(own.ref, dtype="bfloat16"))
+    engine(tmp_path).complete([plain, own])
+    assert counting.dtypes == ["float32", "bfloat16"]
 
 
 def test_what_a_task_rests_on_is_measured_first_and_handed_over(counting, tmp_path):

@@ -271,3 +271,12 @@ def test_what_no_backend_gives_is_measured_as_without_one():
         assert behavioural(pair(), need, backend=SERVER).loads
     assert behavioural(pair(), "attribution", backend=SERVER).depends_on.backend is None
     assert behavioural(pair(), "generation.local").key == behavioural(pair(), "generation").key
+
+
+def test_both_checkpoints_are_asked_in_the_tuned_ones_format_unless_one_names_its_own(make_checkpoint):
+    base, tuned = make_checkpoint("base", template="base's"), make_checkpoint("tuned", template="tuned's")
+    here = ModelPair(name="p", base=ref(str(base)), tuned=ref(str(tuned)))
+    made = Planner(settings=Settings())
+    assert [made.template(here, side) for side in (here.base, here.tuned)] == ["tuned's", "tuned's"]
+    named = replace(here, base=replace(here.base, chat_template=str(base / "chat_template.jinja")))
+    assert [made.template(named, side) for side in (named.base, named.tuned)] == ["base's", "tuned's"]

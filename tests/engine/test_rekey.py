@@ -79,6 +79,14 @@ def test_what_is_proved_the_same_is_kept_and_read_without_a_checkpoint(pair, tmp
     assert {r.kept.digest for r in results(old, asked).values()} == {t.key.digest for t in tasks}
 
 
+def test_version_1_held_the_author_of_another_checkpoints_response_alone(pair):
+    asked = pair()
+    own = Planner(settings=SETTINGS).task(asked, "base", "attribution", PROMPTS)
+    assert "author" not in older_key(own).params
+    shared = Planner(settings=replace(SETTINGS, response="tuned")).task(asked, "base", "attribution", PROMPTS)
+    assert older_key(shared).params["author"] == older_key(shared.depends_on).digest
+
+
 def test_a_template_that_names_the_date_and_variables_prove_nothing(pair, tmp_path):
     for i, (asked, why) in enumerate(
         (

@@ -169,6 +169,7 @@ def spend(storage: Baselines, run, name: str = "good"):
     return look
 
 
+@pytest.mark.numerics
 def test_each_decision_spends_a_look_the_same_run_again_none_and_then_they_are_spent(tmp_path):
     storage = Baselines(folder=tmp_path)
     save(tmp_path, budget=Budget(looks=2, spending="even", alpha=0.05))
@@ -193,6 +194,7 @@ def test_each_decision_spends_a_look_the_same_run_again_none_and_then_they_are_s
     assert look(0)[0] == 1
 
 
+@pytest.mark.numerics
 def test_a_look_is_spent_only_by_what_was_decided_at_it_and_written(tmp_path):
     storage = Baselines(folder=tmp_path)
     save(tmp_path, budget=Budget(looks=3, spending="even", alpha=0.06))
@@ -240,6 +242,7 @@ def test_the_same_values_again_take_no_look_where_the_level_is_the_same(tmp_path
             spend(storage, moved(30))
 
 
+@pytest.mark.numerics
 def test_the_first_look_of_obrien_and_fleming_has_a_level_and_is_not_lost(tmp_path):
     """Its share of the rate is 1e-26: 1 less that is 1, which no interval has, and the look was spent on the crash."""
     storage = Baselines(folder=tmp_path)

@@ -73,6 +73,7 @@ def test_a_regression_is_one_whatever_was_lost():
     assert held["outcome"] == "regressed"
 
 
+@pytest.mark.numerics
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_the_worst_is_below_every_way_to_fill_in_what_was_lost(data):
@@ -95,6 +96,7 @@ def test_the_worst_is_below_every_way_to_fill_in_what_was_lost(data):
     assert worst.effect == pytest.approx(np.mean(filled - old), abs=1e-9)
 
 
+@pytest.mark.numerics
 def test_the_design_effect_of_clusters_counts_independent_items():
     rng = np.random.default_rng(0)
     moves = np.repeat(rng.normal(size=100), 4)

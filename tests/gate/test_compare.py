@@ -31,6 +31,7 @@ def outcome(change, *, finding=FINDING, n=N, margins=None, alpha=0.05):
     return found[0]["comparison"]
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize(
     ("direction", "shift", "expected"),
     [
@@ -45,16 +46,17 @@ def test_the_outcome_is_where_the_interval_lies(direction, shift, expected):
     noise = NOISE - NOISE.mean()
     held = outcome(noise + shift, finding=replace(FINDING, direction=direction))
     assert held["outcome"] == expected
-    assert held["effect"] == pytest.approx(shift, abs=1e-6)
+    assert held["effect"] == pytest.approx(shift, abs=1e-6)  # a record rounds its values
     assert held["n"] == N
 
 
+@pytest.mark.numerics
 def test_the_change_is_the_paired_difference_of_the_per_item_differences():
     held = outcome(NOISE)
     zero = Arm(label="", ids=ids(N), values=np.zeros(N))
     naive = paired_difference(zero, replace(zero, values=NOISE), clusters=None, level=0.95)
-    assert held["interval"] == pytest.approx(naive.interval, abs=1e-6)
-    assert held["standard_error"] == pytest.approx(naive.standard_error, abs=1e-6)
+    assert held["interval"] == pytest.approx(naive.interval, abs=1e-6)  # as above
+    assert held["standard_error"] == pytest.approx(naive.standard_error, abs=1e-6)  # as above
 
 
 def against_itself(**sides):
@@ -76,13 +78,16 @@ def test_identical_values_are_held_where_they_are_one_piece_of_evidence():
     assert bounded["interval"][1] > 9
 
 
+@pytest.mark.numerics
 def test_equal_values_of_many_prompts_are_held_by_their_range():
     ones = record([paired(np.ones(400), span=(0.0, 1.0))], [pair_of(ids(400))])
     held = compare(ones.claims, ones.pairs, ones, name="good", margins={}, alpha=0.05)[0]["comparison"]
     assert held["outcome"] == "held"
+    # The bound of one cluster a prompt, whose search ends there
     assert held["interval"][1] == pytest.approx(2 * (1 - 0.025 ** (1 / 400)), rel=1e-4)
 
 
+@pytest.mark.numerics
 def test_inconclusive_says_how_many_prompts_would_decide_and_that_many_do():
     rng = np.random.default_rng(0)
     spread = 0.4
@@ -115,6 +120,7 @@ def test_a_collapse_of_every_item_alike_is_regressed_though_t_sees_no_variance()
     assert -1 < high < -0.5
 
 
+@pytest.mark.numerics
 def test_clusters_are_kept():
     n = 80
     clusters = [f"c{k // 5}" for k in range(n)]
@@ -125,7 +131,7 @@ def test_clusters_are_kept():
     naive = paired_difference(zero, replace(zero, values=moves), clusters=clusters, level=0.95)
     assert naive.interval[0] < naive.interval[1]
     assert held["clusters"] == 16
-    assert held["interval"] == pytest.approx(naive.interval, abs=1e-6)
+    assert held["interval"] == pytest.approx(naive.interval, abs=1e-6)  # as above
 
 
 def test_the_margin_of_a_finding_can_be_set_and_an_unknown_finding_is_refused():
@@ -257,6 +263,7 @@ def test_a_claim_that_the_baseline_lacks_is_not_compared():
     assert (held["outcome"], held["reason"]) == ("not_compared", "The baseline does not make this claim.")
 
 
+@pytest.mark.numerics
 def test_two_sample_change_on_the_same_groups_is_welch_of_the_changes():
     from scipy import stats
 
@@ -276,6 +283,7 @@ def test_two_sample_change_on_the_same_groups_is_welch_of_the_changes():
     assert found.interval[0] <= naive.confidence_interval(0.95).low  # fewer degrees of freedom than Welch's
 
 
+@pytest.mark.numerics
 def test_the_change_of_estimates_adds_their_errors_in_quadrature():
     found = independent_change((0.5, 0.3), (0.1, 0.4), n=50, clusters=50, level=0.95)
     assert found.effect == pytest.approx(-0.4)

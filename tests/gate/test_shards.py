@@ -28,6 +28,7 @@ def merged(*records):
     return merge(records, NAMES, command="merge")
 
 
+@pytest.mark.numerics
 def test_adjusted_p_is_of_the_union_and_all_else_of_a_claim_stays():
     one = record(CLAIMS, PAIRS)
     shards = record(CLAIMS[:2], PAIRS), record(CLAIMS[2:], PAIRS)

@@ -40,6 +40,7 @@ def compared(old, new, *, span=(0.0, 1.0), margins=NOTHING):
     return compare(run.claims, run.pairs, baseline, name="good", margins=margins, alpha=0.05)[0]["comparison"]
 
 
+@pytest.mark.numerics
 def test_a_loss_of_what_it_sees_is_red_in_four_of_five_runs():
     sees = np.median([compared(*outcomes(300, seed=seed))["sees"] for seed in range(5)])
     assert 0.05 < sees < 0.15
@@ -48,6 +49,7 @@ def test_a_loss_of_what_it_sees_is_red_in_four_of_five_runs():
     assert np.mean(red) == pytest.approx(0.8, abs=0.1)  # three Monte-Carlo errors of 0.033
 
 
+@pytest.mark.numerics
 def test_more_prompts_see_more_and_the_plan_agrees_with_what_comes():
     planned, seen = [], []
     for n in (60, 240, 960):
@@ -61,6 +63,7 @@ def test_more_prompts_see_more_and_the_plan_agrees_with_what_comes():
     assert planned == pytest.approx(seen, rel=0.25)
 
 
+@pytest.mark.numerics
 def test_where_the_evidence_is_the_same_the_plan_stands_and_says_so():
     old, _ = outcomes(240)
     held = compared(old, old)

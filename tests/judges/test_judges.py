@@ -113,6 +113,7 @@ def test_without_a_reference_or_a_vector_of_it_nothing_is_judged(space):
     ]
 
 
+@pytest.mark.numerics
 def test_means_of_words_equal_the_naive_ones(space):
     found = space(["A cat, a cat and a SAW", "Oak oak", "nothing here"])
     wanted = np.array([2.0, 1.0]) / np.sqrt(5)

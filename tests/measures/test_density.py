@@ -58,12 +58,14 @@ def test_sparse_levels_drop_seven_and_keep_eight():
     assert sparse_levels(np.array([[7, 8, 10]], dtype=np.uint8)).tolist() == [[0.0, 8.0, 10.0]]
 
 
+@pytest.mark.numerics
 def test_density_is_the_ratio_of_norms_over_its_maximum():
     levels = np.array([[10, 10, 10, 10], [10, 0, 0, 0], [7, 7, 7, 7]], dtype=np.uint8)
     full = 40 / (4 * 10**4) ** 0.25
     assert density(levels) == pytest.approx([1.0, 1.0 / full, 0.0])
 
 
+@pytest.mark.numerics
 def test_density_within_a_scope_ignores_what_lies_outside():
     levels = np.array([[10, 10, 10, 10], [10, 0, 0, 0]], dtype=np.uint8)
     assert density(levels, scope=np.array([False, True])) == pytest.approx([0.0, 1.0])

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tolerances import assert_near, terms
 
 import tuneshift.measures.attribution.backend as attribution_paths
 from tuneshift.checkpoints.llama import NotLlama
@@ -218,6 +219,7 @@ def test_a_response_is_what_follows_the_thoughts(thinker, monkeypatch):
     assert said(thinker, monkeypatch, whole, thinking=None).values["response"] == whole
 
 
+@pytest.mark.numerics
 def test_attribution_begins_after_the_thoughts_which_are_context(thinker, monkeypatch):
     item = said(thinker, monkeypatch, "<think>ab</think>Red")
     (found,) = take(ATTRIBUTION, thinker, OWN, [PROMPT], [item])
@@ -233,4 +235,4 @@ def test_attribution_begins_after_the_thoughts_which_are_context(thinker, monkey
     plain = replace(PROMPT, prompt="Say red.<think>ab</think>")
     (context,) = take(ATTRIBUTION, thinker, OWN, [plain], [response(*item.arrays["response_ids"])])
     assert len(whole) == 12
-    np.testing.assert_allclose(found.arrays["importance"], context.arrays["importance"], rtol=1e-6)
+    assert_near(found.arrays["importance"], context.arrays["importance"], terms=2 * terms(thinker.model, 15, passes=3))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import transformers
+from tolerances import DoubleThroughout, assert_near, terms
 
 from tuneshift.checkpoints import scoring
 from tuneshift.checkpoints.loading import Checkpoint, load
@@ -18,8 +20,11 @@ from tuneshift.measures.likelihood import draws, likelihood
 from tuneshift.prompts.chat import bare_ids, end_token
 from tuneshift.prompts.prompt import Prompt
 
+pytestmark = pytest.mark.numerics
+
 CONTEXT = 64
-EXACT = 1e-4
+DOUBLE = pytest.mark.usefixtures("double")
+"""For tests of what is scored: a wrong token, row or position shows ten orders of magnitude above rounding."""
 TINY = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
         "max_position_embeddings": CONTEXT}  # fmt: skip
 FAMILIES = {
@@ -61,7 +66,7 @@ def make(tokenizer, family="llama", seed=0) -> Checkpoint:
                 parameter.normal_(std=0.4)
     assert model.num_parameters() == PARAMETERS[family]
     return Checkpoint(
-        ref=ModelRef(name=family, model=family), model=model.eval().requires_grad_(False), tokenizer=tokenizer,
+        ref=ModelRef(name=family, model=family), model=model.eval().requires_grad_(False).float(), tokenizer=tokenizer,
         device=torch.device("cpu"), dtype="float32", context_length=CONTEXT, parameters=model.num_parameters(),
     )  # fmt: skip
 
@@ -71,6 +76,11 @@ def naive(checkpoint, context, response) -> float:
     ids = [*context, *response]
     logprobs = checkpoint.model(torch.tensor([ids[:-1] or ids])).logits[0].log_softmax(-1)
     return float(sum(logprobs[len(context) - 1 + i, token] for i, token in enumerate(response)))
+
+
+def rounded(checkpoint):
+    """What the sums of at most 13 log-probabilities of a checkpoint are made of, and the precision it has."""
+    return {"terms": terms(checkpoint.model, CONTEXT) + 13, "dtype": next(checkpoint.model.parameters()).dtype}
 
 
 def take(checkpoint, prompts=PROMPTS, *, population=PROMPTS, template=None, k=3, chunk=99):
@@ -93,6 +103,7 @@ def requests(seed=0):
     return [*found, to_the_end]
 
 
+@DOUBLE
 @pytest.mark.parametrize("template", [None, TEMPLATE], ids=["plain", "chat"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_likelihood_is_that_of_a_naive_loop(tokenizer, family, template):
@@ -122,7 +133,7 @@ def test_every_likelihood_is_that_of_a_naive_loop(tokenizer, family, template):
             "unconditional": [naive(checkpoint, bare, response(j)) for j in everyone],
         }
         for name, values in expected.items():
-            np.testing.assert_allclose(item.arrays[name], values, atol=EXACT, rtol=0, err_msg=name)
+            assert_near(item.arrays[name], values, **rounded(checkpoint))
             assert item.arrays[name].dtype == np.float64
             assert item.arrays[name].shape == np.shape(values)
         assert item.arrays["lengths"].tolist() == [len(response(j)) for j in everyone]
@@ -131,6 +142,7 @@ def test_every_likelihood_is_that_of_a_naive_loop(tokenizer, family, template):
         assert item.values["unfit"] == []
 
 
+@DOUBLE
 @pytest.mark.parametrize("family", FAMILIES)
 def test_batches_do_not_matter(tokenizer, family):
     checkpoint = make(tokenizer, family)
@@ -140,9 +152,21 @@ def test_batches_do_not_matter(tokenizer, family):
     for batch_tokens in (None, 1, 30, 150):
         found = response_logprobs(checkpoint, asked, batch_tokens=batch_tokens)
         for sums, values in zip(found, expected, strict=True):
-            np.testing.assert_allclose(sums, values, atol=EXACT, rtol=0)
+            assert_near(sums, values, **rounded(checkpoint))
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_in_single_precision_a_likelihood_is_off_by_rounding_alone(tokenizer, family):
+    single, asked = make(tokenizer, family), requests()
+    found = response_logprobs(single, asked)
+    exact = replace(single, model=copy.deepcopy(single.model).double())
+    with DoubleThroughout():
+        expected = [[naive(exact, c, r) for r in responses] for c, responses in asked]
+    for sums, values in zip(found, expected, strict=True):
+        assert_near(sums, values, **rounded(single))
+
+
+@DOUBLE
 def test_lm_eval_gives_the_same_for_the_same_tokens(tokenizer):
     huggingface = pytest.importorskip("lm_eval.models.huggingface")
     checkpoint = make(tokenizer)
@@ -152,16 +176,17 @@ def test_lm_eval_gives_the_same_for_the_same_tokens(tokenizer):
     asked = [(context, [r for r in responses if len(r)]) for context, responses in requests()]
     flat = [(("", str(i)), c.tolist(), r.tolist()) for i, (c, rs) in enumerate(asked) for r in rs]
     peer = [score for score, _ in model._loglikelihood_tokens(flat, disable_tqdm=True)]
-    np.testing.assert_allclose(np.concatenate(response_logprobs(checkpoint, asked)), peer, atol=EXACT, rtol=0)
+    assert_near(np.concatenate(response_logprobs(checkpoint, asked)), peer, **rounded(checkpoint))
 
 
+@DOUBLE
 def test_any_chunk_can_be_measured_alone(tokenizer):
     checkpoint = make(tokenizer)
     whole, single = take(checkpoint), take(checkpoint, PROMPTS[::-1], chunk=1)
     for i, item in whole.items():
         assert item.values == single[i].values
         for name, values in item.arrays.items():
-            np.testing.assert_allclose(values, single[i].arrays[name], atol=EXACT, rtol=0)
+            assert_near(values, single[i].arrays[name], **rounded(checkpoint))
 
 
 def test_each_context_runs_once_in_a_chunk(tokenizer, monkeypatch):
@@ -175,6 +200,7 @@ def test_each_context_runs_once_in_a_chunk(tokenizer, monkeypatch):
     assert len(ran) == len(set(ran)) == len(PROMPTS) + 1
 
 
+@DOUBLE
 def test_a_batch_that_does_not_fit_the_memory_is_halved(tokenizer, monkeypatch):
     checkpoint, asked, run = make(tokenizer), requests(), scoring._batch
     budgets = []
@@ -191,7 +217,7 @@ def test_a_batch_that_does_not_fit_the_memory_is_halved(tokenizer, monkeypatch):
     assert budgets[:4] == [256, 128, 64, 32]
     assert set(budgets[4:]) == {32}  # never raised again
     for sums, values in zip(found, expected, strict=True):
-        np.testing.assert_allclose(sums, values, atol=EXACT, rtol=0)
+        assert_near(sums, values, **rounded(checkpoint))
 
 
 def test_memory_for_not_even_one_response_is_an_error(tokenizer, monkeypatch):
@@ -334,6 +360,7 @@ def test_a_prompt_outside_the_population_is_an_error(tokenizer):
         take(make(tokenizer), PROMPTS, population=PROMPTS[1:])
 
 
+@DOUBLE
 def test_without_an_end_token_responses_are_scored_without_one_and_it_is_said(make_checkpoint):
     tokenizer = transformers.AutoTokenizer.from_pretrained(make_checkpoint("endless"))
     tokenizer.eos_token = None
@@ -345,7 +372,7 @@ def test_without_an_end_token_responses_are_scored_without_one_and_it_is_said(ma
     assert np.isnan(item.arrays["unconditional"]).all()  # nothing to begin a text with either
     prompt = tokenizer(PROMPTS[0].prompt)["input_ids"]
     own = naive(checkpoint, prompt, tokenizer(" red", add_special_tokens=False)["input_ids"])
-    assert float(item.arrays["own"]) == pytest.approx(own, abs=EXACT)
+    assert_near(item.arrays["own"], own, **rounded(checkpoint))
 
 
 def test_the_end_token_is_the_one_that_the_chat_template_puts(make_checkpoint):

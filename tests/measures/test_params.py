@@ -99,6 +99,13 @@ def key_of(need: str, planner: Planner, pair: ModelPair = PAIR) -> str:
     return planner.task(pair, "base", need, PROMPTS).key.digest
 
 
+def test_a_shared_response_of_the_checkpoint_itself_is_its_own_under_one_key(settings):
+    own, shared = (Offline(settings=Settings(**settings, response=mode)) for mode in ("own", "tuned"))
+    keys = [planner.task(PAIR, "tuned", "attribution", PROMPTS).key for planner in (own, shared)]
+    assert keys[0] == keys[1]
+    assert shared.task(PAIR, "base", "attribution", PROMPTS).params["response"] == "tuned"
+
+
 @pytest.mark.parametrize("response", ["own", "tuned"])
 def test_an_attribution_names_the_generation_whose_response_it_explains(settings, response, monkeypatch):
     def task():

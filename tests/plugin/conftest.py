@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis.strategies  # noqa: F401  its plugin imports all of it at the end of a run: longer than the run
 import pytest
 import scipy.special  # noqa: F401  pytester unloads what a run imported, and numpy.fft cannot be loaded twice
 
@@ -48,9 +49,10 @@ def suites(
             "--shift-prompts", tiny_prompts, "--shift-vocabulary", tiny_words, "--shift-word-vectors", tiny_words,
         ) if pair is None else ()  # fmt: skip
         start = pytester.runpytest_subprocess if new_process else pytester.runpytest
+        quick = ("-p", "no:hypothesispytest") if new_process else ()
         return start(
             str(SUITES / suite), "-p", "no:cacheprovider", "--shift-store", store, "--shift-max-new-tokens", "12",
-            "--color=no", *chosen, *prompts, *options,
+            "--color=no", *quick, *chosen, *prompts, *options,
         )  # fmt: skip
 
     return run

@@ -60,7 +60,8 @@ def gated(pytester, prompts, demonstration):
         def suites(checkpoint: Path, *options: object) -> pytest.RunResult:
             return pytester.runpytest_subprocess(
                 data_folder("suites") / "test_implicit_following.py", "-k", "tuned_follows", "-p", "no:cacheprovider",
-                "--color=no", "--base", FAMILY / "base", "--tuned", checkpoint, "--shift-prompts", prompts[n],
+                "-p", "no:hypothesispytest", "--color=no", "--base", FAMILY / "base", "--tuned", checkpoint,
+                "--shift-prompts", prompts[n],
                 "--shift-max-new-tokens", "40", "--shift-store", demonstration / "store",
                 "--shift-storage", demonstration / "kept", *options,
             )  # fmt: skip

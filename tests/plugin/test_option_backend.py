@@ -73,7 +73,7 @@ def require_same(claims, others):
     assert len(claims) == 4
     for finding, claim in claims.items():
         assert claim["n"] == others[finding]["n"] > 0
-        assert claim["effect"] == pytest.approx(others[finding]["effect"], abs=1e-6)
+        assert claim["effect"] == pytest.approx(others[finding]["effect"])
 
 
 def stored(store, measure):
@@ -82,6 +82,7 @@ def stored(store, measure):
     return [item["id"] for chunk in chunks for item in chunk["items"]]
 
 
+@pytest.mark.numerics
 def test_lm_evals_hf_decides_as_our_own_passes_do_under_keys_of_its_own(measured, record, tmp_path):
     _, ours = measured()
     theirs = measured("--shift-backend", "hf:batch_size=4", store=tmp_path / "store")[1]
@@ -96,6 +97,7 @@ def test_lm_evals_hf_decides_as_our_own_passes_do_under_keys_of_its_own(measured
     result.stdout.fnmatch_lines(["  tiny-base: likelihood through hf, tiny, 20/20 stored, *", "0 of *"])
 
 
+@pytest.mark.numerics
 def test_servers_decide_as_our_own_passes_do_and_no_weights_are_loaded(
     measured, record, serve, served_pair, tiny_base, tiny_tuned, tmp_path, no_weights, monkeypatch, pytester
 ):
@@ -117,6 +119,7 @@ def test_servers_decide_as_our_own_passes_do_and_no_weights_are_loaded(
     assert record()["pairs"][0]["tuned"]["backend"]["name"] == "local-completions"
 
 
+@pytest.mark.numerics
 def test_workers_ask_servers_too(measured, serve, served_pair, tiny_base, tiny_tuned, tmp_path):
     pair = served_pair(serve(tiny_base), serve(tiny_tuned))
     theirs = measured("-n", "2", pair=pair, store=tmp_path / "store", new_process=True)[1]

@@ -26,7 +26,7 @@ def other_pair(make_checkpoint, tiny_base, tiny_prompts):
     return (*pair, "--shift-prompts", tiny_prompts)
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.nightly)])
 def test_what_held_passes_whatever_its_verdict(suites, record, kept, workers):
     if workers:
         pytest.importorskip("xdist", reason="pytest-xdist is not installed")
@@ -179,6 +179,7 @@ def test_looks_are_spent_once_a_run_and_then_the_run_stops_first(suites, kept, o
     result.stderr.fnmatch_lines(["*All 1 looks at baseline 'nightly' are taken*"])
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("workers", [(), ("-n", "2")])
 def test_a_run_takes_one_look_however_many_claims_and_workers_and_none_without_a_claim(
     suites, kept, other_pair, record, pytester, workers

@@ -13,6 +13,8 @@ from pyarrow.parquet import read_table
 from tuneshift.prompts.sentencepiece import sentencepiece_offsets
 from tuneshift.resources import data_folder
 
+pytestmark = pytest.mark.numerics
+
 TABLES = {
     # (finding, group): means and n of the two arms, effect; from the README beside the evidence
     ("wu2023.instruction_density_rises", "self-instruct"): ((0.9400, 252), (1.1305, 252), 0.1905),
@@ -68,10 +70,10 @@ def test_the_published_tables_come_out_and_the_first_two_findings_reproduce(clai
     for key, (low, high, effect) in TABLES.items():
         claim = claims[key]
         for arm, (mean, n), sd in zip(claim["arms"], (low, high), DEVIATIONS[key], strict=True):
-            assert arm["mean"] == pytest.approx(mean, abs=0.005)
-            assert arm["sd"] == pytest.approx(sd, abs=0.005)
+            assert arm["mean"] == pytest.approx(mean, abs=0.005)  # two digits in the table
+            assert arm["sd"] == pytest.approx(sd, abs=0.005)  # two digits in the table
             assert arm["n"] == n
-        assert claim["effect"] == pytest.approx(effect, abs=0.005)
+        assert claim["effect"] == pytest.approx(effect, abs=0.005)  # two digits in the table
     for finding in ("wu2023.instruction_density_rises", "wu2023.density_marks_followed"):
         claim = claims[finding, "self-instruct"]
         assert claim["verdict"] == "reproduced"

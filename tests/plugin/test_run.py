@@ -16,6 +16,7 @@ IDS = (
 )
 
 
+@pytest.mark.numerics
 def test_random_models_reproduce_nothing_and_every_claim_is_recorded(suites, record):
     result = suites("--shift-inconclusive=fail")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
@@ -98,6 +99,7 @@ def test_junitxml_carries_the_claims(suites, pytester):
     assert "tuneshift.interval_low" in found["wu2023.instruction_density_rises"]
 
 
+@pytest.mark.numerics
 def test_header_and_summary_say_what_the_families_do_not_control(suites, record):
     result = suites("-k", "density_rises")
     result.stdout.fnmatch_lines(

@@ -133,6 +133,7 @@ def test_settings_of_a_run_are_settings_of_the_options():
     assert set(RunSettings.__annotations__) == shared
 
 
+@pytest.mark.numerics
 def test_settings_reach_the_run(run):
     made = run(findings=(OWN, ended), alpha=0.2, dtype="float64", judge="similarity", response="reference")
     assert made.run["alpha"] == 0.2

@@ -36,6 +36,7 @@ def claims_of(path: Path) -> dict[tuple[str, ...], dict]:
     return found
 
 
+@pytest.mark.nightly
 def test_every_way_of_selecting_and_splitting_makes_the_same_claims(suites, pairs, pytester):
     def run(*options: object) -> dict[tuple[str, ...], dict]:
         suites(*options, "--shift-out", "out", pair=pairs)

@@ -19,10 +19,13 @@ PLUGINS = {
 
 WITH_WORKERS = ("pytest_rerunfailures", "pytest_repeat", "pytest_randomly")
 """Those that rerun, multiply or reorder tests."""
-CASES = [(plugin, ()) for plugin in PLUGINS] + [(plugin, ("-n", "2")) for plugin in WITH_WORKERS]
+CASES = [
+    *(pytest.param(plugin, (), id=plugin) for plugin in PLUGINS),
+    *(pytest.param(plugin, ("-n", "2"), id=f"{plugin} -n 2", marks=pytest.mark.nightly) for plugin in WITH_WORKERS),
+]
 
 
-@pytest.mark.parametrize(("plugin", "workers"), CASES, ids=[" ".join([plugin, *more]) for plugin, more in CASES])
+@pytest.mark.parametrize(("plugin", "workers"), CASES)
 def test_the_claims_are_the_same_with(suites, pytester, monkeypatch, plugin, workers):
     pytest.importorskip(plugin, reason=f"{plugin} is not installed")
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)

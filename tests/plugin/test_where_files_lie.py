@@ -32,7 +32,11 @@ def project(pytester, tiny_base, tiny_tuned, tmp_path_factory, monkeypatch):
     return root
 
 
-@pytest.mark.parametrize(("form", "workers"), [("joined", ()), ("two words", ()), ("two words", ("-n", "2"))], ids=str)
+@pytest.mark.parametrize(
+    ("form", "workers"),
+    [("joined", ()), ("two words", ()), pytest.param("two words", ("-n", "2"), marks=pytest.mark.nightly)],
+    ids=str,
+)
 def test_a_checkpoint_elsewhere_moves_nothing(project, pytester, warm_store, tiny_prompts, form, workers):
     if workers:
         pytest.importorskip("xdist", reason="pytest-xdist is not installed")
@@ -43,7 +47,7 @@ def test_a_checkpoint_elsewhere_moves_nothing(project, pytester, warm_store, tin
     # By name, so that the checkpoints are the only paths there are.
     common = ("--pyargs", "tuneshift.suites.test_instruction_recognition", *DENSITY, *pair, *workers, "--color=no",
               f"--shift-store={warm_store}", "--shift-max-new-tokens=12", f"--shift-prompts={tiny_prompts}",
-              "-p", "no:cacheprovider")  # fmt: skip
+              "-p", "no:cacheprovider", "-p", "no:hypothesispytest")  # fmt: skip
     result = run(*common, "--shift-save=good")
     result.stdout.fnmatch_lines([f"tuneshift: baselines {here / '.tuneshift' / 'baselines'}", "baseline good: *"])
     assert (here / ".tuneshift" / "baselines" / "good" / "baseline.json").is_file()

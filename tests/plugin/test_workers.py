@@ -41,6 +41,7 @@ def test_a_run_whose_worker_is_killed_ends_and_judges_the_rest(
     assert len(set(judged)) == len(judged) == 7  # all of both pairs but the one that killed its worker
 
 
+@pytest.mark.nightly  # tests/plugin/test_run.py asks the same of a single pair
 def test_two_workers_decide_as_one_process_does(suites, record, pytester, tiny_base, tiny_tuned, tiny_prompts):
     pairs = pytester.path / "pairs.toml"
     pairs.write_text(

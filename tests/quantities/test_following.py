@@ -30,6 +30,8 @@ from tuneshift.report import figures
 from tuneshift.statistics.differences import paired_difference
 from tuneshift.store.evidence import EvidenceItem
 
+pytestmark = pytest.mark.numerics
+
 PAIR = ModelPair(name="pair", base=ModelRef(name="b", model="b"), tuned=ModelRef(name="t", model="t"))
 BASE, RULES, TUNED, SINGLE = (
     ("base", "generation"), ("base", "generation.rules"), ("tuned", "generation"), ("single_task_tuned", "generation"),
@@ -214,8 +216,8 @@ def test_prompts_that_always_agree_count_as_one():
     once = view(single, base=answers(single, ["x"] * 20), tuned=answers(single, ["x" * n for n in wins]))
     a, b = win_rate(BASE, TUNED, judge=Longer())(thrice), win_rate(BASE, TUNED, judge=Longer())(once)
     # variances over 60 and 20 items differ by their degrees of freedom, 59 / 19 / 3
-    assert a.details["effective_n"] == pytest.approx(20 * 60 / 59 * 19 / 20, rel=0.02)
-    assert a.interval == pytest.approx(b.interval, abs=0.01)
+    assert a.details["effective_n"] == pytest.approx(20 * 60 / 59 * 19 / 20, rel=0.02)  # degrees of freedom
+    assert a.interval == pytest.approx(b.interval, abs=0.01)  # the same
 
 
 def test_wins_all_over_have_an_interval_and_few_clusters_none():

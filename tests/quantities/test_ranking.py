@@ -25,6 +25,8 @@ from tuneshift.quantities.ranking_figures import margin_figure, ranking_figure
 from tuneshift.report import figures
 from tuneshift.store.evidence import EvidenceItem
 
+pytestmark = pytest.mark.numerics
+
 PAIR = ModelPair(name="pair", base=ModelRef(name="b", model="b"), tuned=ModelRef(name="t", model="t"))
 
 

@@ -42,6 +42,7 @@ def attribution(levels: np.ndarray, instruction: list[int], *, context: list[int
     )
 
 
+@pytest.mark.numerics
 def test_score_of_fully_dense_instruction_is_its_length_over_the_log():
     levels = np.full((4, 6), 10)
     assert instruction_score(attribution(levels, [0, 1, 2])) == pytest.approx(3 / np.log2(5))
@@ -64,6 +65,7 @@ def test_the_score_over_the_context_is_the_score_of_the_context_as_instruction()
     assert instruction_minus_context(found) == instruction_score(found) - context_score(found)
 
 
+@pytest.mark.numerics
 def test_the_context_has_no_score_under_five_tokens():
     found = attribution(np.full((10, 6), 10), [0], context=[1, 2, 3, 4])
     assert context_score(found) is None
@@ -103,6 +105,7 @@ def view(pairs: list[tuple[Attribution, Attribution]]) -> View:
                 level=0.95, seed=1, _attributions=sides)  # fmt: skip
 
 
+@pytest.mark.numerics
 def test_longer_responses_alone_make_an_effect_and_the_cut_takes_it_away():
     """Two models with one response as far as it goes, after which the base goes on about the instruction."""
     rng, pairs = np.random.default_rng(5), []
@@ -138,6 +141,7 @@ def test_what_is_told_of_each_model_is_of_the_prompts_that_count():
     assert found.details["longest"] == {"base": 17, "tuned": 6}
 
 
+@pytest.mark.numerics
 def test_share_counts_what_the_instruction_holds_in_each_fifth():
     levels = np.zeros((6, 10))
     levels[0, :6] = 10  # the instruction holds everything at first
@@ -156,12 +160,14 @@ def test_share_is_undefined_with_little_context_or_a_short_response():
     assert instruction_share(attribution(np.full((6, 10), 10), [])) is None
 
 
+@pytest.mark.numerics
 def test_share_is_of_instruction_and_context_alone():
     levels = np.full((9, 5), 10)
     found = attribution(levels, [0], context=[1, 2, 3, 4, 5])
     assert mean_instruction_share(found) == pytest.approx(1 / 6)
 
 
+@pytest.mark.numerics
 def test_response_tokens_that_neither_holds_are_skipped_and_counted():
     levels = np.zeros((8, 10))
     levels[0, ::2] = 10  # the instruction
@@ -175,10 +181,12 @@ def test_response_tokens_that_neither_holds_are_skipped_and_counted():
     assert tokens_without_share([]) == 0.0
 
 
+@pytest.mark.numerics
 def test_middle_share_is_half_where_every_token_is_as_dense():
     assert middle_density_share(attribution(np.full((40, 3), 10), [0])) == pytest.approx(0.5)
 
 
+@pytest.mark.numerics
 def test_middle_share_of_an_empty_middle_is_zero_and_of_empty_ends_one():
     middle = np.zeros((50, 3))
     middle[10:40] = 10
@@ -186,6 +194,7 @@ def test_middle_share_of_an_empty_middle_is_zero_and_of_empty_ends_one():
     assert middle_density_share(attribution(10 - middle, [0])) == pytest.approx(0.0)
 
 
+@pytest.mark.numerics
 def test_middle_share_is_the_ratio_in_bounded_form():
     levels = np.random.default_rng(3).integers(0, 11, size=(35, 8))
     profile = prompt_profile(attribution(levels, [0]))

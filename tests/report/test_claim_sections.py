@@ -110,6 +110,7 @@ def test_corrected_error_rates_and_the_noise_floor_stand_with_the_method() -> No
         assert word not in bare
 
 
+@pytest.mark.numerics
 def test_a_comparison_is_told_in_words_and_drawn_as_a_bar() -> None:
     row = claim(effect=0.4, interval=[0.3, 0.5], comparison=compared("inconclusive"))
     html = render_html(record([row]))

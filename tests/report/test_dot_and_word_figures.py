@@ -26,6 +26,7 @@ def test_rows_keep_their_order_within_groups_and_groups_theirs():
     assert [line["text"] for line in view(alone)["lines"]] == VERBS[:3]
 
 
+@pytest.mark.numerics
 def test_marks_and_whiskers_stand_at_their_values():
     figure = dots(VERBS[:3])
     figure["rows"][1]["points"][0] |= {"low": None, "high": None}
@@ -41,15 +42,16 @@ def test_marks_and_whiskers_stand_at_their_values():
     found = [tuple(map(float, mark)) for mark in re.findall(r"M([\d.]+) ([\d.]+)h0", lower["marks"])]
     # One heading, then rows 26 pixels apart; the first of two points stands 5.5 above the middle.
     expected = [(at(row["points"][0]["value"]), 26 * (k + 1.5) - 5.5) for k, row in enumerate(figure["rows"])]
-    assert found == [pytest.approx(mark, abs=0.01) for mark in expected]
+    assert found == [pytest.approx(mark, abs=0.01) for mark in expected]  # paths have two decimals
     whiskers = re.findall(r"M([\d.]+) ([\d.]+)H([\d.]+)", lower["whiskers"])
     assert [float(y) for _, y, _ in whiskers] == [expected[0][1], expected[2][1]]
     first = figure["rows"][0]["points"][0]
     assert (float(whiskers[0][0]), float(whiskers[0][2])) == pytest.approx(
-        (at(first["low"]), at(first["high"])), abs=0.01
+        (at(first["low"]), at(first["high"])),
+        abs=0.01,  # paths have two decimals
     )
     assert upper["marks"].count("M") == 2
-    assert laid["reference_at"] == pytest.approx(at(0.5), abs=0.01)
+    assert laid["reference_at"] == pytest.approx(at(0.5), abs=0.01)  # paths have two decimals
 
 
 def test_every_point_is_in_the_table_with_its_n():

@@ -46,6 +46,7 @@ PROBE = """
 """
 
 
+@pytest.mark.numerics
 @needs_chromium
 def test_in_a_browser_a_map_tells_its_cells_by_pointer_and_by_keys(tmp_path):
     figure = grid(32, 32)
@@ -57,7 +58,7 @@ def test_in_a_browser_a_map_tells_its_cells_by_pointer_and_by_keys(tmp_path):
     assert console == ""
     assert seen["before"] == [False, "Point at a cell, or reach the map with Tab and move with the arrow keys."]
     assert seen["pointed"] == seen["again"] == "layer 3, head 5: 42. write <b>– compose"
-    assert seen["cursor"] == pytest.approx([5, 3], abs=0.05)
+    assert seen["cursor"] == pytest.approx([5, 3], abs=0.05)  # pixels, as the browser lays them
     # Arrow keys move the cell and not the page; other keys do what they always do.
     assert seen["kept"] == [False, False, True]
     assert seen["moved"].startswith("layer 4, head 4: −7.50")

@@ -112,6 +112,7 @@ def test_a_family_is_counted_in_the_catalogue_whatever_applies(run) -> None:
     assert session.family_size(replace(FINDING, family="mine.own")) == 1
 
 
+@pytest.mark.numerics
 def test_exposure_counts_families_on_places_and_leaves_out_what_cannot_apply(run, prompts) -> None:
     session = run(pair(prompts("one")))
     found = session.exposure(session.catalogue_claims)

@@ -24,6 +24,7 @@ def seen(effect: float = 0.2, items: int = 50) -> Seen:
     return Seen(effect=effect, error=1 / math.sqrt(items), freedom=items - 1, items=items, units_per_item=1.0)
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("direction", ["greater", "equivalent"])
 @pytest.mark.parametrize("n", [30, 400])
 def test_it_is_the_share_of_fresh_sets_that_decide_over_what_the_effect_may_be(direction, n: int) -> None:
@@ -37,6 +38,7 @@ def test_it_is_the_share_of_fresh_sets_that_decide_over_what_the_effect_may_be(d
         decided = (low > 0.1) | (high < 0.1)
     else:
         decided = (low > 0.1) | (high < -0.1) | ((low > -0.1) & (high < 0.1))
+    # 200,000 runs: four and a half Monte-Carlo errors
     assert assurance(first, n, beyond_bounds(0.1, direction, 0.95)) == pytest.approx(float(decided.mean()), abs=0.005)
 
 
@@ -53,14 +55,15 @@ def test_the_named_number_is_the_smallest_that_is_enough() -> None:
     )
 
 
+@pytest.mark.numerics
 def test_an_effect_at_the_bound_needs_a_finite_number_that_power_would_not_name() -> None:
     # Half of what the effect may be lies far enough on either side: about 59 times the first set, by
     # P(|Z| > 1.96 sqrt(k / (1 + k))) = 0.8, k the ratio of sizes.
     k = 1 / 59
-    assert 2 * stats.norm.sf(1.96 * math.sqrt(k / (1 + k))) == pytest.approx(0.8, abs=0.002)
+    assert 2 * stats.norm.sf(1.96 * math.sqrt(k / (1 + k))) == pytest.approx(0.8, abs=0.002)  # 59 is rounded
     first = Seen(effect=0.1, error=0.05, freedom=1e9, items=400, units_per_item=1.0)
     found = needed_items(first, beyond_bounds(0.1, "greater", 0.95), interval=(0.0, 0.2), fewest=6)
-    assert found.assured == pytest.approx(59 * 400, rel=0.02)
+    assert found.assured == pytest.approx(59 * 400, rel=0.02)  # 59 is rounded
 
 
 def test_past_the_largest_number_it_says_so() -> None:

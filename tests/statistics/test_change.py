@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tuneshift.statistics.change import paired_change, two_sample_change
+from tuneshift.statistics.change import independent_change, paired_change, two_sample_change
 from tuneshift.statistics.differences import paired_difference
 from tuneshift.statistics.estimates import estimate_change, jackknife_statistic, weighted_spearman
 from tuneshift.statistics.statistic import Arm
+
+pytestmark = pytest.mark.numerics
 
 
 def run(values, high):
@@ -89,6 +91,43 @@ def test_the_error_is_that_of_leaving_out_each_cluster():
     assert found.effect == pytest.approx((new[1].mean - new[0].mean) - (old[1].mean - old[0].mean))
     assert found.details["new"] - found.details["baseline"] == pytest.approx(found.effect)
     assert found.details["changed_arm"] > 0
+
+
+@pytest.mark.parametrize("moves", ["apart", "alike"])
+def test_where_one_arm_is_the_same_in_both_runs_the_change_is_the_others_paired_difference(moves):
+    rng, ids = np.random.default_rng(5), tuple(f"p{i}" for i in range(30))
+    clusters = clusters_of(30, 3)
+
+    def arm(values):
+        return Arm(label="", ids=ids, values=values, span=(-3.0, 3.0))
+
+    low, high = arm(rng.random(30)), arm(rng.random(30))
+    moved = arm(low.values - (0.5 if moves == "alike" else np.repeat(rng.random(10), 3)))
+    found = paired_change((low, high), (moved, high), clusters=clusters, level=0.9)
+    expected = paired_difference(
+        arm(-low.values), arm(-moved.values), clusters=[clusters[i] for i in ids], level=0.9
+    )  # fmt: skip
+    assert found.effect == pytest.approx(expected.effect)
+    assert found.standard_error == pytest.approx(expected.standard_error)
+    assert found.clusters == 10
+    assert found.interval == pytest.approx(expected.interval)
+    assert np.isfinite(found.interval).all()
+
+
+def test_clusters_in_both_arms_give_no_more_degrees_of_freedom_than_there_are_clusters():
+    rng, high = np.random.default_rng(6), np.arange(40) % 2 == 0  # an item of each cluster in either arm
+    old, new = run(rng.normal(size=40), high), run(rng.normal(size=40), high)
+    found = two_sample_change(old, new, clusters=clusters_of(40, 2), level=0.95)
+    assert found.freedom == 19
+    assert two_sample_change(old, new, clusters=None, level=0.95).freedom > 30
+
+
+def test_estimates_without_items_add_their_errors_in_quadrature_and_an_unknown_one_gives_no_interval():
+    found = independent_change((0.5, 0.3), (0.9, 0.4), n=60, clusters=50, level=0.95)
+    assert (found.effect, found.standard_error) == pytest.approx((0.4, 0.5))
+    reach = stats.t.ppf(0.975, 49) * 0.5
+    assert found.interval == pytest.approx((0.4 - reach, 0.4 + reach))
+    assert np.isnan(independent_change((0.5, None), (0.9, 0.4), n=60, clusters=50, level=0.95).interval).all()
 
 
 def test_shared_difficulty_cancels():

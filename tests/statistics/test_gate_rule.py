@@ -82,6 +82,7 @@ def test_a_look_spends_on_what_is_shown_and_not_on_held() -> None:
     assert gate_outcome(same, **told, shown_alpha=1e-12) == gate_outcome(same, **told) == "held"  # type: ignore[arg-type]
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("direction", ["greater", "equivalent"])
 @pytest.mark.parametrize("error", [0.06, 0.02, 0.004])
 def test_the_loss_it_sees_is_red_in_four_of_five_runs(direction, error: float) -> None:
@@ -95,7 +96,7 @@ def test_the_loss_it_sees_is_red_in_four_of_five_runs(direction, error: float) -
                      freedom=freedom, units=freedom + 1)  # fmt: skip
         red += gate_outcome(t, **told) in ("regressed", "worse")
     assert red / runs == pytest.approx(0.8, abs=4 * math.sqrt(0.16 / runs))
-    assert red_share(loss, spread=spread, **told) == pytest.approx(0.8, abs=1e-6)
+    assert red_share(loss, spread=spread, **told) == pytest.approx(0.8)
 
 
 def test_a_longer_interval_sees_less() -> None:
@@ -104,12 +105,14 @@ def test_a_longer_interval_sees_less() -> None:
     assert detectable_loss(**told, reach=1.2) > detectable_loss(**told)
 
 
+@pytest.mark.numerics
 def test_without_a_change_red_is_a_fortieth_of_runs_at_most() -> None:
     spread = Spread(error=0.02, freedom=60, step=0.0, items=1.0)
     told = {"spread": spread, "direction": "greater", "margin": MARGIN, "claims": 11, "alpha": ALPHA}
     assert 11 * red_share(0.0, **told) <= ALPHA / 2 + 1e-4
     assert 11 * red_share(0.0, **told) == pytest.approx(
-        11 * float(stats.t.sf(stats.t.isf(ALPHA / 22, 60), 60)), rel=0.05
+        11 * float(stats.t.sf(stats.t.isf(ALPHA / 22, 60), 60)),
+        rel=0.05,  # the margin is crossed from both sides
     )
 
 
@@ -120,6 +123,7 @@ def test_arguments_out_of_range_are_refused() -> None:
             gate_outcome(NoIntervals(), **told)
 
 
+@pytest.mark.numerics
 def test_a_loss_of_whole_answers_scatters_more_than_one_that_all_share() -> None:
     # 348 prompts of which 5 % flip each way: the spread of no change alone would promise 80 % and keep 54 %.
     rng, n, runs = np.random.default_rng(1), 348, 3000
@@ -130,7 +134,7 @@ def test_a_loss_of_whole_answers_scatters_more_than_one_that_all_share() -> None
     error = np.sqrt(((counts[:, 0] + counts[:, 1]) / n - mean**2) / (n - 1))
     red = [gate_outcome(StudentT(effect=m, error=e, freedom=n - 1, units=n), **told) in ("regressed", "worse")
            for m, e in zip(mean, error, strict=True)]  # fmt: skip
-    assert np.mean(red) == pytest.approx(0.8, abs=0.035)
+    assert np.mean(red) == pytest.approx(0.8, abs=0.035)  # 3,000 runs of whole answers
 
 
 def test_a_spread_out_of_range_is_refused() -> None:

@@ -18,6 +18,7 @@ def mean_of(x: np.ndarray):
     return lambda w: (w @ x) / w.sum(axis=1)
 
 
+@pytest.mark.numerics
 def test_a_mean_has_the_one_sample_t_interval() -> None:
     x = np.random.default_rng(0).normal(size=12)
     found = jackknife(mean_of(x), [str(i) for i in range(12)], span=None)
@@ -26,6 +27,7 @@ def test_a_mean_has_the_one_sample_t_interval() -> None:
     assert found.intervals.at(0.95) == pytest.approx(expected)
 
 
+@pytest.mark.numerics
 def test_clusters_leave_together() -> None:
     x = np.random.default_rng(1).normal(size=(8, 3))
     found = jackknife(mean_of(x.ravel()), [str(g) for g in range(8) for _ in range(3)], span=None)
@@ -33,6 +35,7 @@ def test_clusters_leave_together() -> None:
     assert found.clusters == 8
 
 
+@pytest.mark.numerics
 def test_on_the_logit_a_share_is_read_back_inside_its_range() -> None:
     x = np.random.default_rng(2).random(10) * 0.2 + 0.8
     found = jackknife(mean_of(x), [str(i) for i in range(10)], span=(0.0, 1.0))
@@ -47,10 +50,11 @@ def test_on_the_logit_a_share_is_read_back_inside_its_range() -> None:
     assert (low, high) == pytest.approx(tuple(1 / (1 + math.exp(-e)) for e in (centre - reach, centre + reach)))
 
 
+@pytest.mark.numerics
 def test_p_is_the_error_rate_at_which_the_interval_ends() -> None:
     found = jackknife(mean_of(np.linspace(-0.5, 0.9, 9)), [str(i) for i in range(9)], span=(-1.0, 1.0)).intervals
     assert isinstance(found, LogitT)
-    assert found.at(1 - found.p(0.0))[0] == pytest.approx(0.0, abs=1e-12)
+    assert found.at(1 - found.p(0.0))[0] == pytest.approx(0.0)
 
 
 def test_complete_separation_has_no_interval() -> None:
@@ -102,6 +106,7 @@ def test_no_change_of_the_same_statistic_has_no_interval_and_a_small_one_a_small
     assert jackknife_change(before, before, labels, span=None).intervals is None
 
 
+@pytest.mark.numerics
 def test_change_of_independent_statistics_joins_their_ends() -> None:
     inner = StudentT(effect=0.3, error=0.2, freedom=30, units=31)
     before, after = LogitT(inner=inner, low=-1.0, high=1.0), LogitT(inner=inner, low=-1.0, high=1.0)
@@ -116,6 +121,7 @@ def test_change_of_independent_statistics_joins_their_ends() -> None:
     )
 
 
+@pytest.mark.numerics
 def test_change_without_a_range_is_the_jackknife_of_the_difference() -> None:
     x, y = np.random.default_rng(3).normal(size=(2, 15))
     found = jackknife_change(mean_of(x), mean_of(y), [str(i) for i in range(15)], span=None)

@@ -7,6 +7,8 @@ import pytest
 from tuneshift.statistics.look_budget import SMALLEST, claim_levels
 from tuneshift.statistics.sequential import look_levels
 
+pytestmark = pytest.mark.numerics
+
 
 @pytest.mark.parametrize("spending", ["even", "obrien-fleming", "pocock"])
 @pytest.mark.parametrize("claims", [1, 11, 18])

@@ -18,6 +18,8 @@ from tuneshift.statistics.tail_error import (
     smallest_trusted_error,
 )
 
+pytestmark = pytest.mark.numerics
+
 
 def test_skewness_of_single_items_is_g1_over_root_n() -> None:
     x = np.random.default_rng(0).exponential(size=50)

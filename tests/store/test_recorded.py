@@ -31,6 +31,7 @@ def score(item: EvidenceItem, prompt: Prompt) -> float:
     return float(held / max(density) / np.log2(2 + instruction.sum()))
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize(
     ("model", "pattern", "mean", "sd"),
     [
@@ -51,8 +52,8 @@ def test_instruction_masks_give_the_published_means(
     items = read_recorded(file, asked)
     assert [item.id for item in items] == [p.id for p in asked.prompts]
     scores = [score(item, prompt) for item, prompt in zip(items, asked.prompts, strict=True)]
-    assert np.mean(scores) == pytest.approx(mean, abs=0.005)
-    assert np.std(scores) == pytest.approx(sd, abs=0.005)
+    assert np.mean(scores) == pytest.approx(mean, abs=0.005)  # two digits are published
+    assert np.std(scores) == pytest.approx(sd, abs=0.005)  # two digits are published
 
 
 ROW: dict[str, Any] = {

@@ -32,17 +32,20 @@ class Decoding:
 def keeps_rows(model: Any) -> bool:
     """Whether the model keeps keys and values of a text, and nothing else, so that rows of its cache can be chosen.
 
-    State-space and hybrid models keep a state beside them, or their own kind of cache, or none.
+    State-space and hybrid models keep a state beside them, or their own kind of cache, or none; within a layer too
+    (Falcon-H1), in a class derived from that of keys and values.
     """
     from transformers import DynamicCache
-    from transformers.cache_utils import DynamicLayer
+    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
     if virtual_tokens(model):
         return False
     with torch.no_grad():
         made = model(**_inputs(model, [_tokens(model, 4, 0)]), use_cache=True)
     cache = getattr(made, "past_key_values", None)
-    return type(cache) is DynamicCache and all(isinstance(layer, DynamicLayer) for layer in cache.layers)
+    return type(cache) is DynamicCache and all(
+        type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers
+    )
 
 
 def decoding(model: Any) -> Decoding:

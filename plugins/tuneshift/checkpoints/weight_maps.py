@@ -209,7 +209,8 @@ _FAMILIES: Mapping[str, _Family] = {
         layers="transformer.blocks", norm=("norm_1",), attention="attn", split=_stacked("Wqkv"), down="ffn.down_proj"
     ),
 }  # fmt: skip
-"""By transformers' model_type, for the models whose attention was read and is compared in tests/test_parts.py."""
+"""By transformers' model_type, for the models whose attention was read and is compared in
+tests/checkpoints/test_weight_maps.py."""
 
 
 def _family(model: Any) -> _Family:
@@ -218,7 +219,7 @@ def _family(model: Any) -> _Family:
         raise NotMeasurableError(
             f"the weights of {_name(model)} cannot be named: model_type {kind!r} is not among "
             f"{', '.join(sorted(_FAMILIES))}. Please report it with the model's name; an architecture is one line in "
-            "tuneshift/parts.py and its test."
+            "tuneshift/checkpoints/weight_maps.py and its test."
         )
     return _FAMILIES[kind]
 

@@ -1,0 +1,258 @@
+"""Mistakes put into the code by hand, one at a time: the tests that mirror the module must see each.
+
+    python tests/hand_mutants.py                 # all; prints the survivors, exit code 1 where there are any
+    python tests/hand_mutants.py --only change   # those whose file or text holds "change"
+    python tests/hand_mutants.py --check         # only whether each still fits the code (tests/test_hand_mutants.py)
+
+Each is one replacement of text in a copy of the checkout, whose package `PYTHONPATH` puts before the installed one.
+Another room's mutants are another list in `MUTANTS`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "plugins" / "tuneshift"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mutant:
+    """``old`` becomes ``new`` in a ``file`` of the package; ``tests`` are the files that must fail."""
+
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.file}: {' '.join(self.old.split())} -> {' '.join(self.new.split()) or '(nothing)'}"
+
+
+def of(file: str, tests: str, *changes: tuple[str, str]) -> tuple[Mutant, ...]:
+    """Mutants of one file; ``tests`` are files below tests/, apart by spaces."""
+    return tuple(Mutant(file=file, old=old, new=new, tests=tuple(tests.split())) for old, new in changes)
+
+
+ENGINE = (
+    *of(
+        "engine/engine.py",
+        "engine/test_engine.py",
+        (
+            "if digest in self._failures:\n                raise self._failures[digest]",
+            "if False:\n                pass",
+        ),
+        ("for loads in (True, False):", "for loads in (False, True):"),
+        ("if not keep:\n                        self.forget()", "if keep:\n                        self.forget()"),
+        (
+            "except DamagedEvidence as error:\n            # The",
+            "except ZeroDivisionError as error:\n            # The",
+        ),
+        ("missing = session.missing\n", "missing = session.missing[1:]\n"),
+        ("[inputs.get(i) for i in ids]", "[None for i in ids]"),
+        ("if self.refused is not None:\n            raise self.refused", "if False:\n            raise self.refused"),
+        ("return self.ref.dtype or self.settings.dtype", "return self.settings.dtype"),
+        ("torch.set_num_threads(threads)", "torch.set_num_threads(1)"),
+        ("chunk_size=task.measure.chunk", "chunk_size=task.measure.chunk + 1"),
+        ("self._failures[task.key.digest] = measure_failure(error, task, self.store.root)", "return False"),
+    ),
+    *of(
+        "engine/failures.py",
+        "engine/test_engine.py",
+        ("if isinstance(error, TuneshiftError):", "if not isinstance(error, TuneshiftError):"),
+        ("    _let_go_(error)\n    return kept", "    return kept"),
+    ),
+    *of(
+        "engine/steps.py",
+        "engine/test_steps.py",
+        ("ref = (whole or some)[0]", "ref = some[0]"),
+        ("            add(task.depends_on)\n", "            pass\n"),
+        ("finished.add(task.key.digest)", "pass"),
+    ),
+    *of(
+        "engine/plan.py",
+        "engine/test_plan.py measures/test_params.py measures/test_key_inputs.py",
+        ("chosen = ref if ref.chat_template is not None else pair.tuned", "chosen = ref"),
+        ("day=pair.chat_date or CHAT_DATE", "day=CHAT_DATE"),
+        ("dtype=ref.dtype or self.settings.dtype,", "dtype=self.settings.dtype,"),
+        ("            version=measure.version,", "            version=1,"),
+        ('{**held.params, "backend": identity(backend)}', "held.params"),
+        ("if self.batch_share is not None and not layers and", "if self.batch_share is not None and"),
+        ("self.settings.max_new_tokens or pair.max_new_tokens", "pair.max_new_tokens or self.settings.max_new_tokens"),
+        ("prompts.prompts, prompts.name, prompts.sha256", 'prompts.prompts, prompts.name, ""'),
+        ("checkpoint=self.fingerprint(ref),", "checkpoint=self.fingerprint(pair.base),"),
+    ),
+    *of(
+        "engine/second.py",
+        "engine/test_plan.py claims/test_noise_floor.py plugin/test_option_noise_floor.py",
+        ('"bfloat16" if dtype == "float32" else "float32"', '"bfloat16"'),
+        ("all(ref is not None and ref.evidence is None", "any(ref is not None and ref.evidence is None"),
+    ),
+    *of(
+        "engine/rekey.py",
+        "engine/test_rekey.py",
+        ('if task.params["chat_date"] is not None:', "if False:"),
+        ('if author is not None and params["response"] != "own":', "if author is not None:"),
+        ('if stored.complete else "it is not whole"', 'if True else "it is not whole"'),
+    ),
+)
+KEYS = (
+    *of(
+        "measures/params.py",
+        "measures/test_params.py measures/test_key_inputs.py",
+        ('        "author": None if depends_on is None else depends_on.key.digest,\n', ""),
+        ('        "ends": list(asked.planner.ends(asked.pair, asked.ref)),\n', ""),
+        ('        "thinking": None if tags is None else list(tags),\n', ""),
+        ('params["present"] = "text" if of_rules == TEXT_ALONE else "turn"', 'params["present"] = "turn"'),
+        ("[p.id, p.prompt, p.reference, p.cluster]", "[p.id, p.prompt, p.reference]"),
+        ('"derivative_dtype": asked.ref.dtype or', '"derivative_dtype": None and'),
+        ('"word_vectors": space_identity(space)', '"word_vectors": {}'),
+        ('"concepts": labelled.key.digest,', '"concepts": labelled.measure.name,'),
+        ('"annotator": annotator.identity,', '"annotator": asked.planner.settings.annotator,'),
+        ('own = mode == "own" or (mode == "tuned" and tuned == asked.ref)', 'own = mode == "own"'),
+        ("max(1, min(CONCEPTS_KEPT, width // 4))", "max(1, min(CONCEPTS_KEPT, width))"),
+        ("return Held(params=params, served=not asked.variant)", "return Held(params=params, served=True)"),
+    ),
+    *of(
+        "store/evidence.py",
+        "store/test_store.py",
+        ("self.checkpoint, self.dtype, self.prompts])", "self.checkpoint, self.prompts])"),
+        ("[self.measure, self.version,", "[self.measure,"),
+    ),
+)
+STATISTICS = (
+    *of(
+        "statistics/change.py",
+        "statistics/test_change.py",
+        (
+            "span=span_of_difference(low, high))",
+            "span=None if low.span is None else (low.span[0] - low.span[0], high.span[1] - low.span[0]))",
+        ),
+        ("labels = [clusters.get(i, i) for i in before.ids]", "labels = list(before.ids)"),
+        ("span = None if low.span is None else (-low.span[1], -low.span[0])", "span = None"),
+        ("values=-low.values", "values=low.values"),
+        ("freedom = min(freedom, effective_clusters(codes) - 1)", "pass"),
+        ("low=-width, high=width", "low=0.0, high=width"),
+        ("effect = 0.0 if same else after - before", "effect = before - after"),
+        ("if same and same_evidence:", "if same:"),
+        ("error = math.hypot(*known)", "error = sum(known)"),
+    ),
+    *of(
+        "statistics/differences.py",
+        "statistics/test_differences.py",
+        ("difference = tuned.values - base.values", "difference = base.values - tuned.values"),
+        ("if same_evidence and len(difference) and not difference.any():", "if not difference.any():"),
+        ("level=2 * level - 1", "level=level"),
+        ("return nearer if abs(effect) < margin else 1 - nearer", "return nearer"),
+        ("tuned.span[0] - base.span[1], tuned.span[1] - base.span[0]", "tuned.span[0] - base.span[0], 1.0"),
+        ("span = low.span if low.span == high.span else None", "span = low.span"),
+        ("n=min(len(low.ids), len(high.ids)),", "n=len(low.ids) + len(high.ids),"),
+    ),
+    *of(
+        "statistics/clustered.py",
+        "statistics/test_differences.py statistics/test_mean_intervals.py statistics/test_change.py",
+        ("math.sqrt((present - 1) / present)", "1.0"),
+        ("sum(v**2 / f for v, f", "sum(v / f for v, f"),
+    ),
+    *of(
+        "statistics/paired_binary.py",
+        "statistics/test_paired_binary.py",
+        ("b**2 + 8 * n * lost", "b**2 + 4 * n * lost"),
+        ("min(1.0, alone / together)", "alone / together"),
+        ("freedom=units - 1)", "freedom=math.inf)"),
+    ),
+    *of(
+        "statistics/permutation.py",
+        "statistics/test_permutation.py",
+        ("p=(reached + 1) / (flips + 1)", "p=reached / flips"),
+        ("slack = 1e-12 * float(np.sum(np.abs(difference)))", "slack = -1e-12 * float(np.sum(np.abs(difference)))"),
+    ),
+    *of(
+        "statistics/multiplicity.py",
+        "statistics/test_multiplicity.py",
+        ("np.arange(len(known), 0, -1)", "np.full(len(known), len(known))"),
+        ("1.0 if x is None or math.isnan(x)", "0.0 if x is None or math.isnan(x)"),
+    ),
+    *of(
+        "statistics/bootstrap.py",
+        "statistics/test_differences.py",
+        ("if len(drawn) < 0.99 * resamples:", "if False:"),
+        ("/ (6 * spread)", "/ spread"),
+    ),
+    *of(
+        "claims/view.py",
+        "claims/test_view.py",
+        ("own) < min_tokens:", "own) <= min_tokens:"),
+    ),
+    *of(
+        "claims/verdict.py",
+        "claims/test_verdict.py",
+        ('"less": (high < -sesoi, low > -sesoi)', '"less": (high < sesoi, low > -sesoi)'),
+        ("-sesoi < low and high < sesoi", "-sesoi < low or high < sesoi"),
+    ),
+)
+MUTANTS = (*ENGINE, *KEYS, *STATISTICS)
+
+
+def misfits() -> list[str]:
+    """Mutants whose text is not there once, or whose tests are not."""
+    found = []
+    for mutant in MUTANTS:
+        count = (PACKAGE / mutant.file).read_text(encoding="utf-8").count(mutant.old)
+        if count != 1:
+            found.append(f"{mutant.name}: its text stands there {count} times")
+        found += [f"{mutant.name}: no {t}" for t in mutant.tests if not (ROOT / "tests" / t).is_file()]
+    return found
+
+
+def survivors(mutants: tuple[Mutant, ...]) -> Iterator[Mutant]:
+    """Those that no test sees, as they are found."""
+    with tempfile.TemporaryDirectory(prefix="hand-mutants-") as folder:
+        copy = Path(folder) / "checkout"
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "venv", "site", "__pycache__"))
+        # A module of unchanged time and size would be read from its compiled file.
+        environment = {**os.environ, "PYTHONPATH": str(copy / "plugins"), "PYTHONDONTWRITEBYTECODE": "1"}
+        for mutant in mutants:
+            path = copy / "plugins" / "tuneshift" / mutant.file
+            whole = path.read_text(encoding="utf-8")
+            path.write_text(whole.replace(mutant.old, mutant.new), encoding="utf-8")
+            done = subprocess.run(
+                [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutant.tests],
+                cwd=copy / "tests", env=environment, capture_output=True, text=True,
+            )  # fmt: skip
+            path.write_text(whole, encoding="utf-8")
+            if done.returncode not in (0, 1):
+                raise SystemExit(f"{mutant.name}: pytest ended with {done.returncode}\n{done.stdout}{done.stderr}")
+            seen = done.returncode == 1
+            print(f"{'seen' if seen else 'SURVIVED'}  {mutant.name}", flush=True)
+            if not seen:
+                yield mutant
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", default=[""], metavar="TEXT", help="mutants whose name holds one of them")
+    parser.add_argument("--check", action="store_true", help="run nothing, say which do not fit the code")
+    chosen = parser.parse_args()
+    if wrong := misfits():
+        print("\n".join(wrong))
+        return 1
+    if chosen.check:
+        return 0
+    tried = tuple(mutant for mutant in MUTANTS if any(text in mutant.name for text in chosen.only))
+    left = list(survivors(tried))
+    print(f"{len(tried)} mutants, {len(left)} survived")
+    return int(bool(left) or not tried)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
