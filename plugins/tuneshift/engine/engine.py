@@ -255,7 +255,7 @@ class _Loader:
 
     def provenance(self, task: Task) -> dict[str, Json]:
         """Where and with what the evidence was made."""
-        made = provenance(self.settings, self.ref)
+        made = provenance(self.settings, self.ref, task.on)
         if task.backend is not None:
             made["backend"] = backend_provenance(task.backend, self.ref)
         return made

@@ -44,14 +44,25 @@ class Collector:
             raise pytest.UsageError(self._problem)
         return result
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the claim that a report carries, or why there is none: the last of each, however often a test ran."""
+        if report.failed and (hasattr(report, "tuneshift_claim") or hasattr(report, "tuneshift_error")):
+            _head_alone_(report)
         for kept, name in ((self._claims, "tuneshift_claim"), (self._errors, "tuneshift_error")):
             found = getattr(report, name, None)
             if found is not None:
                 from ..claims.decisions import claim_key
 
                 kept[claim_key(found)] = found
+
+
+def _head_alone_(report: pytest.TestReport) -> None:
+    """Leave the first line of a failure's message for pytest's short summary, which would print all of it a second time
+    where ``$CI`` is set. The failure's own section keeps the whole."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if crash is not None:
+        crash.message = crash.message.partition("\n")[0]
 
 
 class Workers:
