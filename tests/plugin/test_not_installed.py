@@ -1,4 +1,4 @@
-"""Optional packages that are missing: their findings are skipped with the command that installs them, the others run."""
+"""Missing packages: findings that need one are skipped with the command that installs it, the others run."""
 
 from __future__ import annotations
 
