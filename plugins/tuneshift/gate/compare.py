@@ -23,6 +23,7 @@ from ..statistics.estimates import ESTIMATES, Points, estimate_change
 from ..statistics.interval_reader import intervals_of
 from ..statistics.intervals import Intervals, smallest_error
 from ..statistics.statistic import Arm, Span, Statistic
+from .fallen import fallen
 from .matching import MatchedItems, check_pair, check_settings, match_pair, match_prompts, named
 
 Claim = Mapping[str, Json]
@@ -78,6 +79,8 @@ def compare(
             error = _deciding_error(compared)
             adjusted = None if error is None else min(1.0, error * claims_there)
             found |= {**_decided(compared, alpha / claims_there), "p_decides": error, "adjusted_p": adjusted}
+        if found["outcome"] == "regressed" and not isinstance(old, str):
+            found |= {"fallen": fallen(claim, old)}
         result.append({**claim, "comparison": plain(found)})
     return result
 

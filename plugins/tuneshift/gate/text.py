@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from ..claims.table import Layout, table_lines, terminal_width
 from ..parse import one_line
 from ..plain import Json
 
@@ -18,7 +17,7 @@ MARKS = {
     "not_compared": ("–", "cyan"),
 }
 """A comparison's outcome, its shape and colour; what needs a look first."""
-TABLE = Layout(head=("finding", "on", "n", "change [interval]", "margin", "outcome"), first=(0, 5), named=(1, 2, 4))
+HEAD = ("finding", "on", "n", "change [interval]", "margin", "outcome")
 
 
 class Lines(Protocol):
@@ -42,6 +41,8 @@ def explain_comparison(claim: Mapping[str, Json]) -> str:
         f"  margin: {_margin(claim)}",
         f"  reason: {one_line(held['reason'])}",
     ]
+    if held.get("fallen"):
+        lines.append(f"  lost most on: {', '.join(map(one_line, held['fallen']))}")
     if held["needed"]:
         lines.append(f"  a fresh set of {held['needed']} would decide it in four of five cases")
     low, high = claim["interval"]
@@ -60,12 +61,12 @@ def write_comparisons(terminal: Lines, claims: Sequence[Mapping[str, Json]]) -> 
     compared.sort(key=lambda claim: order.index(claim["comparison"]["outcome"]))
     against = compared[0]["comparison"]["against"]
     terminal.write_sep("=", f"tuneshift against baseline {one_line(against['name'])}")
-    head, rows = table_lines(TABLE, [_row(claim) for claim in compared], terminal_width())
-    for line in head:
-        terminal.write_line(line, bold=True)
-    for claim, lines in zip(compared, rows, strict=True):
-        for line in lines:
-            terminal.write_line(line, **{MARKS[claim["comparison"]["outcome"]][1]: True})
+    rows = [HEAD, *(_row(claim) for claim in compared)]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(HEAD))]
+    for index, row in enumerate(rows):
+        text = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        colour = "bold" if index == 0 else MARKS[compared[index - 1]["comparison"]["outcome"]][1]
+        terminal.write_line(text, **{colour: True})
     for claim in compared:
         if claim["comparison"]["outcome"] in ("not_compared", "inconclusive") or _moved(claim):
             terminal.write_line(
