@@ -65,10 +65,10 @@ def test_the_recipe_installs_gates_keeps_evidence_and_comments(read, clean, chec
 def test_the_slurm_script_installs_once_gates_and_ends_as_the_gate(clean, checkpoints, tmp_path):
     script = recipes.FOLDER / "slurm.sh"
     told(tmp_path, "gh")
-    # The environment that the script makes is the clean one, whose installation took minutes.
-    environment = tmp_path / "scratch" / "tuneshift" / "env"
-    environment.parent.mkdir(parents=True)
-    environment.symlink_to(clean.folder / "env")
+    # The script's folder is the clean one, so that it finds the packages there whose installation took minutes.
+    shared = tmp_path / "scratch" / "tuneshift"
+    shared.parent.mkdir()
+    shared.symlink_to(clean.folder)
     given = {
         "TUNESHIFT": clean.wheel.as_uri(), "BASE": str(checkpoints.base), "TUNED": str(checkpoints.tuned),
         "SCRATCH": str(tmp_path / "scratch"), "PULL_REQUEST": "7", "TUNESHIFT_STORAGE": str(tmp_path / "kept"),
@@ -77,9 +77,9 @@ def test_the_slurm_script_installs_once_gates_and_ends_as_the_gate(clean, checkp
     }  # fmt: skip
     missing = clean.run(["bash", str(script)], tmp_path, given)
     assert missing.returncode == 4, missing.stdout + missing.stderr
-    assert (environment / "installed").is_file()
+    assert (shared / "env" / "installed").is_file()
     save = recipes.GATE.replace("--shift-compare", "--shift-save")
-    store = {"TUNESHIFT_STORE": str(tmp_path / "scratch" / "tuneshift" / "store")}
+    store = {"TUNESHIFT_STORE": str(shared / "store")}
     assert clean.run(save, tmp_path, {**given, **store}).returncode == 0
     green = clean.run(["bash", str(script)], tmp_path, given)
     assert green.returncode == 0, green.stdout + green.stderr
