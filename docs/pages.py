@@ -97,7 +97,8 @@ def family() -> set[str]:
 
 
 def messages() -> list[Message]:
-    """Every raise of the family and every call of a ``fail`` that raises one, in order of module and line."""
+    """Every raise of the family, every one that is made and kept, and every call of a ``fail`` that raises one, in
+    order of module and line."""
     kinds = family()
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
@@ -108,6 +109,8 @@ def messages() -> list[Message]:
                     kind, said = ast.unparse(node.exc.func), node.exc.args[-1]
                     if kind not in kinds:
                         continue
+                elif isinstance(node, ast.Call) and node.args and ast.unparse(node.func) in kinds:
+                    kind, said = ast.unparse(node.func), node.args[-1]
                 elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "fail":
                     kind, said = "fail", node.args[0]
                 else:

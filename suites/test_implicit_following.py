@@ -129,6 +129,7 @@ RULES_YIELD = Finding(
         "The paper's judge is a chat model in pairwise comparison. Tokens of the assistant's tag count as present, as "
         "in the release; the user's text alone stands beside it."
     ),
+    asks=("judge",),
 )
 
 RESPONSE_TUNING = Finding(
@@ -144,6 +145,7 @@ RESPONSE_TUNING = Finding(
     how="Greedy responses of the response-tuned sibling and of the base, judged by the run's judge; paired by prompt.",
     needs=(("base", "generation"), ("response_tuned", "generation"), ("tuned", "generation"), *OTHERWISE),
     deviations="The paper compares with the instruction-tuned model by win rate, which stands beside the verdict.",
+    asks=("judge",),
 )
 
 SINGLE_TASK = Finding(
@@ -162,6 +164,7 @@ SINGLE_TASK = Finding(
     ),
     needs=(("base", "generation"), ("single_task_tuned", "generation"), ("tuned", "generation"), *OTHERWISE),
     deviations="The paper compares with the instruction-tuned model by win rate, which stands beside the verdict.",
+    asks=("judge",),
 )
 
 STYLE_FADES = Finding(
@@ -181,6 +184,7 @@ STYLE_FADES = Finding(
     ),
     needs=(("single_task_tuned", "generation"),),
     deviations="The paper shows examples and win rates by instruction type; the measure of style is ours.",
+    asks=("word space",),
 )
 
 TUNED_FOLLOWS = Finding(
@@ -195,6 +199,7 @@ TUNED_FOLLOWS = Finding(
     sesoi_reason="One part in twenty, as for the rules.",
     how="Greedy responses of the tuned model and of the base, judged by the run's judge; paired by prompt.",
     needs=(("base", "generation"), ("tuned", "generation"), *OTHERWISE),
+    asks=("judge",),
 )
 
 BASE, TUNED = ("base", "generation"), ("tuned", "generation")

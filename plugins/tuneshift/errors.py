@@ -55,6 +55,11 @@ class WordError(UsageError):
     """A word list or word vectors cannot be had: a malformed file, an unknown name, a missing package or download."""
 
 
+class NotInstalledError(UsageError):
+    """An optional package is not installed; the message has the command that installs it. Findings that need it are not
+    applicable here, and no test fails."""
+
+
 def did_you_mean(got: str, known: Iterable[str]) -> str:
     """The known names in one clause, led by the closest to ``got`` where one is close."""
     names = sorted(known)

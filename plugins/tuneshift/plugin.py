@@ -19,6 +19,7 @@ import pytest
 from .errors import TuneshiftError
 from .session.fields import LOOK, PROBLEM_FIELD, SELECTION
 from .session.interrupts import TERMINATED_CODE, on_sigterm
+from .session.items import finding_of, makes_claim, target_of, wanted
 from .session.options import (
     add_options,
     asks_for_suites,
@@ -31,10 +32,9 @@ from .session.options import (
 if TYPE_CHECKING:
     from .claims.claim import Claim
     from .claims.decisions import Key
-    from .claims.finding import Finding
     from .plain import Json
+    from .session.board import WorkerBoard
     from .session.gating import Gate
-    from .session.requests import Target
     from .session.run import RunSession
 
 RUN: pytest.StashKey[RunSession] = pytest.StashKey()
@@ -136,16 +136,16 @@ def pytest_collection_modifyitems(
     if PROBLEM in config.stash or (config.option.finding and not session.testsfailed):
         _select(config, items)
     yield
-    places = [index for index, item in enumerate(items) if _makes_claim(item)]
+    places = [index for index, item in enumerate(items) if makes_claim(item)]
     if places:
         pairs = [pair.name for pair in _run(config).pairs]
-        ordered = sorted((items[index] for index in places), key=lambda item: pairs.index(_target(item).pair.name))
+        ordered = sorted((items[index] for index in places), key=lambda item: pairs.index(target_of(item).pair.name))
         for index, item in zip(places, ordered, strict=True):
             items[index] = item
 
 
 def _select(config: pytest.Config, items: list[pytest.Item]) -> None:
-    findings = [_finding(item).id if item.get_closest_marker("finding") else None for item in items]
+    findings = [finding_of(item).id if item.get_closest_marker("finding") else None for item in items]
     named: set[str] = set()
     try:
         if PROBLEM in config.stash:
@@ -165,25 +165,25 @@ def _select(config: pytest.Config, items: list[pytest.Item]) -> None:
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """Print the plan, or measure what is missing before the first test; xdist's workers measure pair by pair."""
     config = session.config
-    wanted = _wanted(session)
+    claims = wanted(session)
     if config.option.shift_plan:
         from .session.console import write_plan
 
-        write_plan(_reporter(config), _run(config), wanted)
+        write_plan(_reporter(config), _run(config), claims)
         return True
-    if not wanted or config.option.collectonly or session.testsfailed or _is_worker(config):
+    if not claims or config.option.collectonly or session.testsfailed or _is_worker(config):
         return None
     from .engine.progress import bars_on
 
     run = _run(config)
     try:
-        run.reach(wanted)
+        run.reach(claims)
     except TuneshiftError as error:
         raise pytest.UsageError(str(error)) from None
     _gate(config)
     with _uncaptured(config):
         run.engine.bars = bars_on(sys.stderr)
-        run.measure(wanted)
+        run.measure(claims)
     return None
 
 
@@ -191,13 +191,17 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 def claim(request: pytest.FixtureRequest) -> Claim:
     """The finding of this test on one pair, prompt set and group; ``claim.decide(quantity)`` makes its claim."""
     run, target = _run(request.config), request.param
+    if _is_worker(request.config):
+        from .session.endings import place_of
+
+        _board(request.config).begin(request.node.nodeid, place_of(finding_of(request.node), target))
     _turn_to(target.pair.name, request.session)
 
     def conclude(record: dict[str, Json]) -> None:
         gate = _gate(request.config)
         request.node.stash[MADE] = record if gate is None else gate.compared(record)
 
-    return run.claim(_finding(request.node), target, conclude=conclude)
+    return run.claim(finding_of(request.node), target, conclude=conclude)
 
 
 def _turn_to(pair: str, session: pytest.Session) -> None:
@@ -210,7 +214,10 @@ def _turn_to(pair: str, session: pytest.Session) -> None:
         run.engine.forget()
     config.stash[AT_PAIR] = pair
     if _is_worker(config):
-        run.measure([(finding, target) for finding, target in _wanted(session) if target.pair.name == pair])
+        from .engine.progress import lines_through
+
+        run.engine.bars = lines_through(_board(config).say)
+        run.measure([(finding, target) for finding, target in wanted(session) if target.pair.name == pair])
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -245,16 +252,15 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 def _error_record(item: pytest.Item, error: BaseException) -> dict[str, Json]:
     """A claim that could not be made, as the run record lists it."""
     from .checkpoints.quiet import first_line
+    from .session.endings import place_of
 
-    target = _target(item)
     said = str(error) if isinstance(error, TuneshiftError | pytest.fail.Exception) else first_line(error)
-    where = {"pair": target.pair.name, "prompts": target.on, "group": target.group}
-    return {"finding": _finding(item).id, **where, "message": said}
+    return {**place_of(finding_of(item), target_of(item)), "message": said}
 
 
 def _lacks_claim(item: pytest.Item, report: pytest.TestReport) -> bool:
     """Whether a finding's test ended without a claim."""
-    return report.when != "teardown" and CLAIM not in item.stash and _makes_claim(item)
+    return report.when != "teardown" and CLAIM not in item.stash and makes_claim(item)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -265,7 +271,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     except TuneshiftError as error:
         if item.get_closest_marker("finding") is None:
             raise
-        message = f"{_finding(item).id} on {_target(item).id}: {error}"
+        message = f"{finding_of(item).id} on {target_of(item).id}: {error}"
     # Outside the except block, so that pytest does not print the chain of causes.
     pytest.fail(message, pytrace=False)
 
@@ -299,11 +305,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def _selection(session: pytest.Session) -> list[list[str]] | None:
     """The places that a run asked, None for all; of xdist's controller, which collects nothing, as its workers said."""
     collector = session.config.pluginmanager.get_plugin("tuneshift-collector")
-    if not (wanted := _wanted(session)):
+    if not (asked := wanted(session)):
         return None if collector is None else collector.selection
     from .session.gating import selected
 
-    return selected(_run(session.config), wanted)
+    return selected(_run(session.config), asked)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -353,6 +359,12 @@ def _is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
+def _board(config: pytest.Config) -> WorkerBoard:
+    from .session.board import WorkerBoard
+
+    return WorkerBoard.of(config.workerinput)  # type: ignore[attr-defined]
+
+
 def _reporter(config: pytest.Config) -> pytest.TerminalReporter:
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     assert isinstance(reporter, pytest.TerminalReporter)
@@ -361,27 +373,6 @@ def _reporter(config: pytest.Config) -> pytest.TerminalReporter:
 
 def _uncaptured(config: pytest.Config) -> Any:
     return config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled()  # type: ignore[union-attr]
-
-
-def _finding(item: pytest.Item) -> Finding:
-    marker = item.get_closest_marker("finding")
-    assert marker is not None
-    found: Finding = marker.args[0]
-    return found
-
-
-def _target(item: pytest.Item) -> Target:
-    target: Target = item.callspec.params["claim"]  # type: ignore[attr-defined]
-    return target
-
-
-def _makes_claim(item: pytest.Item) -> bool:
-    params = getattr(getattr(item, "callspec", None), "params", {})
-    return item.get_closest_marker("finding") is not None and "claim" in params
-
-
-def _wanted(session: pytest.Session) -> list[tuple[Finding, Target]]:
-    return [(_finding(item), _target(item)) for item in session.items if _makes_claim(item)]
 
 
 def _end_test(record: dict[str, Json], option: Any) -> None:

@@ -223,6 +223,7 @@ _COMPARISON = _table(
         "intervals": _or_none(_intervals),
         "against": _AGAINST,
         "differing": _each(_row(_name)),
+        "fallen": _row(_name),
         **{f"{side}_items": _count for side in ("new", "gone", "changed", "unpaired")},
     },
     baseline=_name,

@@ -228,9 +228,9 @@
     filter.addEventListener("input", () => {
       const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
       for (const body of document.querySelectorAll("table.verdicts tbody")) {
-        const head = body.rows[0].textContent.toLowerCase();
+        const head = body.querySelector("tr.head")?.textContent.toLowerCase() ?? "";
         let left = 0;
-        for (const row of [...body.rows].slice(1)) {
+        for (const row of body.querySelectorAll("tr[data-claim]")) {
           const text = `${head} ${row.textContent.toLowerCase()}`;
           row.hidden = !words.every((word) => text.includes(word));
           left += !row.hidden;

@@ -388,7 +388,7 @@ class Tty(io.StringIO):
         return True
 
 
-def test_a_terminal_sees_rate_and_remaining_time_and_ci_nothing(counting, tmp_path, monkeypatch):
+def test_a_terminal_sees_rate_and_remaining_time_and_ci_no_bar(counting, tmp_path, monkeypatch):
     monkeypatch.delenv("CI", raising=False)
     for stream, ci, shown in ((Tty(), False, True), (io.StringIO(), False, False), (Tty(), True, False)):
         if ci:

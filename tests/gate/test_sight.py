@@ -60,7 +60,7 @@ def test_more_prompts_see_more_and_the_plan_agrees_with_what_comes():
         planned.append(row["loss"])
         seen.append(compared(old, new, margins=SMALL)["sees"])
     assert planned[0] > planned[1] > planned[2]
-    assert planned == pytest.approx(seen, rel=0.25)
+    assert planned == pytest.approx(seen, rel=0.25)  # a plan: what flips is assumed, what was seen is drawn
 
 
 @pytest.mark.numerics
@@ -68,7 +68,7 @@ def test_where_the_evidence_is_the_same_the_plan_stands_and_says_so():
     old, _ = outcomes(240)
     held = compared(old, old)
     assert held["planned"]
-    assert held["sees"] == pytest.approx(compared(*outcomes(240))["sees"], rel=0.25)
+    assert held["sees"] == pytest.approx(compared(*outcomes(240))["sees"], rel=0.25)  # as above
     assert compared(*outcomes(240, loss=0.2))["planned"] is False
 
 

@@ -123,6 +123,6 @@ def shares_are_of_instruction_and_context(claim, shared):
                 fifths.append(np.mean(shares))
             naive[prompt["id"]] = np.mean(fifths)
         found = dict(zip(claim["values"][role]["ids"], claim["values"][role]["x"], strict=True))
-        assert found == pytest.approx(naive, abs=1e-6)
+        assert found == pytest.approx(naive, abs=1e-6)  # values are stored as float32
         assert claim["details"]["response_tokens_without_share"][role] == pytest.approx(np.mean(skipped))
     assert claim["n"] == 69

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
 
@@ -39,6 +40,30 @@ def test_a_run_whose_worker_is_killed_ends_and_judges_the_rest(
     assert "crashed while running" in text
     judged = [(c["pair"], c["finding"]) for c in record()["claims"]]
     assert len(set(judged)) == len(judged) == 7  # all of both pairs but the one that killed its worker
+    (error,) = record()["errors"]
+    assert (error["finding"], error["prompts"], error["group"]) == ("wu2023.instructions_stay_important", "tiny", "all")
+    assert (error["pair"], error["finding"]) not in judged
+    assert "crashed while running" in error["message"]
+    assert "killed from outside" in error["message"]
+    assert "1 claim could not be made" in text
+
+
+QUICK = """
+from tuneshift.engine import progress
+
+progress.lines_through.__kwdefaults__["every"] = 0.05
+"""
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "two workers"])
+def test_long_work_says_how_far_it_is_where_there_is_no_terminal(suites, pytester, monkeypatch, tmp_path, workers):
+    pytester.makepyfile(quick=QUICK)
+    monkeypatch.setenv("PYTHONPATH", str(pytester.path), prepend=os.pathsep)
+    result = suites("-p", "quick", "-k", "density_rises", *workers, new_process=True, store=tmp_path / "store")
+    said = result.stdout.str() if workers else result.stderr.str()
+    source = r"\[gw\d\] " if workers else ""
+    line = rf"^tuneshift: {source}attribution tiny-\w+: \d+ of 20 prompts, .*( left| so far)$"
+    assert re.search(line, said, re.M), said
 
 
 @pytest.mark.nightly  # tests/plugin/test_run.py asks the same of a single pair

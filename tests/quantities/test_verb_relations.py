@@ -359,6 +359,10 @@ def test_a_layer_that_was_left_out_is_passed_over_on_both_sides(base, instructed
     figure = head_map_figure(view_of(base, gone))
     assert figure["values"][0] == [None] * HEADS
     assert figure["values"][1] != [None] * HEADS
+    assert figure["notes"][0] == ["left out: tuned: activations of layer 0 are NaN or infinite"] * HEADS
+    without_attention = [EvidenceItem(id="layer.0", left_out="no attention"), *base[1:]]
+    both = head_map_figure(view_of(without_attention, gone))["notes"][0][0]
+    assert both == "left out: base: no attention; tuned: activations of layer 0 are NaN or infinite"
 
 
 def test_head_map_names_gained_and_lost_pairs():

@@ -7,6 +7,7 @@ import json
 import re
 import struct
 import zlib
+from dataclasses import replace
 
 import pytest
 from pages import Page
@@ -22,7 +23,7 @@ def test_the_sections_tell_how_a_claim_was_tested() -> None:
     page = Page(render_html(record([claim()])))
     for words in ("Groups are tested apart", "A tenth of the published", "user turn only", "d_z", "fifths.base"):
         assert words in page.text
-    assert "Left out: 2 longer than the context." in page.text
+    assert "Left out: longer than the context (2)." in page.text
     assert "98.75 % interval, p < 0.0001, n = 40, seed 0" in page.text
     assert {"href": "https://arxiv.org/abs/2310.00492", "rel": "noreferrer"} in page.all("a")
     assert "Difference on the same prompt, tuned minus base" in page.text
@@ -236,3 +237,10 @@ def test_each_pair_has_the_same_share_of_examples() -> None:
     page = Page(render_html(record(claims, [example(pair=p, id=f"t{k}") for p in names for k in range(4)], names)))
     assert sum((a.get("class") or "") == "example" for a in page.all("details")) == 20
     assert "20 more prompts are in the run record." in page.text
+
+
+def test_the_checkpoints_of_a_pair_are_its_checkpoints_alone() -> None:
+    held = record([claim()])
+    pairs = [{**pair, "settings": {"max_new_tokens": 300, "thinking": None}} for pair in held.pairs]
+    page = Page(render_html(replace(held, pairs=pairs)))
+    assert page.text == Page(render_html(held)).text

@@ -13,6 +13,7 @@ from tuneshift.report.claims import finding_views
 from tuneshift.report.conclusion import headline, worst
 from tuneshift.report.html import render_html
 from tuneshift.report.markdown import render_summary
+from tuneshift.report.values import estimate
 from tuneshift.run_record import RunRecord
 
 
@@ -140,6 +141,8 @@ REGRESSED = {"comparison": compared("regressed")}
         ([HOLDS, OPEN, NEAR | DECLARED], "Worst claim", 1),
         ([NEAR | DECLARED, FAR | DECLARED], "Worst claim", 1),
         ([FAR, HOLDS | REGRESSED], "Worst claim", 1),
+        ([OPEN | {"comparison": compared("inconclusive")}, HOLDS | REGRESSED], "Worst claim", 1),
+        ([OPEN | REGRESSED, HOLDS | {"comparison": compared("regressed", effect=-0.9)}], "Worst claim", 1),
         ([HOLDS, BARELY], "Closest call", 1),
         ([HOLDS | LESS | {"effect": -0.5}, HOLDS | LESS | {"effect": -0.1}], "Closest call", 1),
         ([HOLDS | SAME | {"effect": -0.04}, HOLDS | SAME | {"effect": 0.01}], "Closest call", 0),
@@ -150,6 +153,28 @@ def test_the_worst_claim(rows: list[Row], call: str, found: int) -> None:
     result = worst([c for f in finding_views(claims) for c in f["claims"]])
     assert result is not None
     assert (result[0], result[1]["finding"]) == (call, f"x2024.n{found}")
+
+
+def test_a_regression_stands_as_the_worst_claim_with_its_change() -> None:
+    page = Page(render_html(record([claim(**OPEN), claim("x2024.lost", **HOLDS, **REGRESSED)])))
+    worst_claim = page.text[page.text.index("Worst claim") : page.text.index("Measured")]
+    change = compared("regressed")
+    assert f"▼ regressed {estimate(change['effect'], change['interval'])} , now reproduced" in worst_claim
+    assert "inconclusive" not in worst_claim
+
+
+def test_a_contradiction_that_was_declared_is_not_red() -> None:
+    def tones(row: Row) -> set[str]:
+        page = Page(render_html(record([claim(**row)])))
+        classes = [attributes.get("class") or "" for _, attributes in page.elements]
+        return {
+            found for found in classes if "v-contradicted" in found and found != "mark v-contradicted"
+        }  # of the legend
+
+    assert all("declared" in found.split() for found in tones(FAR | DECLARED))
+    assert {"chip v-contradicted declared", "ci v-contradicted declared"} <= tones(FAR | DECLARED)
+    otherwise = {"expected": {"verdict": "reproduced", "reason": "known"}}
+    assert {"chip v-contradicted", "ci v-contradicted"} <= tones(FAR | otherwise) & tones(FAR)
 
 
 def test_nothing_tested_has_no_worst_claim() -> None:

@@ -152,6 +152,25 @@ def test_the_filter_keeps_claims_that_hold_every_word(tmp_path: Path) -> None:
     assert all("pair-3" in text and "reproduced" in text for text in seen["filtered"])
 
 
+FILTER_OF_ONE_PAIR = """
+  const filter = d.getElementById("filter");
+  const shown = () => [...d.querySelectorAll("tr[data-claim]")].filter((row) => row.checkVisibility()).length;
+  for (const word of ["x2024.n1", "nothing like it", ""]) {
+    filter.value = word;
+    filter.dispatchEvent(new w.Event("input"));
+    seen[word] = shown();
+  }
+  finish(seen);
+"""
+
+
+@needs_chromium
+def test_the_filter_of_a_single_pair_hides_rows_and_brings_them_back(tmp_path: Path) -> None:
+    seen, console = in_chromium(tmp_path, record([claim(f"x2024.n{k}") for k in range(14)]), FILTER_OF_ONE_PAIR)
+    assert console == ""
+    assert seen == {"x2024.n1": 5, "nothing like it": 0, "": 14}  # n1 and n10 to n13
+
+
 # A sandbox keeps the report's script from running; the frame's own script looks at what is left.
 WITHOUT_SCRIPT = """
   if (!f.sandbox.length) {

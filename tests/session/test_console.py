@@ -18,6 +18,12 @@ from tuneshift.session.console import (
 )
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room for a line a claim."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+
 class Lines:
     """A terminal that keeps what it is told."""
 
@@ -114,15 +120,70 @@ def test_a_dagger_is_explained_where_there_is_one() -> None:
 @pytest.mark.parametrize(
     ("arms", "cells"),
     [
-        ([arm("base", 0.25), arm("tuned", 0.5)], ["3", "0.25", "0.5"]),
-        ([arm("not followed", 0.25, 4), arm("followed", 0.5, 5)], ["4+5", "0.25 not followed", "0.5 followed"]),
-        ([], ["17", "–", "–"]),
-        ([arm("a", 0.25, 4), arm("b", 0.5, 5), arm("c", 0.75, 6)], ["17", "0.25 a", "0.75 c"]),
+        ([arm("base", 0.25), arm("tuned", 0.5)], ["3", "0.25 → 0.5"]),
+        ([arm("chance", 0.5), arm("base", 0.75)], ["3", "0.5 chance → 0.75 base"]),
+        ([arm("not followed", 0.25, 4), arm("followed", 0.5, 5)], ["4+5", "0.25 not followed → 0.5 followed"]),
+        ([], ["17", "–"]),
+        ([arm("a", 0.25, 4), arm("b", 0.5, 5), arm("c", 0.75, 6)], ["17", "0.25 a → 0.75 c"]),
     ],
 )
-def test_arms_are_named_where_the_head_does_not_name_them(arms, cells) -> None:
-    row = summary(claim_with(arms=arms, n=17)).lines[2]
-    assert [cell.strip() for cell in row.split("  ") if cell.strip()][2:5] == cells
+def test_arms_are_named_unless_they_are_base_and_tuned(arms, cells) -> None:
+    head, row = summary(claim_with(arms=arms, n=17)).lines[1:3]
+    assert "base" not in head
+    assert [cell.strip() for cell in row.split("  ") if cell.strip()][2:4] == cells
+
+
+@pytest.mark.parametrize(("width", "lines"), [(167, 1), (120, 1), (80, 2)])
+def test_the_table_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, width: int, lines: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    known = {"verdict": "contradicted", "reason": "r"}
+    other = {"name": "over the user turn", "verdict": "inconclusive"}
+    longest = claim_with(
+        finding="hewitt2024.response_tuning_yields_following", pair="micro", verdict="contradicted", expected=known,
+        arms=[arm("general verbs", 0.495, 384), arm("instruction verbs", 0.267, 12)], effect=-0.228,
+        interval=[-0.419, -0.0343], sensitivity=[other],
+    )  # fmt: skip
+    shown = summary(longest, {**longest, "finding": "a.b"}).lines
+    rows = [line for line in shown if "hewitt2024" in line or line.startswith("    on micro")]
+    table = shown[1 : 2 + 2 * lines if lines == 1 else 5]
+    assert max(map(len, table)) <= width
+    assert len(rows) == (1 if lines == 1 else 3)
+    told = " ".join(table)
+    assert all(words in told for words in ("✘ contradicted † (as declared)", "-0.228 [-0.419, -0.0343]", "384+12"))
+    assert ("0.495 general verbs" in told) is (width != 120), "the means are what goes first"
+
+
+def test_claims_that_do_not_apply_take_one_line_together() -> None:
+    silent = [
+        claim_with(finding=f"a.none{k}", verdict="not_applicable", reason=["no rating", "no siblings"][k % 2])
+        for k in range(5)
+    ]
+    declared = claim_with(finding="a.known", verdict="not_applicable", expected={"verdict": "reproduced", "reason": ""})
+    shown = summary(claim_with(verdict="reproduced"), *silent, declared)
+    assert [line for line in shown.lines if "a.none" in line] == []
+    (at,) = (k for k, line in enumerate(shown.lines) if "not apply" in line)
+    assert shown.lines[at] == "– 5 claims do not apply: no rating (3); no siblings (2)"
+    assert shown.markup[at] == {"cyan": True}
+    assert any(line.startswith("a.known") and "declared otherwise" in line for line in shown.lines)
+    many = [claim_with(finding=f"a.f{k}", verdict="not_applicable", reason=f"why {k}") for k in range(5)]
+    assert any(line.endswith("why 2 (1); 2 more in the report") for line in summary(*many).lines)
+    assert any(line == "– 1 claim does not apply: no rating (1)" for line in summary(silent[0]).lines)
+
+
+def test_what_was_declared_is_not_red_in_a_run_that_is_green() -> None:
+    known = {"verdict": "contradicted", "reason": "r"}
+    assert summary(claim_with(verdict="contradicted", expected=known)).markup[2] == {"yellow": True}
+    assert summary(claim_with(verdict="contradicted", expected={**known, "verdict": "reproduced"})).markup[2] == {
+        "red": True
+    }
+
+
+def test_a_run_of_errors_alone_has_no_table() -> None:
+    assert summary(errors=2, written=("record: a",)).lines == [
+        "=tuneshift verdicts=",
+        "2 claims could not be made, because something failed. Why stands above and under `errors` in run.json.",
+        "record: a",
+    ]
 
 
 def test_claims_that_could_not_be_made_and_files_come_last() -> None:

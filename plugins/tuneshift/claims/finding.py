@@ -30,6 +30,8 @@ class Finding:
     ``how``: in one or two sentences, how it is tested; ``deviations``: where that departs from the paper. ``items``:
     what its statistic counts (``prompts``, ``layers``, ``heads``, ``verbs``). ``family``: the findings that it shares
     an error rate with, paper and section as ``wu2023.recognition``; a finding that names none is its own family.
+    ``asks``: what its test asks beyond that evidence, ``judge`` or ``word space``: where it is not installed, nothing
+    is measured for the finding.
     """
 
     id: str
@@ -45,6 +47,7 @@ class Finding:
     deviations: str = ""
     items: str = "prompts"
     family: str = ""
+    asks: tuple[Literal["judge", "word space"], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.family:

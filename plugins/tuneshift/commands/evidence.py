@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import UsageError
+from ..parse import one_line
 from .common import OK, PROBLEMS, Commands, add_store, store_folder
+
+if TYPE_CHECKING:
+    from ..store.upkeep import Stored
 
 
 def add(commands: Commands) -> None:
@@ -50,13 +55,21 @@ def _list_evidence(arguments: argparse.Namespace) -> int:
         state = "complete" if found.complete else f"{found.items}/{found.total}"
         print(
             f"{found.key.digest[:12]}  {found.measure:12}  {state:>10}  {found.total:5} items  {_size(found.size):>9}  "
-            f"used {found.last_used[:10]}  {found.key.dtype}  checkpoint {found.key.checkpoint[:12]}"
+            f"used {found.last_used[:10]}  {found.key.dtype}  {_names(found)}"
             f"{f'  older key (version {found.key.version})' if outdated(found) else ''}"
         )
     print(f"{len(sets)} sets, {_size(sum(s.size for s in sets))} in {root}")
     if older := sum(map(outdated, sets)):
         print(f"{older} have an older key and are not read: `tuneshift evidence rekey` keeps what is proved unchanged")
     return OK
+
+
+def _names(found: Stored) -> str:
+    """The checkpoint and the prompts of a set, as the run that measured them called them, with what the key holds."""
+    said, prompts = found.provenance(), found.key.prompts[:12]
+    named = [one_line(str(said.get("checkpoint", ""))), f"({found.key.checkpoint[:12]})", "on"]
+    on = [one_line(str(said.get("on") or "prompts")), f"({prompts})"] if prompts else ["weights"]
+    return " ".join(filter(None, [*named, *on]))
 
 
 def _rekey_evidence(arguments: argparse.Namespace) -> int:

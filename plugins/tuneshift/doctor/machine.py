@@ -34,7 +34,6 @@ EXTRAS = {
     "tune": "`tuneshift tune`",
     "openai": "annotators and judges behind an OpenAI-compatible endpoint",
     "parquet": "recorded evidence in Parquet",
-    "xdist": "`pytest -n N`",
 }
 """Optional packages by the extra that brings them, with what they are for."""
 
@@ -71,7 +70,7 @@ def package_checks(
     declared = metadata.requires("tuneshift") or [] if requirements is None else requirements
     always, missing = _compared(declared, "", installed)
     state: State = "fail" if missing else "ok"
-    advice = "Install tuneshift anew in this environment: `pip install --upgrade tuneshift`." if missing else ""
+    advice = "Install tuneshift anew in this environment, from its repository: `pip install .`." if missing else ""
     checks = [Check(name="packages", state=state, found=", ".join([*missing, *always]), advice=advice)]
     for extra, purpose in EXTRAS.items():
         present, lacking = _compared(declared, extra, installed)

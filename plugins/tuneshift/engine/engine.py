@@ -156,11 +156,11 @@ class Engine:
             missing = session.missing
             if not missing:
                 return
-            take = loaded.prepare(task)
             left = sum(len(ids) for _, ids in missing)
             label = f"{task.measure.name} {task.ref.name}"
             unit = task.measure.axis.removesuffix("s")
             with self.bars(label, len(task.ids), len(task.ids) - left, unit) as bar:
+                take = loaded.prepare(task)  # within the bar, as a large checkpoint loads for minutes
                 for number, ids in missing:
                     items = []
                     for item in take([units[i] for i in ids], [inputs.get(i) for i in ids]):
@@ -255,7 +255,7 @@ class _Loader:
 
     def provenance(self, task: Task) -> dict[str, Json]:
         """Where and with what the evidence was made."""
-        made = provenance(self.settings, self.ref)
+        made = provenance(self.settings, self.ref, task.on)
         if task.backend is not None:
             made["backend"] = backend_provenance(task.backend, self.ref)
         return made

@@ -19,8 +19,8 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
-def provenance(settings: Settings, ref: ModelRef) -> dict[str, Json]:
-    """Versions, machine, the device asked for and dtype behind a piece of evidence."""
+def provenance(settings: Settings, ref: ModelRef, on: str) -> dict[str, Json]:
+    """Versions, machine, names, the device asked for and dtype behind a piece of evidence ``on`` a prompt set."""
     from importlib.metadata import version
 
     adapter = {} if ref.adapter is None else {"peft": version("peft")}
@@ -28,6 +28,7 @@ def provenance(settings: Settings, ref: ModelRef) -> dict[str, Json]:
         "versions": {**versions(), **adapter},
         "platform": f"{platform.system()} {platform.machine()}",
         "checkpoint": ref.name,
+        "on": on,
         "dtype": ref.dtype or settings.dtype,
         "device": settings.device,
         "argv0": os.path.basename(sys.argv[0]) if sys.argv else "",

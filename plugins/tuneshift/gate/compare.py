@@ -20,6 +20,7 @@ from ..statistics.gate_rule import gate_outcome, settled_at
 from ..statistics.intervals import fewest_clusters
 from ..statistics.statistic import Statistic
 from .claim_change import NO_COMMON, ClaimChange, claim_change, same_evidence
+from .fallen import fallen
 from .matching import MatchedItems, check_pair, check_settings, match_pair, match_prompts, named
 from .rates import Rates, can_move, sharing
 from .sight import clusters_of, loss_seen
@@ -88,6 +89,8 @@ def compare(
             moves = can_move(old, other, pair, response)
             clusters = clusters_of(pair, claim["prompts"])
             found |= _comparison(claim, old, items, found, rates, clusters, moves=moves)
+            if found["outcome"] in ("regressed", "worse"):
+                found |= {"fallen": fallen(claim, old)}
         result.append({**claim, "comparison": plain(found)})
     return result
 

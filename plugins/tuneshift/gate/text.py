@@ -46,6 +46,8 @@ def explain_comparison(claim: Mapping[str, Json]) -> str:
     ]
     if held["sees"] is not None:
         lines.append(f"  sees: {_sees(held)} would be red in 80 % of runs")
+    if held.get("fallen"):
+        lines.append(f"  lost most on: {', '.join(map(one_line, held['fallen']))}")
     if held["needed"]:
         lines.append(f"  a fresh set of {held['needed']} would decide it in four of five cases")
     low, high = claim["interval"]

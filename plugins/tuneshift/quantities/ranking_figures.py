@@ -73,8 +73,7 @@ def margin_figure(*roles: str) -> Figure:
 
 
 def _point(role: str, statistic: Statistic) -> dict[str, Json]:
-    # A t interval knows nothing of the bounds of a share.
-    low, high = (min(1.0, max(0.0, CHANCE + x)) if math.isfinite(x) else None for x in statistic.interval)
+    low, high = (CHANCE + x if math.isfinite(x) else None for x in statistic.interval)
     value = CHANCE + statistic.effect if statistic.n else None
     return {"label": role, "value": value, "low": low, "high": high, "n": statistic.n}
 

@@ -35,10 +35,10 @@ def head_map_figure(view: View, *, min_neurons: int = MIN_NEURONS) -> dict[str, 
         return None
     values: list[list[float | None]] = []
     notes: list[list[str]] = []
-    for _, base, tuned in layers:
+    for index, base, tuned in layers:
         if base is None or tuned is None:
             values.append([None] * heads)
-            notes.append(["left out: activations are not finite"] * heads)
+            notes.append([f"left out: {_why(view, index)}"] * heads)
             continue
         sides = [_verb_pairs(item, min_neurons) for item in (base, tuned)]
         cells = [_cell(*(side.get(head, {}) for side in sides)) for head in range(heads)]
@@ -90,6 +90,13 @@ def verb_dots_figure(
         "reference": float(general.mean()) if len(general) else None,
         "rows": rows,
     }
+
+
+def _why(view: View, index: int) -> str:
+    """Why a layer was left out, by checkpoint."""
+    sides = {role: view.items(role, "relations") or {} for role in ("base", "tuned")}
+    reasons = {role: items[f"layer.{index}"].left_out for role, items in sides.items()}
+    return "; ".join(f"{role}: {reason}" for role, reason in reasons.items() if reason)
 
 
 def _verb_pairs(item: EvidenceItem, min_neurons: int) -> dict[int, dict[str, float]]:

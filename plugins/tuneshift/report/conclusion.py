@@ -8,7 +8,7 @@ from typing import Any
 
 from ..plain import Json
 from ..statistics.gate_rule import RED
-from .changes import outcome_of
+from .changes import margins_changed, outcome_of
 
 SHAPES = {"reproduced": "●", "contradicted": "◆", "inconclusive": "○", "not_applicable": "–"}
 """A verdict's shape, the same in figures and text, so that colour never carries it alone."""
@@ -88,17 +88,19 @@ def declared(claims: Sequence[View]) -> str:
 def worst(claims: Sequence[View]) -> tuple[str, View] | None:
     """What to look at first and what to call it: a failed claim, else the reproduced one that was closest to failing.
 
-    A regression comes before all else, then what nobody declared, then contradicted before inconclusive, then the
-    distance of the effect from the claimed side of the sesoi, in sesois. None where nothing was tested.
+    A regression comes before all else, the one that lost most margins first; then what nobody declared, then
+    contradicted before inconclusive, then the distance of the effect from the claimed side of the sesoi, in sesois.
+    None where nothing was tested.
     """
     tested = [c for c in claims if c["verdict"] != "not_applicable"]
     if not tested:
         return None
     grave = {"contradicted": 2, "inconclusive": 1}
 
-    def rank(claim: View) -> tuple[bool, bool, int, float]:
+    def rank(claim: View) -> tuple[float, bool, int, float]:
         gravity = grave.get(claim["verdict"], 0)
-        return outcome_of(claim) in RED, gravity > 0 and not claim["as_expected"], gravity, claim["shortfall"]
+        lost = 1.0 + margins_changed(claim) if outcome_of(claim) in RED else 0.0
+        return lost, gravity > 0 and not claim["as_expected"], gravity, claim["shortfall"]
 
     found = max(tested, key=rank)
     calm = found["verdict"] == "reproduced" and outcome_of(found) not in RED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from ..claims.claim_record import depends_on_reading, other_paths
 from ..claims.decisions import exposure_of, with_run_wide
 from ..claims.expectations_update import GIVE_THE_REASON, observed_update, update_file
 from ..claims.finding import Finding
+from ..claims.table import Layout, table_lines, terminal_width
 from ..engine.provenance import versions
 from ..engine.rekey import outdated
 from ..errors import RecordError, TuneshiftError, UsageError
@@ -41,6 +43,11 @@ MARKS = {
     "inconclusive": ("?", "yellow"),
     "not_applicable": ("–", "cyan"),
 }
+TABLE = Layout(
+    head=("finding", "on", "n", "means", "effect [interval]", "verdict"), first=(0, 5), spare=3, named=(1, 2)
+)
+REASONS = 3
+"""Different reasons why claims do not apply that one line names; the report has all."""
 
 
 class Terminal(Protocol):
@@ -164,22 +171,17 @@ def write_summary(
     errors: int = 0,
     gate: Mapping[str, Json] | None = None,
 ) -> None:
-    """The table of verdicts, one line a claim, what the error rate does not cover, how many claims could not be made,
-    and where the files lie."""
+    """The table of verdicts, what the error rate does not cover, how many claims could not be made, and where the files
+    lie."""
     terminal.write_sep("=", "tuneshift verdicts")
-    head = ("finding", "on", "n", "base", "tuned", "effect [interval]", "verdict")
     ordered = sorted(claims, key=lambda c: (c["pair"], c["finding"], c["prompts"], c["group"]))
-    rows = [head, *(_row(claim) for claim in ordered)]
-    widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
-    for index, row in enumerate(rows):
-        text = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        colour = {"bold": True} if index == 0 else {MARKS[ordered[index - 1]["verdict"]][1]: True}
-        terminal.write_line(text, **colour)
+    _write_table(terminal, ordered)
     if any(depends_on_reading(claim) for claim in ordered):
         terminal.write_line("† under another reading the verdict differs: see the claim's sensitivity in the report")
     if line := _undecided(ordered, inconclusive):
         terminal.write_line(line, yellow=True)
-    terminal.write_line(exposure_of(ordered, alpha).sentence(alpha))
+    if ordered:
+        terminal.write_line(exposure_of(ordered, alpha).sentence(alpha))
     for claim in ordered:
         if note := other_paths(claim):
             terminal.write_line(f"{claim['finding']}, {claim['pair']}: {note}", yellow=True)
@@ -193,6 +195,38 @@ def write_summary(
         terminal.write_line(f"{unmade(errors)} Why stands above and under `errors` in run.json.", red=True)
     for line in written:
         terminal.write_line(line)
+
+
+def _write_table(terminal: Terminal, claims: Sequence[Mapping[str, Json]]) -> None:
+    """The claims that were tested, as wide as the terminal, and one line on all that do not apply."""
+    silent = [c for c in claims if c["verdict"] == "not_applicable" and not c["expected"]]
+    listed = [claim for claim in claims if claim not in silent]
+    if listed:
+        head, rows = table_lines(TABLE, [_row(claim) for claim in listed], terminal_width())
+        for line in head:
+            terminal.write_line(line, bold=True)
+        for claim, lines in zip(listed, rows, strict=True):
+            for line in lines:
+                terminal.write_line(line, **{_colour(claim): True})
+    if silent:
+        terminal.write_line(_not_applicable(silent), cyan=True)
+
+
+def _colour(claim: Mapping[str, Json]) -> str:
+    """A verdict's colour; an outcome that was declared fails no run, so it is not red."""
+    colour = MARKS[claim["verdict"]][1]
+    known = claim["expected"] and claim["expected"]["verdict"] == claim["verdict"]
+    return "yellow" if known and colour == "red" else colour
+
+
+def _not_applicable(claims: Sequence[Mapping[str, Json]]) -> str:
+    """How many claims do not apply, and why, in one line."""
+    reasons = Counter(str(claim["reason"]) for claim in claims).most_common()
+    said = [f"{reason} ({count})" for reason, count in reasons[:REASONS]]
+    if len(reasons) > REASONS:
+        said.append(f"{len(reasons) - REASONS} more in the report")
+    subject = "1 claim does" if len(claims) == 1 else f"{len(claims)} claims do"
+    return f"– {subject} not apply: {'; '.join(said)}"
 
 
 def _undecided(claims: Sequence[Mapping[str, Json]], inconclusive: str) -> str:
@@ -217,15 +251,18 @@ def _row(claim: Mapping[str, Json]) -> tuple[str, ...]:
     if claim["expected"]:
         verdict += " (as declared)" if claim["expected"]["verdict"] == claim["verdict"] else " (declared otherwise)"
     on = claim["pair"] if claim["group"] == "all" else f"{claim['pair']}, {claim['group']}"
-    arms = [_arm(arm) for arm in claim["arms"]] or ["–", "–"]
     counts = dict.fromkeys(str(arm["n"]) for arm in claim["arms"])
     n = "+".join(counts) if 0 < len(claim["arms"]) <= 2 else str(claim["n"])
-    return (claim["finding"], on, n, arms[0], arms[-1], effect_text(claim), verdict)
+    return (claim["finding"], on, n, _means(claim["arms"]), effect_text(claim), verdict)
 
 
-def _arm(arm: Mapping[str, Json]) -> str:
-    """An arm's mean, with its name where the column's head does not say it."""
-    return number(arm["mean"]) if arm["label"] in ("base", "tuned") else f"{number(arm['mean'])} {arm['label']}"
+def _means(arms: Sequence[Mapping[str, Json]]) -> str:
+    """``0.81 → 0.68`` from base to tuned; any other arms with their names."""
+    if not arms:
+        return "–"
+    plain = [arm["label"] for arm in arms] == ["base", "tuned"]
+    ends = [arms[0], arms[-1]] if len(arms) > 1 else arms
+    return " → ".join(number(arm["mean"]) if plain else f"{number(arm['mean'])} {arm['label']}" for arm in ends)
 
 
 def update_expectations(run: RunSession, claims: Sequence[Mapping[str, Json]]) -> tuple[list[str], bool]:

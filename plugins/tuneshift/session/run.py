@@ -21,10 +21,10 @@ from ..engine.engine import Engine
 from ..engine.plan import Planner, Task, reads_weights
 from ..engine.second import BATCH_SHARE, can_be_measured_again, second_pair, second_settings
 from ..engine.steps import Line, plan_lines
-from ..errors import NotMeasurableError
+from ..errors import NotInstalledError, NotMeasurableError
 from ..judges.base import SIMILARITY, VERIFIER, Judge
 from ..judges.registry import make_judge
-from ..measures.catalogue import ANNOTATION, ATTRIBUTION, GENERATION
+from ..measures.catalogue import ANNOTATION, ATTRIBUTION, GENERATION, RELATIONS
 from ..measures.params import FORMATS, measure_of, split_format
 from ..pairs import ModelPair, resolve_pairs
 from ..plain import Json, digest
@@ -32,6 +32,7 @@ from ..prompts.prompt import PromptSet
 from ..prompts.sets import load_prompts
 from ..store.evidence import EvidenceItem
 from ..store.store import Store
+from ..words.spaces import space_identity
 from .requests import Options, Target
 
 RESPONSES: Mapping[str, str] = {
@@ -60,6 +61,7 @@ class RunSession:
     _recorded: dict[tuple[ModelRef, str], dict[str, EvidenceItem]] = field(default_factory=dict)
     _inspected: dict[ModelRef, CheckpointInfo] = field(default_factory=dict)
     _made: dict[tuple[str, str], Judge] = field(default_factory=dict)
+    _missing: dict[str, str] = field(default_factory=dict)
     _notes: dict[str, list[str]] = field(default_factory=dict)
 
     @cached_property
@@ -213,6 +215,8 @@ class RunSession:
     def inapplicable(self, finding: Finding, target: Target) -> str | None:
         """Why a finding cannot be decided on a target, as far as that is known before anything is measured."""
         attributes = any(need.startswith(ATTRIBUTION.name) for _, need in finding.needs)
+        if missing := self._not_installed(finding, target):
+            return missing
         for role, _ in finding.needs:
             ref = target.pair.checkpoint(role)
             if ref is None:
@@ -227,6 +231,24 @@ class RunSession:
                         "counts among prompt or weights; generation, likelihood and judging take it"
                     )
         return None
+
+    def _not_installed(self, finding: Finding, target: Target) -> str:
+        """What a finding rests on that is not installed here, and how to install it; empty where all is there."""
+        asked = [*finding.asks, *(need for _, need in finding.needs)]
+        near = "judge" in asked and self._judge_specs(target)[0] == SIMILARITY
+        by_words = ANNOTATION.name in asked and self.options.settings.annotator == EMBEDDING
+        rests = near or by_words or "word space" in asked or RELATIONS.name in asked
+        return self._missing_space(self.planner.word_space(target.pair)) if rests else ""
+
+    def _missing_space(self, space: str) -> str:
+        """Why a word space is not installed here, and how to install it; empty where it is."""
+        if space not in self._missing:
+            try:
+                space_identity(space)
+                self._missing[space] = ""
+            except NotInstalledError as error:
+                self._missing[space] = str(error)
+        return self._missing[space]
 
     def plan(self, wanted: Iterable[tuple[Finding, Target]]) -> tuple[Line, ...]:
         """Every task of the wanted claims in running order, with what is stored of it."""
@@ -291,11 +313,17 @@ class RunSession:
         return {name: words for name, words in FORMATS.items() if name in named}
 
     def _judges(self, target: Target) -> list[Judge]:
+        """The judge that decides, and others as far as they are installed."""
         if target.prompts is None:
             return []
+        first, *others = self._judge_specs(target)
+        space = self.planner.word_space(target.pair)
+        others = [spec for spec in others if spec != SIMILARITY or not self._missing_space(space)]
+        return [self._judge(spec, space) for spec in (first, *others)]
+
+    def _judge_specs(self, target: Target) -> tuple[str, ...]:
         verified = any(prompt.verify for prompt in target.members)
-        specs = self.options.settings.judges or ((VERIFIER,) if verified else (SIMILARITY,))
-        return [self._judge(spec, self.planner.word_space(target.pair)) for spec in specs]
+        return self.options.settings.judges or ((VERIFIER,) if verified else (SIMILARITY,))
 
     def _judge(self, spec: str, word_space: str) -> Judge:
         """The same for all claims, which ask about the same responses: a judge remembers what it was asked."""

@@ -86,7 +86,8 @@ def run(
     as the option ``--shift-...``.
 
     A claim that cannot be made does not end the run: it is in ``Run.failed``, and a warning names the first. Nothing is
-    written but evidence; `Run.save` and `write_report` write the rest. Progress bars go to a terminal's stderr.
+    written but evidence; `Run.save` and `write_report` write the rest. Progress goes to stderr: bars on a terminal, a
+    line a minute elsewhere.
 
     Raises UsageError (PairError, PromptError ...) for what is wrong before anything is measured, and TuneshiftError
     where no claim can be made at all.

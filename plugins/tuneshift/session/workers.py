@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .fields import LOOK, PROBLEM_FIELD, SELECTION
+from .fields import BOARD, LOOK, PROBLEM_FIELD, SELECTION
 
 if TYPE_CHECKING:
     import execnet
@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
     from ..claims.decisions import Key
     from ..plain import Json
+    from .board import Board
     from .gating import Gate
+
+ENDED = (
+    "It was killed from outside, as for want of memory, or broke down. Finished chunks are kept: run again, with fewer "
+    "workers (-n) where memory is short."
+)
 
 Records = dict["Key", dict[str, "Json"]]
 
@@ -48,8 +54,11 @@ class Collector:
             raise pytest.UsageError(self._problem)
         return result
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the claim that a report carries, or why there is none: the last of each, however often a test ran."""
+        if report.failed and (hasattr(report, "tuneshift_claim") or hasattr(report, "tuneshift_error")):
+            _head_alone_(report)
         for kept, name in ((self._claims, "tuneshift_claim"), (self._errors, "tuneshift_error")):
             found = getattr(report, name, None)
             if found is not None:
@@ -58,17 +67,55 @@ class Collector:
                 kept[claim_key(found)] = found
 
 
+def _head_alone_(report: pytest.TestReport) -> None:
+    """Leave the first line of a failure's message for pytest's short summary, which would print all of it a second time
+    where ``$CI`` is set. The failure's own section keeps the whole."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if crash is not None:
+        crash.message = crash.message.partition("\n")[0]
+
+
 class Workers:
     """xdist's workers where suites run. ``gate``: the run's comparison with a baseline, whose look is taken once."""
 
     def __init__(self, gate: Callable[[], Gate | None]) -> None:
         self._gate = gate
+        self._board: Board | None = None
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: WorkerController) -> None:
         """The look at a baseline that all workers of a run decide at: taken once, here."""
         if (gate := self._gate()) is not None:
             node.workerinput[LOOK] = asdict(gate.look)
+        node.workerinput[BOARD] = str(self._opened(node.config).folder)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str, report: Any) -> None:
+        """The claim that a worker was at when it ended is one that could not be made."""
+        place = None if self._board is None else self._board.place_of(crashitem)
+        if place is not None:
+            report.tuneshift_error = {**place, "message": f"{report.longrepr}. {ENDED}"}
+
+    def pytest_unconfigure(self) -> None:
+        """Take the workers' folder away."""
+        if self._board is not None:
+            self._board.close()
+
+    def _opened(self, config: pytest.Config) -> Board:
+        """The folder in which workers say how far they are; what they say goes to the terminal."""
+        if self._board is None:
+            from .board import Board
+
+            terminal = config.pluginmanager.get_plugin("terminalreporter")
+
+            def say(line: str) -> None:
+                if terminal is not None:
+                    terminal.ensure_newline()
+                    terminal.write_line(f"tuneshift: {line}")
+
+            self._board = Board()
+            self._board.follow(say)
+        return self._board
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:

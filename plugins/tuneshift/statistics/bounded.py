@@ -157,6 +157,11 @@ class BoundedMean:
         return values, sizes, counts
 
     @property
+    def range(self) -> Interval:
+        """What the mean cannot leave."""
+        return self.low, self.high
+
+    @property
     def mean(self) -> float:
         """Over items."""
         values, sizes, counts = self._arrays
@@ -221,6 +226,11 @@ class BoundedDifference:
     first: BoundedMean
     second: BoundedMean
 
+    @property
+    def range(self) -> Interval:
+        """What the difference cannot leave."""
+        return self.second.low - self.first.high, self.second.high - self.first.low
+
     def at(self, level: float) -> Interval:
         each = 1 - (1 - level) / 2
         (low_of_first, high_of_first), (low_of_second, high_of_second) = self.first.at(each), self.second.at(each)
@@ -239,13 +249,19 @@ class BoundedT:
     trusted, else those of ``bounded``.
 
     Past the level to which t is trusted, an interval still holds t's at that level, so that intervals grow with their
-    level, as the p of a decision asks.
+    level, as the p of a decision asks. What lies beyond the range is cut off: t knows nothing of it, and no mean is
+    there to be missed.
     """
 
     t: SkewedT
     bounded: BoundedMean | BoundedDifference
 
     def at(self, level: float) -> Interval:
+        low, high = self._uncut(level)
+        lowest, highest = self.bounded.range
+        return max(low, lowest), min(high, highest)
+
+    def _uncut(self, level: float) -> Interval:
         trusted = self.t.at(level)
         if not math.isnan(trusted[0]):
             return trusted

@@ -238,6 +238,15 @@ def read_chunk(folder: Path, layout: Layout, number: int) -> Chunk:
         raise DamagedEvidence(path, f"its arrays are not those that the chunk's JSON names ({error!r})") from error
 
 
+def read_provenance(folder: Path, number: int) -> Mapping[str, Json]:
+    """What a chunk's JSON says of how it was measured, its arrays unread; nothing where it cannot be read."""
+    try:
+        found = _document(folder / chunk_file(number, "json")).get("provenance")
+    except (StoreError, FileNotFoundError):
+        return NOTHING
+    return found if isinstance(found, dict) else NOTHING
+
+
 def verify_chunk(folder: Path, layout: Layout, number: int) -> None:
     """Verify one chunk's checksums without building its arrays; raises as ``read_chunk``."""
     _checked(folder, layout, number)

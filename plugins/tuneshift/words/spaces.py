@@ -54,7 +54,8 @@ class WordSpace:
 def space_identity(spec: str) -> dict[str, Json]:
     """Which space ``spec`` names, by content: the package's version, the hub's commit, or a file's SHA-256.
 
-    Loads no vectors and no model. Raises WordError for a missing package and for what is neither a name nor a file.
+    Loads no vectors and no model. Raises NotInstalledError where MiniLM's package is missing, and WordError for what is
+    neither a name nor a file.
     """
     if spec == "minilm":
         return {"space": "minilm", "package": minilm.PACKAGE, "version": minilm.installed()[1]}
@@ -71,8 +72,8 @@ def load_word_space(spec: str, words: Sequence[str]) -> WordSpace:
     ``minilm`` reads any text, so it has every word, and keeps what it computed in the user's cache folder; the others
     look spellings up as they are, case included. ``glove`` is looked up directly: unlike the encoder around it, which
     skips stop words, it has vectors for them.
-    Raises ValueError for a word that is given twice, WordError for a space that cannot be had, that has none of the
-    words, or whose vector of one of them is zero or not finite.
+    Raises ValueError for a word that is given twice, NotInstalledError as `space_identity`, WordError for a space that
+    cannot be had, that has none of the words, or whose vector of one of them is zero or not finite.
     """
     if len(set(words)) < len(words):
         raise ValueError(
