@@ -18,8 +18,9 @@ from ..errors import UsageError, did_you_mean
 from ..plain import Json, plain
 from ..run_record import RunRecord
 from ..statistics.assurance import NeededItems
+from ..statistics.autocorrelated import SLOPE
 from ..statistics.change import independent_change, paired_change, two_sample_change
-from ..statistics.estimates import ESTIMATES, Points, estimate_change
+from ..statistics.estimates import CHANGES, Points, estimate_change
 from ..statistics.interval_reader import intervals_of
 from ..statistics.intervals import Intervals, smallest_error
 from ..statistics.statistic import Arm, Span, Statistic
@@ -247,11 +248,11 @@ def _as_recorded(span: Sequence[float]) -> Span:
 
 
 def _points(claim: Claim, name: str, renamed: Mapping[str, str] | None) -> Points:
-    """The points (x, y) by item id that an estimate of `ESTIMATES` was made of. Of a slope an arm's label ends in its
+    """The points (x, y) by item id that an estimate of `CHANGES` was made of. Of a slope an arm's label ends in its
     x; of a correlation the arms are x and y."""
     arms = _arms(claim)
     points: dict[str, tuple[float, float]]
-    if name == "slope":
+    if name == SLOPE:
         points = {i: (float(label.rpartition(" ")[2]), y) for label, arm in arms.items() for i, y in arm.items()}
     else:
         first, second = arms.values()
@@ -261,12 +262,11 @@ def _points(claim: Claim, name: str, renamed: Mapping[str, str] | None) -> Point
 
 def _of_estimates(claim: Claim, old: Claim, items: MatchedItems | None, level: float) -> tuple[Statistic, int] | str:
     name = claim["details"].get("estimate")
-    if name in ESTIMATES and old["details"].get("estimate") == name:
+    if name in CHANGES and old["details"].get("estimate") == name:
         back = None if items is None else {there: here for here, there in items.baseline_id.items()}
         new, before = _points(claim, name, None), _points(old, name, back)
         common = new.keys() & before.keys()
-        if name != "slope":  # of prompts, those with a point in both runs; a head without a changed verb has none
-            new, before = ({i: side[i] for i in side if i in common} for side in (new, before))
+        new, before = ({i: side[i] for i in side if i in common} for side in (new, before))
         if not new or not before:
             return "No item has a value in both runs."
         clusters = items.clusters if items else {}
