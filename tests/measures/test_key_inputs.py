@@ -180,6 +180,7 @@ INPUTS: dict[str, Change] = {
     "Prompt.prompt": prompt(prompt="Say it."),
     "Prompt.reference": prompt(reference="no"),
     "Prompt.cluster": prompt(cluster="b"),
+    "Prompt.topic": prompt(topic="b"),
     "Prompt.instruction_spans": prompt(instruction_spans=((0, 2),)),
     "Prompt.group": prompt(group="g"),
     "Prompt.verify": prompt(verify={"kind": "exact", "answers": ["a"]}),
@@ -210,7 +211,9 @@ DIRECTIONS = ANY | VOCABULARY | {"version concepts", "width", "constant NOISE", 
 ROWS: dict[tuple[str, str], set[str]] = {
     ("generation", "own"): RESPONDING | BACKEND,
     ("generation.rules", "own"): RESPONDING | {"Settings.rules"},
-    ("likelihood", "own"): ASKED | BACKEND | {"version likelihood", "constant RANKED", "Prompt.cluster"},
+    ("likelihood", "own"): ASKED
+    | BACKEND
+    | {"version likelihood", "constant RANKED", "Prompt.cluster", "Prompt.topic"},
     ("attribution", "own"): RESPONDING | {"version attribution", "Settings.response"},
     ("attribution", "tuned"): RESPONDING | {"version attribution", "Settings.response", "tuned weights"},
     ("attribution", "reference"): ASKED | LENGTH | {"version attribution"},

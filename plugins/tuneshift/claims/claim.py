@@ -25,6 +25,8 @@ from .sign_flips import is_paired, sign_flip_row
 from .verdict import deciding_error, judge
 from .view import LENSES, EvidenceName, Figure, Items, NotApplicable, Quantity, Score, View
 
+BY_TOPIC = "prompts of a cluster as independent, by topic"
+
 
 @dataclass(kw_only=True)
 class Claim:
@@ -184,15 +186,25 @@ class Claim:
         fresh = replace(self.view, excluded=Counter(), _attributions={})
         rows = []
         if is_paired(decided):
-            clusters = {p.id: p.cluster or p.id for p in self.prompts}
+            clusters = self.view.clusters
             labels = [clusters.get(i, i) for i in decided.arms[0].ids]
             rows.append(sign_flip_row(self.finding, decided, labels, seed=self.seed))
+        if self.finding.items == "prompts" and any(p.subject != p.unit for p in self.prompts):
+            rows.append(self._by_topic(quantity, replace(fresh, by_topic=True), decided))
         rows += [self._reading(name, reading, fresh) for name, reading in readings.items()]
         lenses = [lens for lens in LENSES if self.view.thinks or not lens.thoughts] if self._attributes else []
         for lens in lenses:
             name = lens.name.format(own=self.responses[0], contrast=self.responses[1])
             rows.append(self._reading(name, quantity, replace(fresh, lens=lens, _attributions={})))
         return rows
+
+    def _by_topic(self, quantity: Quantity, view: View, decided: Statistic) -> dict[str, Json]:
+        """The claim with clusters held fixed, and how much wider the variance is between them: the design effect."""
+        row = self._reading(BY_TOPIC, quantity, view)
+        alone, together = row.get("standard_error"), decided.standard_error
+        if alone and math.isfinite(together):
+            row["note"] = f"design effect of the clusters {(together / alone) ** 2:.2g}"
+        return row
 
     def _reading(self, name: str, quantity: Quantity, view: View) -> dict[str, Json]:
         try:

@@ -209,7 +209,8 @@ def _change(claim: Claim, old: Claim, items: MatchedItems | None) -> tuple[Stati
         low, high = _spans(claim, old)
         old_side = (_arm(old_arms[0], common, low, old_by_new), _arm(old_arms[1], common, high, old_by_new))
         new_side = (_arm(new_arms[0], common, low), _arm(new_arms[1], common, high))
-        statistic = paired_change(old_side, new_side, clusters=clusters, level=level)
+        strata = items.strata if items else {}
+        statistic = paired_change(old_side, new_side, clusters=clusters, strata=strata, level=level)
         same = same_evidence(claim, old) and all(
             np.array_equal(a.values, b.values) for a, b in zip(old_side, new_side, strict=True)
         )

@@ -214,6 +214,8 @@ def _row(claim: Mapping[str, Json]) -> tuple[str, ...]:
     arms = [_arm(arm) for arm in claim["arms"]] or ["–", "–"]
     counts = dict.fromkeys(str(arm["n"]) for arm in claim["arms"])
     n = "+".join(counts) if 0 < len(claim["arms"]) <= 2 else str(claim["n"])
+    if len(counts) == 1 and claim["clusters"] < claim["n"]:
+        n += f" in {claim['clusters']}"
     return (claim["finding"], on, n, arms[0], arms[-1], effect_text(claim), verdict)
 
 
