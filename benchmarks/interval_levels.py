@@ -26,7 +26,7 @@ from scipy.special import ndtr, ndtri, stdtr, stdtrit
 from tuneshift.statistics.bootstrap import bootstrap_statistic
 from tuneshift.statistics.bounded import BoundedMean, BoundedT, exponential_tail
 from tuneshift.statistics.clustered import mean_influence
-from tuneshift.statistics.estimates import weighted_auc, weighted_slope, weighted_spearman
+from tuneshift.statistics.estimates import weighted_auc, weighted_spearman
 from tuneshift.statistics.intervals import Expanded, NoIntervals, StudentT
 from tuneshift.statistics.jackknife import jackknife, jackknife_change
 from tuneshift.statistics.mean_intervals import difference_intervals
@@ -282,6 +282,22 @@ def _drawn(
     new_strength = 0.5 - strength
     new = weighted_spearman(x, new_strength * x + math.sqrt(1 - new_strength**2) * mixed)
     return (lambda w: new(w) - old(w)), rank(new_strength) - rank(0.5), old, new
+
+
+def weighted_slope(x: Floats, y: Floats) -> Callable[[Floats], Floats]:
+    """Slope of the weighted least-squares line of ``y`` on ``x``, both [item]; NaN where all weight is at one x."""
+
+    def estimate(weights: Floats) -> Floats:
+        total = weights.sum(axis=1)
+        # Sums about the unweighted means lose no digits; the slope does not depend on the origin.
+        dx, dy = x - x.mean(), y - y.mean()
+        wx, wy = weights @ dx, weights @ dy
+        spread = (weights @ dx**2) * total - wx**2
+        shared = (weights @ (dx * dy)) * total - wx * wy
+        enough = spread > 1e-9 * total**2
+        return np.asarray(np.divide(shared, spread, out=np.full(len(weights), np.nan), where=enough))
+
+    return estimate
 
 
 def lengths(runs: int, seed: int = 3) -> Iterator[Row]:

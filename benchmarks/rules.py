@@ -52,7 +52,7 @@ def main() -> None:
     if given.steps and paper.end:
         paper = replace(paper, end=replace(paper.end, steps=given.steps))
     rows = [json.loads(line) for line in fixture("prompts/micro-heldout.jsonl").read_text().splitlines()]
-    clusters = [row["cluster"] for row in rows]
+    clusters = [row["topic"] for row in rows]
     ref = ModelRef(name="micro/base", model=str(fixture("models/micro/base")))
     print("| rules | assistant's tag counts (release) | user's text alone |\n| --- | --- | --- |")
     with load(ref, device="cpu", dtype="float32") as base:

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import torch
 
-from tuneshift.quantities.verb_relations import gain_over_heads, gain_slope, instruction_verbs_gain
+from tuneshift.quantities.verb_relations import gain_over_all_verbs, gain_over_heads, gain_slope, instruction_verbs_gain
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "quantities"))
 import test_verb_relations as planted
 
 QUANTITIES = {
     "gain over verbs": instruction_verbs_gain(),
+    "gain over all verbs": gain_over_all_verbs(),
     "gain over heads": gain_over_heads(),
     "slope": gain_slope(),
 }

@@ -7,6 +7,7 @@ import pytest
 from tuneshift import (
     Claim,
     Finding,
+    gain_over_all_verbs,
     gain_over_heads,
     gain_slope,
     head_map_figure,
@@ -40,13 +41,15 @@ HEADS_GAIN = Finding(
         "Two words are related by a head where neurons of its query and key projections respond to both and a word "
         "space that knows nothing of the model holds them similar. Per verb: the share of heads whose number of such "
         "pairs with the verb rose, among those where it changed; pairs found in one neuron only do not count. The "
-        "effect is the mean over instruction verbs minus that over general verbs (Welch)."
+        "effect is the mean over instruction verbs minus that over the general verbs nearest to them in frequency. "
+        "Verbs share embeddings and heads: a permutation of who is an instruction verb, among verbs as frequent, "
+        "decides; its interval holds the effects that it does not reject."
     ),
     needs=NEEDS,
     deviations=(
         "Decided over all layers, with the quarters beside it; the paper tests each quarter. Rotary embeddings and "
         "biases are ignored, the first as in the paper. Similarity comes from the run's word space, where the paper "
-        "has GloVe."
+        "has GloVe. The paper compares with all general verbs by a t test; that is a reading."
     ),
     items="verbs",
 )
@@ -63,12 +66,13 @@ LOWER_GAIN_MOST = Finding(
     sesoi_reason="One part in twenty between the first quarter and the last, three steps apart.",
     how=(
         "Each head scores the mean sign of change over instruction verbs minus that over general verbs, verbs without "
-        "change left out. The effect is the slope of the score over the quarters of the layers, with a bootstrap over "
-        "heads."
+        "change left out; each layer scores the mean of its heads. The effect is the slope of the layers' scores over "
+        "the quarters of the depth; layers are the units, and the interval is that of the largest autocorrelation "
+        "between neighbours that their residuals leave possible."
     ),
     needs=NEEDS,
     deviations="The paper compares the quarters' results by eye.",
-    items="heads",
+    items="layers",
 )
 
 
@@ -80,7 +84,8 @@ def test_heads_gain_instruction_verbs(claim: Claim) -> None:
         secondary={name: instruction_verbs_gain(layers=part) for name, part in QUARTERS.items()},
         readings={
             "pairs of a single neuron count too": instruction_verbs_gain(min_neurons=1),
-            "heads as the items, verbs averaged in each": gain_over_heads(),
+            "all general verbs, verbs as independent draws (Welch)": gain_over_all_verbs(),
+            "heads as the items, those of a layer together": gain_over_heads(),
         },
         figures=[head_map_figure, verb_dots_figure],
     )

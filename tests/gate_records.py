@@ -53,7 +53,8 @@ def paired(
 
 def items(names: Sequence[str], texts: Sequence[str] | None = None, clusters: Sequence[str] | None = None):
     hashes = [digest(text)[:16] for text in texts or names]
-    return {"ids": list(names), "sha256": hashes, "clusters": list(clusters or names)}
+    units = list(clusters or names)
+    return {"ids": list(names), "sha256": hashes, "clusters": units, "topics": units}
 
 
 def pair_of(names: Sequence[str], *, tuned: str = "tuned", base: str = "base", pair: str = "pair", **more):

@@ -24,6 +24,8 @@ def told(claim: Mapping[str, Any]) -> str:
     low, high = claim["interval"]
     interval = "no interval" if low is None else f"[{low:.3f}, {high:.3f}]"
     lines = [head, f"  effect {claim['effect']:.3f} {interval} {claim['unit']}, n = {claim['n']}"]
+    if claim["clusters"] < claim["n"]:
+        lines[-1] += f" in {claim['clusters']} clusters"
     if claim["verdict"] == "inconclusive":
         lines.append(f"  {claim['reason']}")
     return "\n".join(lines)

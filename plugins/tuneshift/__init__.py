@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from .quantities.recognition_figures import kept_tokens_figure
     from .quantities.style import outside_single_task, single_task_style_fades
     from .quantities.verb_figures import head_map_figure, verb_dots_figure
-    from .quantities.verb_relations import gain_over_heads, gain_slope, instruction_verbs_gain
+    from .quantities.verb_relations import gain_over_all_verbs, gain_over_heads, gain_slope, instruction_verbs_gain
     from .report.html import write_report
     from .session.results import Rows, Run, load_run
     from .session.scripting import compare_runs, run
@@ -93,6 +93,7 @@ _MODULES = {
     # what else the shipped findings are decided by
     "category_shift": ".quantities.concept_shares",
     "context_score": ".quantities.recognition",
+    "gain_over_all_verbs": ".quantities.verb_relations",
     "gain_over_heads": ".quantities.verb_relations",
     "gain_slope": ".quantities.verb_relations",
     "instruction_minus_context": ".quantities.recognition",
@@ -181,6 +182,7 @@ __all__ = [
     "followed_or_not",
     "following",
     "following_figure",
+    "gain_over_all_verbs",
     "gain_over_heads",
     "gain_slope",
     "head_map_figure",

@@ -125,8 +125,8 @@ def _outside(span: Any, values: Any) -> str | None:
 
 
 def _items(value: Any) -> str | None:
-    fault = _table(ids=_row(_name), sha256=_row(_text), clusters=_row(_name))(value)
-    lengths = None if fault else {len(value[name]) for name in ("ids", "sha256", "clusters")}
+    fault = _table(ids=_row(_name), sha256=_row(_text), clusters=_row(_name), topics=_row(_name))(value)
+    lengths = None if fault else {len(value[name]) for name in ("ids", "sha256", "clusters", "topics")}
     return fault or (f"has lists of different lengths, {sorted(lengths)}" if lengths and len(lengths) > 1 else None)
 
 

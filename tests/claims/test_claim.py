@@ -131,6 +131,22 @@ def test_a_planted_shift_is_reproduced_and_recorded_whole():
     assert strip["template"] == [True, False, False, False, False]
 
 
+def test_prompts_of_a_task_are_no_independent_draws():
+    """The verdict counts tasks; beside it stand the topics within them, and how much wider the variance is."""
+    tasks = [f"task {k // 5}" for k in range(40)]
+    members = tuple(replace(p, cluster=task, topic=p.id) for p, task in zip(PROMPTS, tasks, strict=True))
+    made, concluded = claim(prompts=members)
+    made.decide(SCORE)
+    (record,) = concluded
+    assert (record["n"], record["clusters"]) == (40, 8)
+    row = next(row for row in record["sensitivity"] if row["name"] == "prompts of a cluster as independent, by topic")
+    assert (row["n"], row["clusters"], row["effect"]) == (40, 40, record["effect"])
+    effect = (record["standard_error"] / row["standard_error"]) ** 2
+    assert row["note"] == f"design effect of the clusters {effect:.2g}"
+    assert made.view.clusters == {p.id: p.cluster for p in members}
+    assert replace(made.view, by_topic=True).clusters == {p.id: p.id for p in members}
+
+
 def test_equal_models_reproduce_nothing():
     made, concluded = claim(items=lambda role, need: items()("base", need))
     made.decide(SCORE)

@@ -94,7 +94,7 @@ def rows_for(tokenizer: Any) -> list[dict[str, Any]]:
             "id": f"p{i}",
             "task": "say",
             "prompt": prompt,
-            "cluster": prompt,
+            "topic": prompt,
             "reference": "xyz"[i],
             "verify": {"kind": "regex", "pattern": ""},
         }

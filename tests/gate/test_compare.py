@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from gate_records import FINDING, ids, pair_of, paired, record
+from gate_records import FINDING, ids, items, pair_of, paired, record
 
 from tuneshift.errors import UsageError
 from tuneshift.gate.compare import check_comparable, compare
@@ -156,12 +156,31 @@ def test_new_gone_and_changed_items_are_counted_named_and_left_out():
     assert "1 new (fresh); 1 gone (p079); 1 changed (p003)" in held["reason"]
 
 
+@pytest.mark.numerics
+def test_tasks_are_held_fixed_and_the_topics_within_them_are_the_draws():
+    """What a checkpoint lost in each of six tasks it has lost: nothing is left to chance between them."""
+    rng, tasks = np.random.default_rng(4), np.repeat([f"task {k}" for k in range(6)], 8)
+    change = np.repeat([-0.9, -0.5, -0.3, -0.1, 0.1, 0.3], 8) + 0.02 * rng.normal(size=48)
+    old = OLD[:48]
+    fixed = pair_of(ids(48))
+    fixed["prompts"][0]["items"]["clusters"] = tasks.tolist()
+    drawn = pair_of(ids(48), clusters=tasks.tolist())
+    found = []
+    for pair in (fixed, drawn):
+        baseline = record([paired(old)], [pair])
+        found.append(compare([paired(old + change)], [pair], baseline, name="good", margins={}, alpha=0.05)[0])
+    within, between = (claim["comparison"] for claim in found)
+    assert within["effect"] == between["effect"] == pytest.approx(float(np.mean(change)))
+    assert (within["outcome"], between["outcome"]) == ("regressed", "inconclusive")
+    assert within["clusters"] == 48
+    assert within["standard_error"] == pytest.approx(0.02 / math.sqrt(48), rel=0.3)
+
+
 def test_an_item_under_another_id_is_the_same_item():
-    found = match_items(
-        {"name": "set", "items": {"ids": ["x", "b"], "sha256": ["1", "2"], "clusters": ["x", "b"]}},
-        {"name": "set", "items": {"ids": ["a", "b"], "sha256": ["1", "2"], "clusters": ["a", "b"]}},
-        "good",
+    here, there = (
+        {"name": "set", "items": {**items(names), "sha256": ["1", "2"]}} for names in (["x", "b"], ["a", "b"])
     )
+    found = match_items(here, there, "good")
     assert found.baseline_id == {"x": "a", "b": "b"}
     assert found.complete
 

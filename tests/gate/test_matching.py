@@ -13,8 +13,9 @@ from tuneshift.gate.matching import SHOWN, check_pair, check_settings, match_ite
 
 
 def prompts(hashes: dict[str, str], name: str = "set") -> dict:
-    """A record's prompt set of items with these hashes, each in its cluster ``of ID``."""
-    items = {"ids": list(hashes), "sha256": list(hashes.values()), "clusters": [f"of {i}" for i in hashes]}
+    """A record's prompt set of items with these hashes, each on its topic ``of ID``, all in one cluster."""
+    items = {"ids": list(hashes), "sha256": list(hashes.values()), "clusters": ["task"] * len(hashes),
+             "topics": [f"of {i}" for i in hashes]}  # fmt: skip
     return {"name": name, "n": len(hashes), "sha256": "x", "items": items}
 
 

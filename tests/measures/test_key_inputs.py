@@ -185,6 +185,7 @@ INPUTS: dict[str, Change] = {
     "Prompt.prompt": prompt(prompt="Say it."),
     "Prompt.reference": prompt(reference="no"),
     "Prompt.cluster": prompt(cluster="b"),
+    "Prompt.topic": prompt(topic="b"),
     "Prompt.instruction_spans": prompt(instruction_spans=((0, 2),)),
     "Prompt.group": prompt(group="g"),
     "Prompt.verify": prompt(verify={"kind": "exact", "answers": ["a"]}),
@@ -220,7 +221,9 @@ ROWS: dict[tuple[str, str], set[str]] = {
     ("generation.plain", "own"): IN_PLAIN | BACKEND,
     ("generation.rules.plain", "own"): IN_PLAIN | {"Settings.rules"},
     ("attribution.plain", "own"): IN_PLAIN | {"version attribution", "Settings.response"},
-    ("likelihood", "own"): ASKED | BACKEND | {"version likelihood", "constant RANKED", "Prompt.cluster"},
+    ("likelihood", "own"): ASKED
+    | BACKEND
+    | {"version likelihood", "constant RANKED", "Prompt.cluster", "Prompt.topic"},
     ("attribution", "own"): RESPONDING | {"version attribution", "Settings.response"},
     ("attribution", "tuned"): RESPONDING | {"version attribution", "Settings.response", "tuned weights"},
     ("attribution", "reference"): ASKED | LENGTH | {"version attribution"},

@@ -351,7 +351,7 @@ def test_a_prompt_that_shares_with_everyone_is_left_out_alone(tokenizer):
     rest = [Prompt(id=f"c{i}", prompt="Go.", instruction_spans=(), reference=f"r{i}", cluster="c") for i in range(2)]
     twin = Prompt(id="t", prompt="Go.", instruction_spans=(), reference="red")
     items = take(make(tokenizer), [shared, *rest, twin], population=[shared, *rest, twin])
-    assert items["s"].left_out == "no prompt of another cluster has another reference"
+    assert items["s"].left_out == "no prompt of another topic has another reference"
     assert items["c0"].values["others"] == ["t"]
 
 

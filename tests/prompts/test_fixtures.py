@@ -16,7 +16,7 @@ from tuneshift.prompts.verifiers import verify
 from tuneshift.resources import fixture
 
 LAYOUTS = ("before", "after", "around", "alone")
-FIELDS = {"id", "task", "layout", "cluster", "prompt", "instruction_spans", "reference"}
+FIELDS = {"id", "task", "layout", "cluster", "topic", "prompt", "instruction_spans", "reference"}
 SHINGLE = 8  # shorter runs of words recur by chance ("answer with the letter and one short reason")
 
 Row = dict[str, Any]
@@ -123,22 +123,26 @@ def test_the_file_is_written_as_the_readme_says() -> None:
     assert raw == "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)
 
 
-def test_clusters_have_up_to_four_prompts_and_single_prompts_their_own_id() -> None:
-    sizes = Counter(row["cluster"] for row in ROWS)
+def test_a_cluster_is_a_task() -> None:
+    assert all(row["cluster"] == row["task"] for row in ROWS)
+
+
+def test_topics_have_up_to_four_prompts_and_single_prompts_their_own_id() -> None:
+    sizes = Counter(row["topic"] for row in ROWS)
     assert max(sizes.values()) <= 4
-    assert all(row["cluster"] == row["id"] for row in ROWS if sizes[row["cluster"]] == 1)
-    assert not [cluster for cluster, size in sizes.items() if size > 1 and cluster in BY_ID]
+    assert all(row["topic"] == row["id"] for row in ROWS if sizes[row["topic"]] == 1)
+    assert not [topic for topic, size in sizes.items() if size > 1 and topic in BY_ID]
     shared = sum(size for size in sizes.values() if size > 1)
     assert 0.25 <= shared / len(ROWS) <= 0.4
 
 
-def test_prompts_that_share_text_share_a_cluster() -> None:
-    clusters: dict[tuple[str, ...], set[str]] = defaultdict(set)
+def test_prompts_that_share_text_share_a_topic() -> None:
+    topics: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for row in ROWS:
         words = re.findall(r"\w+", row["prompt"].casefold())
         for start in range(len(words) - SHINGLE + 1):
-            clusters[tuple(words[start : start + SHINGLE])].add(row["cluster"])
-    assert {words: found for words, found in clusters.items() if len(found) > 1} == {}
+            topics[tuple(words[start : start + SHINGLE])].add(row["topic"])
+    assert {words: found for words, found in topics.items() if len(found) > 1} == {}
 
 
 def test_offsets_are_put_to_the_proof_by_characters_outside_ascii() -> None:
@@ -158,7 +162,7 @@ def test_a_rule_accepts_the_reference_and_neither_silence_nor_an_echo(row: Row) 
 def test_a_rule_refuses_nearly_all_answers_to_other_prompts() -> None:
     lax = {}
     for row in RULED:
-        others = [other for other in ROWS if other["task"] != row["task"] and other["cluster"] != row["cluster"]]
+        others = [other for other in ROWS if other["task"] != row["task"] and other["topic"] != row["topic"]]
         passed = [other["id"] for other in others if correct(row, other["reference"])]
         if len(passed) > 0.1 * len(others):
             lax[row["id"]] = passed
@@ -227,12 +231,12 @@ def test_the_counts_in_the_readme_are_those_of_the_file() -> None:
         expected[task] = [*(layouts[name] for name in LAYOUTS), len(rows), sum("verify" in row for row in rows)]
     lines = re.findall(r"(?m)^\| ([\w-]+) \| ((?:\d+ \| ){5}\d+) \|$", readme)
     assert {task: [int(count) for count in counts.split(" | ")] for task, counts in lines} == expected
-    sizes = Counter(row["cluster"] for row in ROWS)
+    sizes = Counter(row["topic"] for row in ROWS)
     several = [size for size in sizes.values() if size > 1]
     beyond = sum(not row["prompt"][: row["instruction_spans"][-1][1]].isascii() for row in ROWS)
     for sentence in (
         f"holds {len(ROWS)} prompts in {len(expected) - 1} task types",
-        f"{len(sizes)} clusters, {len(several)} of them with 2 to 4 prompts, which hold {sum(several)} prompts.",
+        f"{len(sizes)} topics, {len(several)} of them with 2 to 4 prompts, which hold {sum(several)} prompts.",
         f"{beyond} prompts have a character outside ASCII",
     ):
         assert sentence in readme

@@ -35,7 +35,15 @@ def refused(folder: Path, *lines: str | dict[str, Any]) -> str:
 def test_every_field_arrives(tmp_path: Path) -> None:
     found = read(
         tmp_path,
-        row(reference="hi", cluster="c", group="g", verify={"kind": "exact", "answers": ["hi"]}, rating=3, note=None),
+        row(
+            reference="hi",
+            cluster="c",
+            topic="t",
+            group="g",
+            verify={"kind": "exact", "answers": ["hi"]},
+            rating=3,
+            note=None,
+        ),
         "",
         row(id="b", prompt="É \u2028 ü", instruction_spans=[[4, 5], [0, 1]]),
         "",
@@ -48,6 +56,7 @@ def test_every_field_arrives(tmp_path: Path) -> None:
         instruction_spans=((0, 7),),
         reference="hi",
         cluster="c",
+        topic="t",
         group="g",
         verify={"kind": "exact", "answers": ["hi"]},
         fields={"rating": 3, "note": None},
@@ -55,6 +64,7 @@ def test_every_field_arrives(tmp_path: Path) -> None:
     assert second.prompt == "É \u2028 ü"
     assert second.instruction_spans == ((0, 1), (4, 5))
     assert (second.reference, second.cluster, second.group, second.verify) == (None, None, "all", None)
+    assert [(p.unit, p.subject) for p in found.prompts] == [("c", "t"), ("b", "b")]
 
 
 def test_a_byte_order_mark_and_crlf_are_no_fault(tmp_path: Path) -> None:

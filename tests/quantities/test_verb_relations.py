@@ -20,12 +20,12 @@ from tuneshift.measures.relations import relations
 from tuneshift.pairs import ModelPair
 from tuneshift.quantities.verb_figures import head_map_figure, verb_dots_figure
 from tuneshift.quantities.verb_relations import (
+    gain_over_all_verbs,
     gain_over_heads,
     gain_slope,
     instruction_verbs_gain,
     shared_pairs,
     verb_counts,
-    weighted_slope,
     win_rates,
 )
 from tuneshift.store.evidence import EvidenceItem
@@ -112,18 +112,6 @@ def test_win_rates_are_shares_of_the_changed_heads():
     np.testing.assert_array_equal(win_rates(base, tuned), [0.5, 1.0, np.nan])
     # Exchanging base and tuned exchanges gains and losses.
     np.testing.assert_allclose(win_rates(base, tuned) + win_rates(tuned, base), [1, 1, np.nan])
-
-
-@pytest.mark.numerics
-def test_weighted_slope_is_the_line_through_the_drawn_items():
-    rng = np.random.default_rng(0)
-    x, y = rng.integers(0, 4, size=30).astype(float), rng.normal(size=30) + 100
-    weights = rng.integers(0, 3, size=(5, 30)).astype(float)
-    expected = [stats.linregress(np.repeat(x, w.astype(int)), np.repeat(y, w.astype(int))).slope for w in weights]
-    np.testing.assert_allclose(weighted_slope(x, y)(weights), expected)
-    assert np.isnan(weighted_slope(np.ones(4), y[:4])(np.ones((1, 4)))[0])
-    one_quarter = np.where(x == 2, 1.0, 0.0)[None]
-    assert np.isnan(weighted_slope(x, y)(one_quarter)[0])
 
 
 # -- planted effects, through the real measure ------------------------------------------------------------------------
@@ -222,7 +210,7 @@ def outcome(statistic, direction="greater"):
     return judge(finding(direction), statistic).outcome
 
 
-QUANTITIES = {"verbs": instruction_verbs_gain(), "heads": gain_over_heads()}
+QUANTITIES = {"verbs": instruction_verbs_gain(), "all verbs": gain_over_all_verbs(), "heads": gain_over_heads()}
 
 
 @pytest.mark.parametrize("name", QUANTITIES)
@@ -230,7 +218,8 @@ def test_planted_instruction_verbs_are_found(name, base, instructed):
     found = QUANTITIES[name](view_of(base, instructed))
     assert [arm.label for arm in found.arms] == ["general verbs", "instruction verbs"]
     assert found.effect > 0.2
-    assert outcome(found) is Outcome.REPRODUCED
+    # Eight layers of heads that go together leave the third reading open.
+    assert outcome(found) is (Outcome.INCONCLUSIVE if name == "heads" else Outcome.REPRODUCED)
 
 
 @pytest.mark.parametrize("name", QUANTITIES)
@@ -243,7 +232,7 @@ def test_planted_general_verbs_do_not_pass_for_instruction_verbs(name, base, gen
 @pytest.mark.parametrize("name", [*QUANTITIES, "slope"])
 def test_tuning_that_moves_relations_about_reproduces_nothing(name, base, drifted):
     found = {**QUANTITIES, "slope": gain_slope()}[name](view_of(base, drifted))
-    assert found.n >= 16
+    assert found.n >= (LAYERS if name == "slope" else 14)
     assert np.isfinite(found.interval).all()
     for direction in ("greater", "less"):
         assert outcome(found, direction) is not Outcome.REPRODUCED
@@ -279,10 +268,15 @@ def test_items_are_verbs_with_their_win_rates(base, instructed):
     counts = [np.concatenate([verb_counts(item, verbs) for item in side]) for side in (base, instructed)]
     expected = dict(zip(verbs, win_rates(*counts), strict=True))
     for arm, kind in zip(found.arms, (GENERAL, INSTRUCTION), strict=True):
-        assert list(arm.ids) == [v for v in kind if np.isfinite(expected[v])]
+        assert set(arm.ids) <= {v for v in kind if np.isfinite(expected[v])}
         np.testing.assert_array_equal(arm.values, [expected[i] for i in arm.ids])
+    every = gain_over_all_verbs()(view_of(base, instructed))
+    for arm, kind in zip(every.arms, (GENERAL, INSTRUCTION), strict=True):
+        assert list(arm.ids) == [v for v in kind if np.isfinite(expected[v])]
+    # Sixteen of each kind: one general verb for each instruction verb that has one.
+    assert found.n == min(len(arm.ids) for arm in every.arms) == len(found.arms[0].ids) == len(found.arms[1].ids)
     still = {k: v for k, v in view.excluded.items() if "no head gained or lost it" in k}
-    assert sum(still.values()) + sum(len(a.ids) for a in found.arms) == len(verbs)
+    assert sum(still.values()) + sum(len(a.ids) for a in every.arms) == len(verbs)
 
 
 def test_quarters_see_their_own_layers_only(base, drifted, words):
@@ -305,14 +299,49 @@ def test_slope_is_negative_where_lower_layers_gain_most_and_positive_where_upper
     for verbs_low, verbs_high, direction in ((INSTRUCTION, GENERAL, "less"), (GENERAL, INSTRUCTION, "greater")):
         tuned = measure(plant(plant(model_of(2), verbs_low, low), verbs_high, high), words)
         found = gain_slope()(view_of(base, tuned))
-        assert outcome(found, direction) is Outcome.REPRODUCED
-        assert found.n == found.clusters == sum(len(arm.ids) for arm in found.arms)
+        assert (found.effect < -0.2) == (direction == "less")
+        assert outcome(found, direction) is Outcome.INCONCLUSIVE  # of eight layers
+        assert found.n == found.clusters == sum(len(arm.ids) for arm in found.arms) == LAYERS
         assert [arm.label for arm in found.arms] == [f"quarter {q}" for q in (1, 2, 3, 4)]
         x = np.repeat(np.arange(4.0), [len(arm.ids) for arm in found.arms])
         y = np.concatenate([arm.values for arm in found.arms])
         np.testing.assert_allclose(found.effect, stats.linregress(x, y).slope)
-        # The ids say which layer a head is of, and so does its quarter.
-        assert all(int(i.split(".")[1]) // 2 == q for q, arm in enumerate(found.arms) for i in arm.ids)
+        assert [arm.ids for arm in found.arms] == [(f"layer.{2 * q}", f"layer.{2 * q + 1}") for q in range(4)]
+
+
+@pytest.mark.numerics
+@pytest.mark.parametrize("heads", [1, 4])
+def test_a_slope_over_many_layers_is_decided_and_more_heads_that_agree_make_it_no_surer(heads):
+    rng, layers = np.random.default_rng(3), 24
+    sides = ([], [])
+    for index in range(layers):
+        gained = set(rng.permutation(16)[: 15 - 3 * (index * 4 // layers) - int(rng.integers(2))].tolist())
+        for side, keeps in zip(sides, (False, True), strict=True):
+            pairs = [(NOUNS[k], INSTRUCTION[k]) for k in range(16) if (k in gained) == keeps]
+            neurons = {(head, neuron): pairs for head in range(heads) for neuron in (0, 1)}
+            side.append(item_of(neurons, heads=heads, index=index))
+    found = gain_slope()(view_of(*sides, level=0.975))
+    assert found.effect == pytest.approx(-2 * 3 / 16, abs=0.05)
+    assert outcome(found, "less") is Outcome.REPRODUCED
+    assert (found.n, found.clusters) == (layers, layers)
+    reversed_ = gain_slope()(view_of(*reversed(sides), level=0.975))
+    assert reversed_.interval == pytest.approx((-found.interval[1], -found.interval[0]))
+    one = gain_slope()(view_of(*([item_of({}, heads=1, index=k) for k in range(layers)] for _ in range(2))))
+    assert one.n == 0
+
+
+@pytest.mark.numerics
+def test_heads_of_a_layer_are_no_layers_of_their_own(base, words):
+    """A few more heads that say the same do not make a slope surer."""
+    low = [c for c in CELLS if c[0] < LAYERS // 2]
+    tuned = measure(plant(model_of(2), INSTRUCTION, low), words)
+    heads, slope = gain_over_heads()(view_of(base, tuned)), gain_slope()(view_of(base, tuned))
+    assert (slope.clusters, heads.clusters, heads.n) == (LAYERS, LAYERS, LAYERS * HEADS)
+    # A layer's value is the mean of its heads'.
+    score = dict(zip(heads.arms[0].ids, heads.arms[1].values - heads.arms[0].values, strict=True))
+    for arm in slope.arms:
+        for i, value in zip(arm.ids, arm.values, strict=True):
+            assert value == pytest.approx(np.mean([x for head, x in score.items() if head.startswith(f"{i}.")]))
 
 
 def test_half_precision_finds_the_planted_verbs_too(words):

@@ -254,16 +254,18 @@ def test_the_change_of_a_correlation_is_joined():
         estimate_change("median", points(x, y), points(x, y), clusters={}, level=0.9)
 
 
-def test_a_slope_may_have_points_in_one_run_only():
+def test_the_change_of_a_slope_is_over_the_layers_of_both_runs():
     rng = np.random.default_rng(8)
-    x = np.repeat(np.arange(4.0), 15)
-    before, after = points(x, rng.normal(size=60)), points(x, rng.normal(0.3 * x))
-    less = {i: point for i, point in after.items() if i != "7"}
-    found = estimate_change("slope", before, less, clusters={}, level=0.95)
-    xs, ys = np.array(list(less.values())).T
-    slope = np.polyfit(xs, ys, 1)[0] - np.polyfit(x, [y for _, y in before.values()], 1)[0]
-    assert found.effect == pytest.approx(slope)
-    assert found.n == 60
+    x = np.arange(30) * 4 // 30 * 1.0
+    before, after = (
+        {f"layer.{k}": (x[k], float(y)) for k, y in enumerate(side)}
+        for side in (rng.normal(size=30), rng.normal(0.3 * x))
+    )
+    del after["layer.7"]
+    found = estimate_change("slope", before, after, clusters={}, level=0.95)
+    xs, moves = np.array([(x, y - before[i][1]) for i, (x, y) in after.items()]).T
+    assert found.effect == pytest.approx(np.polyfit(xs, moves, 1)[0])
+    assert (found.n, found.clusters) == (29, 29)
     assert found.interval[0] < found.effect < found.interval[1]
 
 

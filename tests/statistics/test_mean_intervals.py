@@ -8,7 +8,7 @@ from scipy import stats
 
 from tuneshift.statistics.bounded import BoundedDifference, BoundedMean, BoundedT
 from tuneshift.statistics.intervals import NoIntervals
-from tuneshift.statistics.mean_intervals import difference_intervals, mean_intervals
+from tuneshift.statistics.mean_intervals import difference_intervals, mean_intervals, move_of_mean
 from tuneshift.statistics.tail_error import SkewedT
 
 pytestmark = pytest.mark.numerics
@@ -62,4 +62,51 @@ def test_kinds() -> None:
 def test_one_cluster_has_the_widest_interval() -> None:
     found = mean_intervals(np.array([0.1, 0.4]), ["a", "a"], span=(0, 1), rounding=0.0)
     assert isinstance(found, BoundedMean)
-    assert found.at(0.95) == pytest.approx((0.25 * 0.025, 1 - 0.75 * 0.025))
+    assert found.at(0.95) == pytest.approx((0.25 * 0.025, 1 - 0.75 * 0.025), abs=1e-9)
+
+
+def test_in_strata_the_variance_is_that_of_the_textbooks_stratified_mean() -> None:
+    """sum of (n_s / N)^2 s_s^2 / n_s, with the strata's own variances (Cochran 1977, section 5.4)."""
+    rng = np.random.default_rng(2)
+    strata = np.repeat(["a", "b", "c"], [6, 10, 4])
+    x = np.repeat([5.0, -3.0, 0.0], [6, 10, 4]) + rng.normal(size=20)
+    parts = [x[strata == s] for s in "abc"]
+    expected = sum((len(p) / 20) ** 2 * p.var(ddof=1) / len(p) for p in parts)
+    found = move_of_mean(x, own(20), strata.tolist())
+    assert float(found.influences @ found.influences) == pytest.approx(expected)
+    shares = [(len(p) / 20) ** 2 * p.var(ddof=1) / len(p) for p in parts]
+    below = sum(v**2 / (len(p) - 1) for v, p in zip(shares, parts, strict=True))
+    assert found.freedom == pytest.approx(expected**2 / below)
+    alike = move_of_mean(x, own(20), ["one"] * 20)
+    plain = move_of_mean(x, own(20), None)
+    np.testing.assert_allclose(alike.influences, plain.influences)
+    assert alike.freedom == pytest.approx(plain.freedom) == pytest.approx(19)
+
+
+def test_strata_of_one_cluster_are_taken_together() -> None:
+    x = np.random.default_rng(3).normal(size=12)
+    single, plain = (move_of_mean(x, own(12), strata) for strata in (own(12), None))
+    np.testing.assert_allclose(single.influences, plain.influences)
+    left = move_of_mean(x, own(12), [*["a"] * 11, "b"])
+    np.testing.assert_allclose(left.influences, plain.influences)
+    mixed = move_of_mean(x, own(12), [*["a"] * 6, *own(6)])
+    np.testing.assert_allclose(mixed.influences, move_of_mean(x, own(12), [*["a"] * 6, *["b"] * 6]).influences)
+
+
+def test_a_cluster_in_several_strata_moves_them_together() -> None:
+    """Topics that two tasks share: the same values with both tasks' moves added."""
+    x, strata = np.random.default_rng(4).normal(size=16), [*["a"] * 8, *["b"] * 8]
+    apart = move_of_mean(x, own(16), strata)
+    shared = move_of_mean(x, own(8) * 2, strata)
+    np.testing.assert_allclose(shared.influences, apart.influences[:8] + apart.influences[8:])
+
+
+def test_stratified_intervals_cover_what_fixed_tasks_lose() -> None:
+    rng, hits, runs = np.random.default_rng(5), 0, 400
+    effects = rng.normal(size=58)
+    strata = [str(k // 6) for k in range(348)]
+    for _ in range(runs):
+        x = np.repeat(effects, 6) + rng.normal(size=348)
+        low, high = mean_intervals(x, own(348), span=None, rounding=0.0, strata=strata).at(0.95)
+        hits += low <= effects.mean() <= high
+    assert stats.binom.ppf(0.001, runs, 0.95) <= hits <= stats.binom.ppf(0.999, runs, 0.95)

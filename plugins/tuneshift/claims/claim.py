@@ -27,6 +27,8 @@ from .sign_flips import is_paired, sign_flip_row
 from .verdict import deciding_error, judge
 from .view import LENSES, EvidenceName, Figure, Items, Lens, NotApplicable, Quantity, Score, View
 
+BY_TOPIC = "prompts of a cluster as independent, by topic"
+
 
 @dataclass(kw_only=True)
 class Claim:
@@ -200,9 +202,11 @@ class Claim:
         fresh = replace(self.view, excluded=Counter(), _attributions={})
         rows = []
         if is_paired(decided):
-            clusters = {p.id: p.cluster or p.id for p in self.prompts}
+            clusters = self.view.clusters
             labels = [clusters.get(i, i) for i in decided.arms[0].ids]
             rows.append(sign_flip_row(self.finding, decided, labels, seed=self.seed))
+        if self.finding.items == "prompts" and any(p.subject != p.unit for p in self.prompts):
+            rows.append(self._by_topic(quantity, replace(fresh, by_topic=True), decided))
         rows += [self._reading(name, reading, fresh) for name, reading in readings.items()]
         for lens in self._lenses:
             name = lens.name.format(own=self.responses[0], contrast=self.responses[1])
@@ -217,6 +221,14 @@ class Claim:
         useful = (lens for lens in LENSES if self.view.thinks or not lens.thoughts)
         useful = (lens for lens in useful if self.view.beyond_text or lens.scale != "all")
         return [lens for lens in useful if not lens.plain_base or "plain" in self.base_formats]
+
+    def _by_topic(self, quantity: Quantity, view: View, decided: Statistic) -> dict[str, Json]:
+        """The claim with clusters held fixed, and how much wider the variance is between them: the design effect."""
+        row = self._reading(BY_TOPIC, quantity, view)
+        alone, together = row.get("standard_error"), decided.standard_error
+        if alone and math.isfinite(together):
+            row["note"] = f"design effect of the clusters {(together / alone) ** 2:.2g}"
+        return row
 
     def _reading(self, name: str, quantity: Quantity, view: View) -> dict[str, Json]:
         try:

@@ -82,6 +82,8 @@ class View:
     family_size: int = 1
     evidence_name: EvidenceName = lambda role, need: None
     lens: Lens = field(default_factory=Lens)
+    by_topic: bool = False
+    """Whether prompts count together by topic alone, not by cluster: a reading, which holds the clusters fixed."""
     excluded: Counter[str] = field(default_factory=Counter)
     """Why prompts were left out, counted over the scores that were asked for."""
     _attributions: dict[str, dict[str, Attribution]] = field(default_factory=dict)
@@ -90,6 +92,11 @@ class View:
     def deciding_level(self) -> float:
         """Coverage of the interval that decides the claim."""
         return 1 - (1 - self.level) / self.family_size
+
+    @property
+    def clusters(self) -> dict[str, str]:
+        """Prompt id -> the label of what counts as one independent draw."""
+        return {p.id: p.subject if self.by_topic else p.unit for p in self.prompts}
 
     def same_evidence(self, first: tuple[str, str], second: tuple[str, str]) -> bool:
         """Whether two (role, need) are read from one piece of evidence, so that what is made of them agrees by
@@ -185,7 +192,7 @@ class View:
         ``cut`` makes of both attributions those that are scored, None for themselves.
         """
         base, tuned = self.attributions("base"), self.attributions("tuned")
-        clusters = {p.id: p.cluster or p.id for p in self.prompts}
+        clusters = self.clusters
         rows: list[tuple[str, float, float]] = []
         for i in (p.id for p in self.prompts if p.id in base and p.id in tuned):
             both = (base[i], tuned[i]) if cut is None else cut(base[i], tuned[i])
@@ -219,7 +226,7 @@ class View:
             Arm(label=name, ids=tuple(i for i, _ in rows), values=np.array([x for _, x in rows], dtype=np.float64))
             for name, rows in (("not followed", sides[False]), ("followed", sides[True]))
         )
-        return low, high, {p.id: p.cluster or p.id for p in self.prompts}
+        return low, high, self.clusters
 
     def _followed(self) -> dict[str, bool | None]:
         """Per prompt, whether the tuned model's own response follows it: its rating, else its verifier's word."""

@@ -127,7 +127,7 @@ def measure(
     """
     prompts = [chat_ids(tokenizer, row["prompt"]) for row in rows]
     answers = respond(model, tokenizer, prompts, limit=limit, processors=processors)
-    clusters = [row["cluster"] for row in rows]
+    clusters = [row["topic"] for row in rows]
     checked = [verify(row["verify"], text, ended=end) for row, (text, end) in zip(rows, answers, strict=True)]
     shares = {
         "correct": share([v.correct and v.ended for v in checked], clusters),
@@ -162,4 +162,4 @@ def ranking(model: nn.Module, tokenizer: Any, rows: Sequence[Mapping[str, Any]],
     crossed = [(own[i][0], own[j][1]) for i, j in enumerate(others)]
     true = response_logprobs(model, own, tokenizer.pad_token_id)
     false = response_logprobs(model, crossed, tokenizer.pad_token_id)
-    return share([x > y for x, y in zip(true, false, strict=True)], [row["cluster"] for row in rows])
+    return share([x > y for x, y in zip(true, false, strict=True)], [row["topic"] for row in rows])

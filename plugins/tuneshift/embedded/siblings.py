@@ -44,7 +44,7 @@ def held_out_exercises(book: Workbook, per_task: int, *, seed: int) -> list[Exer
 
 
 def prompt_lines(exercises: Iterable[Exercise]) -> list[str]:
-    """JSONL lines of a prompt set. The cluster is the key, so that prompts about one thing are resampled together."""
+    """JSONL lines of a prompt set. The cluster is the task, of which the set is a sample; the topic is the key."""
     lines = []
     counts: dict[str, int] = {}
     for exercise in exercises:
@@ -54,7 +54,8 @@ def prompt_lines(exercises: Iterable[Exercise]) -> list[str]:
             "prompt": exercise.prompt,
             "instruction_spans": [list(span) for span in exercise.instruction_spans],
             "reference": exercise.answer,
-            "cluster": exercise.key,
+            "cluster": exercise.task,
+            "topic": exercise.key,
             "task": exercise.task,
             "verify": exercise.verify,
         }

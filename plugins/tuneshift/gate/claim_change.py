@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..plain import NOTHING, Json
+from ..statistics.autocorrelated import SLOPE
 from ..statistics.change import independent_change, paired_change, two_sample_change
-from ..statistics.estimates import ESTIMATES, Points, estimate_change
+from ..statistics.estimates import CHANGES, Points, estimate_change
 from ..statistics.statistic import Arm, Span, Statistic
 from .matching import MatchedItems
 
@@ -55,24 +56,27 @@ def claim_change(claim: Claim, old: Claim, items: MatchedItems | None) -> ClaimC
     every = {i: i for arm in (*here.values(), *there.values()) for i in arm}
     baseline_id = items.baseline_id if items else every
     clusters = items.clusters if items else NOTHING
+    strata = items.strata if items else NOTHING
     spans = _spans(claim, old)
     new = [{i: x for i, x in arm.items() if i in baseline_id} for arm in here.values()]
     before = [{i: arm[was] for i, was in baseline_id.items() if was in arm} for arm in there.values()]
     if kind == "paired":
-        return _paired(new, before, list(here), spans, clusters, claim["direction"])
+        return _paired(new, before, list(here), spans, clusters, strata, claim["direction"])
     return _two_sample(new, before, spans, clusters)
 
 
 def _paired(
     new: list[dict[str, float]], old: list[dict[str, float]], labels: Sequence[str], spans: Sequence[Span | None],
-    clusters: Mapping[str, str], direction: str,
+    clusters: Mapping[str, str], strata: Mapping[str, str], direction: str,
 ) -> ClaimChange | str:  # fmt: skip
     """Both runs' values of the arms by this run's ids, of items that are the same in both."""
     common = [i for i in new[0] if i in old[0]]
     if not common:
         return NO_COMMON
     sides = [[_arm(arm, common, span) for arm, span in zip(arms, spans, strict=True)] for arms in (old, new)]
-    statistic = paired_change((sides[0][0], sides[0][1]), (sides[1][0], sides[1][1]), clusters=clusters, level=LEVEL)
+    statistic = paired_change(
+        (sides[0][0], sides[0][1]), (sides[1][0], sides[1][1]), clusters=clusters, strata=strata, level=LEVEL
+    )
     same = [np.array_equal(a.values, b.values) for a, b in zip(*sides, strict=True)]
     lost = len(new[0].keys() ^ old[0].keys())
     # What the run did not replace cannot have fallen: the base, or the one arm that stayed as it was.
@@ -83,7 +87,7 @@ def _paired(
     worst = None
     if lost and bounded:
         ends = {"greater": (0,), "less": (1,), "equivalent": (0, 1)}[direction]
-        worst = tuple(_at_worst(new, old, spans, fixed, end, clusters) for end in ends)
+        worst = tuple(_at_worst(new, old, spans, fixed, end, clusters, strata) for end in ends)
     n = len(common)
     design = _design(statistic, n)
     return ClaimChange(statistic=statistic, equal=all(same), lost=lost, worst=worst,
@@ -100,7 +104,7 @@ def _design(statistic: Statistic, n: int) -> float:
 
 def _at_worst(
     new: Sequence[Values], old: Sequence[Values], spans: Sequence[Span | None], fixed: Sequence[bool], end: int,
-    clusters: Mapping[str, str],
+    clusters: Mapping[str, str], strata: Mapping[str, str],
 ) -> Statistic:  # fmt: skip
     """The change with every lost item at an end of its range: ``end`` 0 the largest fall, 1 the largest rise."""
     ids = list(dict.fromkeys([*new[0], *old[0]]))
@@ -115,7 +119,7 @@ def _at_worst(
                 filled[i] = other[k][i] if fixed[k] or span is None else span[at]
             arms.append(_arm(filled, ids, span))
         sides.append((arms[0], arms[1]))
-    return paired_change(sides[0], sides[1], clusters=clusters, level=LEVEL)
+    return paired_change(sides[0], sides[1], clusters=clusters, strata=strata, level=LEVEL)
 
 
 def _two_sample(
@@ -139,16 +143,14 @@ def _of_estimates(claim: Claim, old: Claim, items: MatchedItems | None) -> Claim
     whole = items is None or items.complete
     equal = whole and _arms(claim) == _arms(old)
     name = claim["details"].get("estimate")
-    if name in ESTIMATES and old["details"].get("estimate") == name:
+    if name in CHANGES and old["details"].get("estimate") == name:
         back = None if items is None else {there: here for here, there in items.baseline_id.items()}
         new, before = _points(claim, name, None), _points(old, name, back)
         if items is not None:
             new = {i: point for i, point in new.items() if i in items.baseline_id}
-        lost = 0
-        if name != "slope":  # of prompts, those with a point in both runs
-            lost = len(new.keys() ^ before.keys())
-            common = new.keys() & before.keys()
-            new, before = ({i: side[i] for i in side if i in common} for side in (new, before))
+        lost = len(new.keys() ^ before.keys())
+        common = new.keys() & before.keys()
+        new, before = ({i: side[i] for i in side if i in common} for side in (new, before))
         if not new or not before:
             return NO_COMMON
         clusters = items.clusters if items else NOTHING
@@ -197,11 +199,11 @@ def as_recorded(span: Sequence[float]) -> Span:
 
 
 def _points(claim: Claim, name: str, renamed: Mapping[str, str] | None) -> Points:
-    """The points (x, y) by item id that an estimate of `ESTIMATES` was made of. Of a slope an arm's label ends in its
+    """The points (x, y) by item id that an estimate of `CHANGES` was made of. Of a slope an arm's label ends in its
     x; of a correlation the arms are x and y."""
     arms = _arms(claim)
     points: dict[str, tuple[float, float]]
-    if name == "slope":
+    if name == SLOPE:
         points = {i: (float(label.rpartition(" ")[2]), y) for label, arm in arms.items() for i, y in arm.items()}
     else:
         first, second = arms.values()

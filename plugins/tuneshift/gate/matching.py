@@ -43,7 +43,8 @@ SHOWN = 5
 class MatchedItems:
     """How the items of a prompt set fall on a baseline's.
 
-    ``baseline_id`` maps an item's id to that of the same item in the baseline, ``clusters`` an id to its cluster.
+    ``baseline_id`` maps an item's id to that of the same item in the baseline, ``clusters`` an id to what counts as one
+    draw where the prompt set's clusters, its tasks say, are held fixed: its topic; ``strata`` an id to its cluster.
     ``new`` and ``changed`` are ids of this run, ``gone`` ids of the baseline; a changed item has its id in both and
     another hash. ``of`` is the name of the baseline's prompt set.
     """
@@ -51,6 +52,7 @@ class MatchedItems:
     of: str
     baseline_id: Mapping[str, str]
     clusters: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    strata: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     new: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
@@ -181,7 +183,8 @@ def match_items(prompts: Part, other: Part, name: str) -> MatchedItems:
     return MatchedItems(
         of=str(other["name"]),
         baseline_id={i: matched[i] for i in mine if i in matched},
-        clusters=dict(zip(here["ids"], here["clusters"], strict=True)),
+        clusters=dict(zip(here["ids"], here["topics"], strict=True)),
+        strata=dict(zip(here["ids"], here["clusters"], strict=True)),
         new=tuple(i for i in left if i not in changed),
         gone=tuple(i for i in theirs if i not in taken and i not in changed),
         changed=changed,

@@ -153,7 +153,7 @@ def planned_losses(
 def clusters_of(pair: Mapping[str, Any], prompts: str) -> Mapping[str, str]:
     """Item id -> cluster of a pair's prompt set, by its name; nothing for claims on weights."""
     found = [p["items"] for p in pair["prompts"] if p["name"] == prompts and p.get("items")]
-    return dict(zip(found[0]["ids"], found[0]["clusters"], strict=True)) if found else NOTHING
+    return dict(zip(found[0]["ids"], found[0]["topics"], strict=True)) if found else NOTHING
 
 
 def sight_row(claim: Mapping[str, Json], loss: float | None, margin: float, *, planned: bool) -> dict[str, Json]:

@@ -34,27 +34,27 @@ Pair = tuple[str | None, str]
 def draws(prompts: Sequence[Prompt], *, k: int, seed: int) -> dict[str, tuple[str, ...]]:
     """For each prompt with a reference, ``k`` others at random whose responses and instructions stand beside its own.
 
-    Never one of its own cluster, nor one with the same reference text; as many as there are where they are fewer. Each
-    prompt has its own generator, of ``seed`` and its id, and prompts are drawn in the order of their ids: the order of
-    the file does not matter. Raises PromptError where no prompt has another, ValueError for k < 1.
+    Never one of its own topic (`Prompt.subject`), nor one with the same reference text; as many as there are where they
+    are fewer. Each prompt has its own generator, of ``seed`` and its id, and prompts are drawn in the order of their
+    ids: the order of the file does not matter. Raises PromptError where no prompt has another, ValueError for k < 1.
     """
     if k < 1:
         raise ValueError(f"k, the number of other responses, must be at least 1, got {k}")
     able = sorted((p for p in prompts if _has_reference(p)), key=lambda p: p.id)
     # Two prompts may be drawn for one another unless their codes agree in a column.
-    clusters = np.unique([p.cluster or p.id for p in able], return_inverse=True)[1]
+    topics = np.unique([p.subject for p in able], return_inverse=True)[1]
     texts = np.unique([(p.reference or "").strip() for p in able], return_inverse=True)[1]
     found: dict[str, tuple[str, ...]] = {}
     for i, prompt in enumerate(able):
-        others = np.flatnonzero((clusters != clusters[i]) & (texts != texts[i]))
+        others = np.flatnonzero((topics != topics[i]) & (texts != texts[i]))
         generator = np.random.default_rng([seed, int(hashlib.sha256(prompt.id.encode()).hexdigest()[:15], 16)])
         drawn = generator.choice(others, size=min(k, len(others)), replace=False)
         found[prompt.id] = tuple(able[j].id for j in drawn)
     if not any(found.values()):
         raise PromptError(
             f"responses cannot be ranked: of {len(prompts)} prompts {len(able)} have a reference response, and none of "
-            "them another prompt of another cluster with another reference. Give the prompt set `reference` fields, "
-            "and `cluster` only where prompts belong together."
+            "them another prompt of another topic with another reference. Give the prompt set `reference` fields, and "
+            "`topic`, or `cluster` where there is none, only where prompts belong together."
         )
     return found
 
@@ -63,7 +63,7 @@ def likelihood(checkpoint: Checkpoint | BackendModel, params: Mapping[str, Json]
     """Log-likelihoods of responses as evidence, in nats, summed over the response's tokens and its end token.
 
     ``params``: the chat format (`chat_params`), ``k`` and ``seed`` of `draws`. ``sources["population"]``: the whole
-    prompt set, from which others are drawn, a list of [id, prompt, reference, cluster]. ``params["batch"]``: positions
+    prompt set, from which others are drawn, a list of [id, prompt, reference, topic]. ``params["batch"]``: positions
     of a forward pass against the usual number.
 
     Arrays, for prompt x with reference r and ``k`` others x_j with r_j: ``own`` float64 [] log p(r | x); ``others``
@@ -169,7 +169,7 @@ def _reason(texts: _Texts, prompt: Prompt, drawn: Mapping[str, Sequence[str]]) -
         raise ValueError(f"prompt {prompt.id!r} is not in the population, which has {len(texts.by_id)} prompts")
     if not texts.fits((prompt.id, prompt.id)):
         return f"it does not fit the context of {texts.checkpoint.context_length} tokens"
-    return None if drawn[prompt.id] else "no prompt of another cluster has another reference"
+    return None if drawn[prompt.id] else "no prompt of another topic has another reference"
 
 
 def _pairs(own: str, others: Sequence[str]) -> list[Pair]:

@@ -140,8 +140,8 @@ def generation(asked: Asked) -> Held:
 
 def likelihood(asked: Asked) -> Held:
     """Log-probabilities of each reference and of others: the format, how many others, and whose they are."""
-    # Whose responses are drawn depends on the clusters, which the prompt set's own hash leaves out.
-    population: Json = [[p.id, p.prompt, p.reference, p.cluster] for p in _prompts(asked).prompts]
+    # Whose responses are drawn depends on the topics, which the prompt set's own hash leaves out.
+    population: Json = [[p.id, p.prompt, p.reference, p.topic or p.cluster] for p in _prompts(asked).prompts]
     params: dict[str, Json] = {**RANKED, **_format(asked), "population": digest(population)}
     return Held(params=params, sources={"population": population}, served=True)
 

@@ -25,17 +25,33 @@ class PromptSource:
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """One prompt with the character spans of its instruction, [start, end) in ``prompt``."""
+    """One prompt with the character spans of its instruction, [start, end) in ``prompt``.
+
+    Prompts of one ``cluster`` count together in verdicts: wordings of one text, or a task where tasks stand for what
+    users ask. Prompts of one ``topic`` are about one thing: never is one's response an alternative to the other's, and
+    where a gate holds clusters fixed they count together.
+    """
 
     id: str
     prompt: str
     instruction_spans: tuple[Span, ...]
     reference: str | None = None
     cluster: str | None = None
+    topic: str | None = None
     group: str = "all"
     verify: Mapping[str, Any] | None = None
     fields: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
     """Every other field of the JSONL line, ratings among them."""
+
+    @property
+    def unit(self) -> str:
+        """What verdicts count as one independent draw: the cluster, else the prompt."""
+        return self.cluster or self.id
+
+    @property
+    def subject(self) -> str:
+        """What the prompt is about, finer than its unit: the topic, else the cluster, else the prompt."""
+        return self.topic or self.unit
 
     @property
     def sha256(self) -> str:

@@ -17,7 +17,7 @@ from ..resources import fixture
 from .prompt import Prompt, PromptSet, PromptSource, Span
 from .verifiers import check_spec
 
-KNOWN_FIELDS = ("id", "prompt", "instruction_spans", "reference", "cluster", "group", "verify")
+KNOWN_FIELDS = ("id", "prompt", "instruction_spans", "reference", "cluster", "topic", "group", "verify")
 SUFFIX = ".jsonl"
 
 
@@ -35,8 +35,8 @@ def load_prompts(source: PromptSource | str | os.PathLike[str], *, pair: str | N
     """The prompts of a JSONL file or shipped set, in file order, with spans sorted and groups assigned.
 
     A line is an object with ``id``, ``prompt`` and ``instruction_spans`` ([start, end) in characters), optionally
-    ``reference``, ``cluster``, ``group`` and ``verify``; every other field is kept in ``Prompt.fields``. A line in
-    IFEval's form (``key``, ``prompt``, ``instruction_id_list``, ``kwargs``) may leave out ``id`` and
+    ``reference``, ``cluster``, ``topic``, ``group`` and ``verify``; every other field is kept in ``Prompt.fields``. A
+    line in IFEval's form (``key``, ``prompt``, ``instruction_id_list``, ``kwargs``) may leave out ``id`` and
     ``instruction_spans``: they are ``ifeval-KEY`` and the whole prompt. ``pair`` is the pair that asks, for messages.
     Raises PromptError with file and line where the file departs from this, and where ``source.groups`` does not put
     every prompt into exactly one group.
@@ -125,6 +125,7 @@ class _Line:
             instruction_spans=self._spans(value["instruction_spans"], text),
             reference=None if value.get("reference") is None else self._string(value, "reference"),
             cluster=None if value.get("cluster") is None else self._name(value, "cluster"),
+            topic=None if value.get("topic") is None else self._name(value, "topic"),
             group="all" if value.get("group") is None else self._name(value, "group"),
             verify=self._rule(value.get("verify")),
             fields={name: field for name, field in value.items() if name not in KNOWN_FIELDS},

@@ -185,8 +185,8 @@ def _side(name: str, item: EvidenceItem) -> dict[str, Json]:
 
 
 def clusters_of(view: View, ids: Sequence[str]) -> tuple[str, ...]:
-    """The cluster of each id; a prompt without one is its own."""
-    clusters = {p.id: p.cluster or p.id for p in view.prompts}
+    """The cluster of each id, as the view counts them; a prompt without one is its own."""
+    clusters = view.clusters
     return tuple(clusters[i] for i in ids)
 
 

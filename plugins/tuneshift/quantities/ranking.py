@@ -135,7 +135,7 @@ def _arms(
 
 
 def _clusters(view: View, arm: Arm) -> tuple[str, ...]:
-    clusters = {p.id: p.cluster or p.id for p in view.prompts}
+    clusters = view.clusters
     return tuple(clusters[i] for i in arm.ids)
 
 

@@ -15,9 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..checkpoints.refs import Layer
 from ..claims.view import NotApplicable, View
+from ..statistics.autocorrelated import series_slope
 from ..statistics.differences import paired_difference, two_sample_difference
-from ..statistics.estimates import jackknife_statistic, weighted_slope
+from ..statistics.matched import matched_difference
 from ..statistics.statistic import Arm, Statistic
 from ..store.evidence import EvidenceItem
 from ..words.vocabulary import general_verbs, instruction_verbs
@@ -96,35 +98,53 @@ def win_rates(base_counts: Integers, tuned_counts: Integers) -> Floats:
 
 
 def instruction_verbs_gain(layers: tuple[float, float] | None = None, *, min_neurons: int = MIN_NEURONS) -> Quantity:
-    """Mean win rate of instruction verbs minus that of general verbs, in -1..1, with verbs as the items.
+    """Mean win rate of instruction verbs minus that of general verbs as frequent, in -1..1, with verbs as the items.
 
-    ``layers`` is a share [start, stop) of the depth, (0.0, 0.25) for the first quarter; None takes all. Verbs that no
-    head gained or lost are left out; where that leaves none on a side, n is 0 and nothing is decided. The quantity
-    raises NotApplicable for a pair whose evidence cannot be compared.
+    Verbs share embeddings and heads, so a permutation of who is an instruction verb decides, within sets of one
+    instruction verb and the general verbs nearest to it in frequency (`matched.matched_difference`; likeness is the
+    logarithm of the place in the vocabulary). ``layers`` is a share [start, stop) of the depth, (0.0, 0.25) for the
+    first quarter; None takes all. Verbs that no head gained or lost are left out; where that leaves none on a side, n
+    is 0 and nothing is decided. The quantity raises NotApplicable for a pair whose evidence cannot be compared.
     """
     share = checked_depth(layers)
 
     def quantity(view: View) -> Statistic:
         verbs = verb_changes(view, min_neurons)
-        verbs.note_excluded(view)
-        rates = win_rates(*verbs.counts(share))
-        changed = np.isfinite(rates)
-        for kind in (GENERAL, INSTRUCTION):
-            still = int(np.sum(~changed & verbs.of(kind)))
-            if still:
-                view.excluded[f"{kind}: no head gained or lost it"] += still
-        general, instruction = (
-            Arm(label=kind, ids=tuple(np.array(verbs.names)[rows].tolist()), values=rates[rows], span=(0.0, 1.0))
-            for kind in (GENERAL, INSTRUCTION)
-            for rows in [np.flatnonzero(changed & verbs.of(kind))]
-        )
+        general, instruction = _win_arms(view, verbs, share)
+        likeness = dict(zip(verbs.names, -np.log1p(verbs.places), strict=True))
+        return matched_difference(general, instruction, likeness=likeness, level=view.level, seed=view.seed)
+
+    return quantity
+
+
+def gain_over_all_verbs(*, min_neurons: int = MIN_NEURONS) -> Quantity:
+    """The same with every general verb, however frequent, by Welch: as if verbs were independent draws."""
+
+    def quantity(view: View) -> Statistic:
+        general, instruction = _win_arms(view, verb_changes(view, min_neurons), ALL)
         return two_sample_difference(general, instruction, clusters=None, level=view.level)
 
     return quantity
 
 
+def _win_arms(view: View, verbs: VerbChanges, share: tuple[float, float]) -> tuple[Arm, Arm]:
+    """Win rates of the general and of the instruction verbs that changed; the others are counted."""
+    verbs.note_excluded(view)
+    rates = win_rates(*verbs.counts(share))
+    changed = np.isfinite(rates)
+    arms = []
+    for kind in (GENERAL, INSTRUCTION):
+        still = int(np.sum(~changed & verbs.of(kind)))
+        if still:
+            view.excluded[f"{kind}: no head gained or lost it"] += still
+        rows = np.flatnonzero(changed & verbs.of(kind))
+        ids = tuple(verbs.names[row] for row in rows.tolist())
+        arms.append(Arm(label=kind, ids=ids, values=rates[rows], span=(0.0, 1.0)))
+    return arms[0], arms[1]
+
+
 def gain_over_heads(*, min_neurons: int = MIN_NEURONS) -> Quantity:
-    """Net gain of instruction verbs minus that of general verbs, in -2..2, with heads as the items.
+    """Net gain of instruction verbs minus that of general verbs, in -2..2: mean over heads, those of a layer together.
 
     A head's net gain is the share of verbs it gained minus the share it lost, among those of a kind whose count
     changed in it; 0 where none did. Heads in which no verb of either kind changed are left out.
@@ -134,37 +154,35 @@ def gain_over_heads(*, min_neurons: int = MIN_NEURONS) -> Quantity:
         heads = _head_gains(view, min_neurons)
         general = Arm(label=GENERAL, ids=heads.ids, values=heads.general, span=(-1.0, 1.0))
         instruction = Arm(label=INSTRUCTION, ids=heads.ids, values=heads.instruction, span=(-1.0, 1.0))
-        return paired_difference(general, instruction, clusters=None, level=view.level)
+        layers = [str(layer) for layer in heads.layer.tolist()]
+        return paired_difference(general, instruction, clusters=layers, level=view.level)
 
     return quantity
 
 
 def gain_slope(*, min_neurons: int = MIN_NEURONS) -> Quantity:
-    """Least-squares slope of the heads' gain of instruction over general verbs on their quarter of the depth (0..3).
+    """Least-squares slope of the layers' gain of instruction over general verbs on their quarter of the depth (0..3).
 
-    Gain per quarter: negative where lower layers gain most. The heads are `gain_over_heads`', their scores its paired
-    differences; the interval leaves out one head at a time. NaN where all heads lie in one quarter.
+    Gain per quarter: negative where lower layers gain most. A layer's gain is the mean of its heads' (`gain_over_heads`
+    has these); the layers are the units, and their errors may be correlated (`autocorrelated.series_slope`). A layer in
+    which no verb changed has no gain. NaN where all layers lie in one quarter.
     """
 
     def quantity(view: View) -> Statistic:
         heads = _head_gains(view, min_neurons)
         score = heads.instruction - heads.general
+        layers = np.unique(heads.layer)
+        gains = np.array([score[heads.layer == layer].mean() for layer in layers])
+        quarters = layers * 4 // heads.n_layers
         arms = tuple(
             Arm(
                 label=f"quarter {q + 1}",
-                ids=tuple(i for i, own in zip(heads.ids, heads.quarter == q, strict=True) if own),
-                values=score[heads.quarter == q],
+                ids=tuple(Layer(index=index).id for index in layers[quarters == q].tolist()),
+                values=gains[quarters == q],
             )
-            for q in np.unique(heads.quarter).tolist()
+            for q in np.unique(quarters).tolist()
         )
-        return jackknife_statistic(
-            weighted_slope(heads.quarter.astype(np.float64), score),
-            arms=arms,
-            clusters=heads.ids,
-            level=view.level,
-            span=None,
-            name="slope",
-        )
+        return series_slope(quarters.astype(np.float64), gains, places=layers.tolist(), arms=arms, level=view.level)
 
     return quantity
 
@@ -174,6 +192,8 @@ class VerbChanges:
     """Counts of the verbs, [head, verb] of base and tuned, by index of the measured layers out of ``n_layers``."""
 
     names: tuple[str, ...]
+    places: Integers
+    """Of the verbs in the evidence's words, the most frequent first, [verb]."""
     instruction: npt.NDArray[np.bool_]
     n_layers: int
     layers: dict[int, tuple[Integers, Integers]]
@@ -198,10 +218,11 @@ class VerbChanges:
 
 @dataclass(frozen=True, kw_only=True)
 class _HeadGains:
-    """Net gains of the heads in which any verb changed, [head] each; ``quarter`` of the depth, 0..3."""
+    """Net gains of the heads in which any verb changed, [head] each, and their ``layer`` out of ``n_layers``."""
 
     ids: tuple[str, ...]
-    quarter: Integers
+    layer: Integers
+    n_layers: int
     general: Floats
     instruction: Floats
 
@@ -237,9 +258,10 @@ def _require_comparable(base: EvidenceItem, tuned: EvidenceItem) -> None:
 
 def verb_changes(view: View, min_neurons: int) -> VerbChanges:
     layers = list(paired_layers(view))
-    words = next((set(base.values["words"]) for _, base, _ in layers if base is not None), set())
-    instruction = [verb for verb in instruction_verbs() if verb in words]
-    general = [verb for verb in general_verbs() if verb in words]
+    words: list[str] = next((base.values["words"] for _, base, _ in layers if base is not None), [])
+    place = {word: i for i, word in enumerate(words)}
+    instruction = [verb for verb in instruction_verbs() if verb in place]
+    general = [verb for verb in general_verbs() if verb in place]
     names = (*instruction, *general)
     measured = {
         index: (verb_counts(base, names, min_neurons=min_neurons), verb_counts(tuned, names, min_neurons=min_neurons))
@@ -247,7 +269,8 @@ def verb_changes(view: View, min_neurons: int) -> VerbChanges:
         if base is not None and tuned is not None
     }
     is_instruction = np.arange(len(names)) < len(instruction)
-    return VerbChanges(names=names, instruction=is_instruction, n_layers=len(layers), layers=measured)
+    places = np.array([place[verb] for verb in names], dtype=np.int64)
+    return VerbChanges(names=names, places=places, instruction=is_instruction, n_layers=len(layers), layers=measured)
 
 
 def _head_gains(view: View, min_neurons: int) -> _HeadGains:
@@ -261,11 +284,12 @@ def _head_gains(view: View, min_neurons: int) -> _HeadGains:
         changed = signs.any(axis=1)
         for head in np.flatnonzero(changed).tolist():
             ids.append(f"layer.{index}.head.{head}")
-            rows.append((index * 4 // verbs.n_layers, float(general[head]), float(instruction[head])))
+            rows.append((index, float(general[head]), float(instruction[head])))
         if not changed.all():
             view.excluded["heads in which no verb changed"] += int(np.sum(~changed))
     columns = np.array(rows, dtype=np.float64).reshape(-1, 3).T
-    return _HeadGains(ids=tuple(ids), quarter=columns[0].astype(np.int64), general=columns[1], instruction=columns[2])
+    return _HeadGains(ids=tuple(ids), layer=columns[0].astype(np.int64), n_layers=verbs.n_layers, general=columns[1],
+                      instruction=columns[2])  # fmt: skip
 
 
 def _net(signs: Integers) -> Floats:

@@ -253,6 +253,8 @@ def _row(claim: Mapping[str, Json]) -> tuple[str, ...]:
     on = claim["pair"] if claim["group"] == "all" else f"{claim['pair']}, {claim['group']}"
     counts = dict.fromkeys(str(arm["n"]) for arm in claim["arms"])
     n = "+".join(counts) if 0 < len(claim["arms"]) <= 2 else str(claim["n"])
+    if len(counts) == 1 and claim["clusters"] < claim["n"]:
+        n += f" in {claim['clusters']}"
     return (claim["finding"], on, n, _means(claim["arms"]), effect_text(claim), verdict)
 
 

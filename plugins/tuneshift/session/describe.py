@@ -88,6 +88,7 @@ def _describe_prompts(prompts: PromptSet) -> dict[str, Json]:
         "items": {
             "ids": [p.id for p in members],
             "sha256": [p.sha256[:16] for p in members],
-            "clusters": [p.cluster or p.id for p in members],
+            "clusters": [p.unit for p in members],
+            "topics": [p.subject for p in members],
         },
     }

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..plain import NOTHING
 from .bootstrap import ROUNDING, effective_clusters, fields_at
 from .bounded import BoundedDifference, BoundedMean, BoundedT
 from .clustered import cluster_codes, mean_influence, satterthwaite
@@ -27,18 +28,19 @@ Arms = tuple[Arm, Arm]
 
 def paired_change(
     old: tuple[Arm, Arm], new: tuple[Arm, Arm], *, clusters: Mapping[str, str], level: float,
-    same_evidence: bool = False,
+    strata: Mapping[str, str] = NOTHING, same_evidence: bool = False,
 ) -> Statistic:  # fmt: skip
     """Mean over items of (second - first) in the new run less (second - first) in the old one, as `paired_difference`.
 
     All four arms have the same ids in the same order. Where the arms have a span, the change of an item cannot leave
     their ranges' sum; a side that is the same in both runs counts for nothing. Where every item moved alike the
-    interval is then the exact bound on how many would not. Raises ValueError for arms of other ids and values that are
-    not finite.
+    interval is then the exact bound on how many would not. ``strata`` are held fixed
+    (`paired_difference`). Raises ValueError for arms of other ids and values that are not finite.
     """
     before, after = (_moving(side, other) for side, other in ((old, new), (new, old)))
     labels = [clusters.get(i, i) for i in before.ids]
-    found = paired_difference(before, after, clusters=labels, level=level, same_evidence=same_evidence)
+    fixed = [strata[i] for i in before.ids] if strata else None
+    found = paired_difference(before, after, clusters=labels, strata=fixed, level=level, same_evidence=same_evidence)
     return replace(found, method=found.method.replace("difference of means", "difference of per-item differences"))
 
 

@@ -19,13 +19,14 @@ from .clustered import mean_influence, satterthwaite
 from .estimates import weighted_auc
 from .intervals import Intervals, StudentT, TwoOneSided, p_value
 from .jackknife import jackknife
-from .mean_intervals import difference_intervals, mean_intervals
+from .mean_intervals import difference_intervals, mean_intervals, move_of_mean
 from .statistic import Arm, Span, Statistic
 
 
 def paired_difference(
-    base: Arm, tuned: Arm, *, clusters: Sequence[str] | None, level: float, same_evidence: bool = False
-) -> Statistic:
+    base: Arm, tuned: Arm, *, clusters: Sequence[str] | None, level: float, strata: Sequence[str] | None = None,
+    same_evidence: bool = False,
+) -> Statistic:  # fmt: skip
     """Mean paired difference, tuned minus base, with an interval that holds its level (`mean_intervals`).
 
     The mean is over items, its variance over clusters by leaving out one at a time (CV3 in MacKinnon, Nielsen and Webb
@@ -33,6 +34,9 @@ def paired_difference(
     1992). Where the arms have a ``span``, Gaffke's bounds take over where t cannot be trusted or the differences do not
     vary; else there is no interval then: a variance that was not seen is not a variance of zero. With every item its
     own cluster and values without skewness this is the one-sample t test.
+
+    With ``strata``, a label an item, these are held fixed: clusters vary within their stratum only
+    (`mean_intervals.move_of_mean`).
 
     ``same_evidence``: whether both arms were read from one piece of evidence, so that they agree by necessity: then,
     and only then, arms that agree in every item give the interval (0, 0).
@@ -52,14 +56,13 @@ def paired_difference(
     labels = base.ids if clusters is None else clusters
     groups = groups_of(labels, len(difference))
     mean = float(np.mean(difference)) if len(difference) else math.nan
-    units = effective_clusters(groups)
-    error = (
-        root_sum_of_squares(mean_influence(difference, groups, cluster_count(groups)))
-        if cluster_count(groups) > 1
-        else math.nan
-    )
+    units, error = effective_clusters(groups), math.nan
+    if cluster_count(groups) > 1:
+        moves = move_of_mean(difference, labels, strata)
+        units, error = moves.freedom + 1, root_sum_of_squares(moves.influences)
     sd = float(np.std(difference, ddof=1)) if len(difference) > 1 else math.nan
-    intervals: Intervals = mean_intervals(difference, labels, span=span_of_difference(base, tuned), rounding=rounding)
+    intervals: Intervals = mean_intervals(difference, labels, span=span_of_difference(base, tuned), rounding=rounding,
+                                          strata=strata)  # fmt: skip
     if same_evidence and len(difference) and not difference.any():
         intervals = StudentT(effect=0.0, error=0.0, freedom=units - 1, units=units)
     return Statistic(

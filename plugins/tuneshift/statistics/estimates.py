@@ -1,4 +1,4 @@
-"""Statistics of weighted items that are no means: correlation, area under the ROC curve, slope; and their changes.
+"""Statistics of weighted items that are no means: correlation, area under the ROC curve; and changes of estimates.
 
 Each ``weighted_...`` makes an `Estimate`; `jackknife_statistic` gives it an interval by leaving out clusters.
 """
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .autocorrelated import SLOPE, series_slope_change
 from .bootstrap import fields_at
 from .clustered import cluster_codes
 from .intervals import NoIntervals
@@ -36,13 +37,16 @@ def jackknife_statistic(
 
 
 def estimate_change(name: str, old: Points, new: Points, *, clusters: Mapping[str, str], level: float) -> Statistic:
-    """Change of an estimate of `ESTIMATES` between two runs, new less old, from the points (x, y) of each by item id.
+    """Change of an estimate of `CHANGES` between two runs, new less old, from the points (x, y) of each by item id.
 
     Leaving out a cluster leaves it out of both runs, so that what they share cancels; an item may have a point in one
-    run only. Raises ValueError for an estimate that is not known.
+    run only. The change of a slope is `autocorrelated.series_slope_change`, over the layers that have a point in both.
+    Raises ValueError for an estimate that is not known.
     """
-    if name not in ESTIMATES:
-        raise ValueError(f"an estimate is one of {', '.join(ESTIMATES)}; got {name!r}")
+    if name not in CHANGES:
+        raise ValueError(f"an estimate is one of {', '.join(CHANGES)}; got {name!r}")
+    if name == SLOPE:
+        return series_slope_change(old, new, level=level)
     make, span = ESTIMATES[name]
     ids = list(dict.fromkeys([*old, *new]))
     labels = [clusters.get(i, i) for i in ids]
@@ -143,24 +147,9 @@ def _weighted_ranks(values: Floats) -> Callable[[Floats], Floats]:
     return ranks
 
 
-def weighted_slope(x: Floats, y: Floats) -> Estimate:
-    """Slope of the weighted least-squares line of ``y`` on ``x``, both [item]; NaN where all weight is at one x."""
-
-    def estimate(weights: Floats) -> Floats:
-        total = weights.sum(axis=1)
-        # Sums about the unweighted means lose no digits; the slope does not depend on the origin.
-        dx, dy = x - x.mean(), y - y.mean()
-        wx, wy = weights @ dx, weights @ dy
-        spread = (weights @ dx**2) * total - wx**2
-        shared = (weights @ (dx * dy)) * total - wx * wy
-        enough = spread > 1e-9 * total**2
-        return np.asarray(np.divide(shared, spread, out=np.full(len(weights), np.nan), where=enough))
-
-    return estimate
-
-
 ESTIMATES: Mapping[str, tuple[Callable[[Floats, Floats], Estimate], Span | None]] = {
     "spearman": (weighted_spearman, (-1.0, 1.0)),
-    "slope": (weighted_slope, None),
 }
 """Name -> how the estimate is made of x and y, [item] each, and its range."""
+CHANGES = (*ESTIMATES, SLOPE)
+"""Names of the estimates whose change between two runs can be taken."""

@@ -11,6 +11,7 @@ from ..plain import Json
 from .bounded import BoundedDifference, BoundedMean, BoundedT
 from .intervals import AllWithin, AtBound, Bca, Expanded, Intervals, NoIntervals, StudentT, TwoOneSided, Wilson
 from .jackknife import LogitT, LogitTChange
+from .matched import PermutationIntervals
 from .paired_binary import PairedBinary
 from .tail_error import SkewedT
 
@@ -56,6 +57,9 @@ def _read(plain: Mapping[str, Json]) -> Intervals:
         case "bca":
             low, high = (base64.b64decode(fields[side]) for side in ("low", "high"))
             return Bca(**{**fields, "low": low, "high": high})
+        case "permutation":
+            low, high = (base64.b64decode(fields[side]) for side in ("low", "high"))
+            return PermutationIntervals(**{**fields, "low": low, "high": high})
         case "two one-sided":
             return TwoOneSided(inner=_read(fields["inner"]))
         case "expanded":
