@@ -17,7 +17,7 @@ from ..pairs import ModelPair
 from ..plain import NOTHING, Json, plain
 from ..prompts.prompt import Prompt
 from ..statistics.statistic import Statistic
-from .claim_record import brief, claim_record
+from .claim_record import brief, claim_record, nothing
 from .examples import chosen_prompts, token_strip
 from .finding import Expectation, Finding, Outcome, Verdict
 from .noise_floor import above_noise, noise_floor
@@ -136,7 +136,7 @@ class Claim:
                 noise_floor=noise,
                 evidence=self._evidence_names() if applicable else {},
                 sensitivity=self._sensitivity(quantity, readings, statistic) if statistic is not None else [],
-                secondary=[brief(k, self._decisive(q(self.view))) for k, q in secondary.items()] if applicable else [],
+                secondary=[self._beside(k, q) for k, q in secondary.items()] if applicable else [],
                 examples=self._examples(strips) if applicable and strips is not None else [],
                 figures=drawn,
             )
@@ -194,12 +194,18 @@ class Claim:
             rows.append(self._reading(name, quantity, replace(fresh, lens=lens, _attributions={})))
         return rows
 
+    def _beside(self, name: str, quantity: Quantity) -> dict[str, Json]:
+        """A further quantity of the deciding view, or why there is none."""
+        try:
+            return brief(name, self._decisive(quantity(self.view)))
+        except NotApplicable as error:
+            return nothing(name, str(error))
+
     def _reading(self, name: str, quantity: Quantity, view: View) -> dict[str, Json]:
         try:
             statistic = self._decisive(quantity(view))
         except NotApplicable as error:
-            return {"name": name, "effect": None, "interval": [None, None], "p": None, "n": 0,
-                    "verdict": Outcome.NOT_APPLICABLE.value, "note": str(error)}  # fmt: skip
+            return {**nothing(name, str(error)), "verdict": Outcome.NOT_APPLICABLE.value}
         note = f"{100 * self.view.levels_moved(view):.2g} % of the levels differ" if view.lens.release_epsilon else ""
         return brief(name, statistic, verdict=judge(self.finding, statistic).outcome, note=note)
 

@@ -108,6 +108,11 @@ def brief(name: str, statistic: Statistic, **more: Json) -> dict[str, Json]:
     return result
 
 
+def nothing(name: str, why: str) -> dict[str, Json]:
+    """A row like `brief`'s where there is no statistic, with the reason."""
+    return {"name": name, "effect": None, "interval": [None, None], "p": None, "n": 0, "note": why}
+
+
 def flat_properties(claim: Mapping[str, Json]) -> list[tuple[str, Json]]:
     """The claim's scalars for ``--junitxml``: no per-item values, no examples, nothing that other claims change."""
     names = (

@@ -11,6 +11,7 @@ from ..plain import Json
 from .bounded import BoundedDifference, BoundedMean, BoundedT
 from .intervals import AtBound, Bca, Expanded, Farthest, Intervals, NoIntervals, StudentT, TwoOneSided, Wilson
 from .jackknife import LogitT, LogitTChange
+from .misclassification import read_corrected
 from .paired_binary import PairedBinary
 from .tail_error import SkewedT
 
@@ -58,6 +59,8 @@ def _read(plain: Mapping[str, Json]) -> Intervals:
             return Bca(**{**fields, "low": low, "high": high})
         case "two one-sided":
             return TwoOneSided(inner=_read(fields["inner"]))
+        case "corrected":
+            return read_corrected(fields, _read(fields["inner"]))
         case "expanded":
             return Expanded(inner=_read(fields["inner"]), units=float(fields["units"]))
         case "farthest":
