@@ -41,7 +41,8 @@ TURNS_TO_TASKS = Finding(
     needs=ANNOTATED,
     deviations=(
         "The paper's annotator is a chat model; the run's is named in the record, with its agreement with lists "
-        "labelled by hand; the paper takes its word. Decided on any of the three tasks together; each stands beside it."
+        "labelled by hand; the paper takes its word. Decided on any of the three tasks together; each stands beside "
+        "it."
     ),
     items="layers",
 )
@@ -58,13 +59,13 @@ KEEPS_LEVELS = Finding(
     sesoi_reason="Two points in a hundred.",
     how=(
         "The annotator names the level of each concept's word list. Equivalence is asked of all four levels: the "
-        "difference shown is that of the level whose interval reaches farthest from zero. Corrected for the annotator's "
-        "errors on lists labelled by hand; not applicable where it agrees with these by kappa under 0.6."
+        "difference shown is that of the level whose interval reaches farthest from zero. Corrected for the "
+        "annotator's errors on lists labelled by hand; not applicable where it agrees with these by kappa under 0.6."
     ),
     needs=ANNOTATED,
     deviations=(
-        "The paper reports shares and no test, and takes the annotator's word. A concept on which the annotator abstains "
-        "is on no level."
+        "The paper reports shares and no test, and takes the annotator's word. A concept on which the annotator "
+        "abstains is on no level."
     ),
     items="layers",
 )

@@ -235,3 +235,9 @@ def test_each_pair_has_the_same_share_of_examples() -> None:
     page = Page(render_html(record(claims, [example(pair=p, id=f"t{k}") for p in names for k in range(4)], names)))
     assert sum((a.get("class") or "") == "example" for a in page.all("details")) == 20
     assert "20 more prompts are in the run record." in page.text
+
+
+def test_a_further_statistic_that_does_not_apply_says_why() -> None:
+    why = "the annotator cannot see this category"
+    rows = [{"name": "coding", "effect": None, "interval": [None, None], "p": None, "n": 0, "note": why}]
+    assert f"coding 0 {why}" in Page(render_html(record([claim(secondary=rows)]))).text

@@ -1,4 +1,4 @@
-"""Correction of counted shares: its definition, its limits, and by simulation what it holds and what it no longer says."""
+"""Correction of counted shares: its definition, its limits, and by simulation what it holds and no longer says."""
 
 from __future__ import annotations
 

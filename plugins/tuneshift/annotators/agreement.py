@@ -224,8 +224,8 @@ def _suits(label: Label | None, category: str) -> str:
 
 
 def task_errors(found: Mapping[str, Json], category: str) -> Youden:
-    """How the annotator of an `Agreement.plain` tells lists that suit a category of `CATEGORIES` from others. Lists that
-    it failed on are missing, as in the shares."""
+    """How the annotator of an `Agreement.plain` tells lists that suit a category of `CATEGORIES` from others. Lists
+    that it failed on are missing, as in the shares."""
     kappa = next(kappa for kappa in found["tasks"] if kappa["name"] == category)
     return _errors(kappa, "yes", found["seeds"])
 

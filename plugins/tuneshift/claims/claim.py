@@ -12,6 +12,8 @@ from functools import cached_property
 import numpy as np
 
 from ..annotators.agreement import agreement_figure
+from ..judges.agreement import agreement_figure as judges_figure
+from ..judges.agreement import in_short
 from ..judges.base import Judge
 from ..pairs import ModelPair
 from ..plain import NOTHING, Json, plain
@@ -56,6 +58,8 @@ class Claim:
     """The run's word space, as `load_word_space` takes it."""
     judges: Sequence[Judge] = ()
     """Who says whether a response follows; the first decides."""
+    judge_agreement: Callable[[Judge], Mapping[str, Json] | None] = lambda judge: None
+    """A judge's agreement with responses judged by hand, as plain JSON; None where it is not known."""
     agreement: Callable[[], Mapping[str, Json] | None] = lambda: None
     """For a finding that rests on an annotator: its agreement with lists labelled by hand, as plain JSON."""
 
@@ -119,6 +123,9 @@ class Claim:
         if statistic is not None and (agreement := self.agreement()):
             statistic = replace(statistic, details={**statistic.details, "annotator": agreement["annotator"]})
             drawn.append(agreement_figure(agreement))
+        if statistic is not None and "judge" in statistic.details and (trust := self._judges_agree()):
+            statistic = replace(statistic, details={**statistic.details, "judge_agreement": in_short(trust)})
+            drawn.append(judges_figure(trust))
         applicable = statistic is not None
         self.conclude(
             claim_record(
@@ -141,6 +148,10 @@ class Claim:
                 figures=drawn,
             )
         )
+
+    def _judges_agree(self) -> list[Mapping[str, Json]]:
+        """Of each of the run's judges whose agreement is known, how far it can be believed."""
+        return [found for judge in self.judges if (found := self.judge_agreement(judge)) is not None]
 
     def _evidence_names(self) -> dict[str, str | None]:
         """What the finding's needs were read from, by content: a gate knows equal evidence by it."""
@@ -206,7 +217,9 @@ class Claim:
             statistic = self._decisive(quantity(view))
         except NotApplicable as error:
             return {**nothing(name, str(error)), "verdict": Outcome.NOT_APPLICABLE.value}
-        note = f"{100 * self.view.levels_moved(view):.2g} % of the levels differ" if view.lens.release_epsilon else ""
+        note = statistic.unit or ""
+        if view.lens.release_epsilon:
+            note = f"{100 * self.view.levels_moved(view):.2g} % of the levels differ"
         return brief(name, statistic, verdict=judge(self.finding, statistic).outcome, note=note)
 
     def _examples(self, score: Score) -> list[Json]:

@@ -23,6 +23,7 @@ from ..statistics.estimates import ESTIMATES, Points, estimate_change
 from ..statistics.interval_reader import intervals_of
 from ..statistics.intervals import Intervals, smallest_error
 from ..statistics.statistic import Arm, Span, Statistic
+from .direct import compared_directly
 from .matching import MatchedItems, check_pair, check_settings, match_pair, match_prompts, named
 
 Claim = Mapping[str, Json]
@@ -133,7 +134,7 @@ def _comparison(
     if reason := _incomparable(claim, old):
         return {**found, "reason": reason}
     assert not isinstance(old, str)
-    made = _change(claim, old, items)
+    made = _change(*compared_directly(claim, old, items), items)
     if isinstance(made, str):
         return {**found, "reason": made}
     statistic, unpaired = made

@@ -67,9 +67,11 @@ def levels_shift(*, margin: float = LEVEL_MARGIN, agreement: Agreed | None = Non
 
     Shares are of all concepts, of which some are on no level: of those that got a level a share would hide what the
     annotator misses. With its ``agreement`` each level's shift is corrected as in `category_shift`; NotApplicable where
-    kappa is under ``FEWEST_KAPPA``, or a level is one that it may be blind to. Each level has its two one-sided tests at ``margin``;
-    the claim that none changes holds where all do, so the worst decides and no correction is due (intersection-union).
-    Details: ``decided_by``, ``levels`` (all four) and the largest ``p_equivalence``.
+    kappa is under ``FEWEST_KAPPA``, or a level is one that it may be blind to.
+
+    Each level has its two one-sided tests at ``margin``; the claim that none changes holds where all do, so the worst
+    decides and no correction is due (intersection-union). Details: ``decided_by``, ``levels`` (all four) and the
+    largest ``p_equivalence``.
     """
 
     def quantity(view: View) -> Statistic:

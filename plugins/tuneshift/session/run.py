@@ -59,6 +59,8 @@ class RunSession:
     _recorded: dict[tuple[ModelRef, str], dict[str, EvidenceItem]] = field(default_factory=dict)
     _inspected: dict[ModelRef, CheckpointInfo] = field(default_factory=dict)
     _made: dict[tuple[str, str], Judge] = field(default_factory=dict)
+    _judged: dict[str, Mapping[str, Json]] = field(default_factory=dict)
+    """Digest of a judge's identity -> its agreement with responses judged by hand."""
     _notes: dict[str, list[str]] = field(default_factory=dict)
 
     @cached_property
@@ -260,6 +262,7 @@ class RunSession:
             context=self._context(target),
             word_vectors=self.planner.word_space(target.pair),
             judges=self._judges(target),
+            judge_agreement=self._judge_agreement,
             agreement=lambda: self._agreement(finding, target),
         )
 
@@ -275,6 +278,18 @@ class RunSession:
         if (spec, word_space) not in self._made:
             self._made[spec, word_space] = make_judge(spec, word_space)
         return self._made[spec, word_space]
+
+    def _judge_agreement(self, judge: Judge) -> Mapping[str, Json] | None:
+        """How an offline judge agrees with responses judged by hand; a chat model would be asked what nobody wanted,
+        and IFEval's rules are not those of the prompts."""
+        if judge.identity["judge"] not in (VERIFIER, SIMILARITY):
+            return None
+        known = digest(dict(judge.identity))
+        if known not in self._judged:
+            from ..judges.agreement import agreement
+
+            self._judged[known] = agreement(judge).plain()
+        return self._judged[known]
 
     def _context(self, target: Target) -> Mapping[str, Json]:
         """Words and word space behind a claim on weights."""

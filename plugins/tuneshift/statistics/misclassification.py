@@ -1,10 +1,11 @@
 """Shares counted by somebody who errs: corrected for sensitivity and specificity, with what is not known of these.
 
 With a true share pi, sensitivity Se and specificity Sp, the share that is counted is pi Se + (1 - pi) (1 - Sp), so that
-the true one is (counted + Sp - 1) / J with Youden's (1950) index J = Se + Sp - 1 (Rogan and Gladen 1978), and a shift of
-shares that one annotator counted on both sides is the counted shift / J. J is itself an estimate from labelled items,
-which arXiv:2511.21140 and arXiv:2601.05420 put into the interval by the delta method. That says nothing of J where the
-shift is 0, which is where equivalence is claimed; here the interval is that of a ratio of two independent estimates.
+the true one is (counted + Sp - 1) / J with Youden's (1950) index J = Se + Sp - 1 (Rogan and Gladen 1978; of judges that
+are language models arXiv:2511.21140, and 2601.05420 beside prediction-powered inference). A shift of shares that one
+annotator counted on both sides is then the counted shift / J. J is itself an estimate from labelled items. The delta
+method, as in these papers, adds nothing for it where the shift is 0, and there equivalence is claimed; so the interval
+here is that of a ratio of two independent estimates.
 """
 
 from __future__ import annotations
