@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.float64]
 MARGIN, LEVEL, LAYERS, CONCEPTS = 0.02, 0.95, 32, 300
 ANNOTATORS = {
     "0.28": Youden(hits=3, positives=17, false_alarms=0, negatives=140),
-    "0.59": Youden(hits=10, positives=17, false_alarms=5, negatives=140),
+    "0.58": Youden(hits=10, positives=17, false_alarms=5, negatives=140),
     "0.90": Youden(hits=15, positives=17, false_alarms=1, negatives=140),
 }
 """By kappa; the first and the last are the embedding annotator on `writing`, with embedded vectors and with MiniLM."""
