@@ -19,7 +19,9 @@ def test_identical_weights_reproduce_nothing(suites, record, tiny_base, tiny_wor
     verdicts = {c["finding"]: c["verdict"] for c in record()["claims"]}
     assert sorted(verdicts) == ON_WEIGHTS
     # In a space of vectors drawn at random the annotator is blind, and what it counts as equal says nothing.
-    annotated = {name: verdicts.pop(f"wu2023.ffn_{name}") for name in ("keeps_linguistic_levels", "turns_to_user_tasks")}
+    annotated = {
+        name: verdicts.pop(f"wu2023.ffn_{name}") for name in ("keeps_linguistic_levels", "turns_to_user_tasks")
+    }
     assert set(annotated.values()) == {"not_applicable"}
     assert set(verdicts.values()) <= {"contradicted", "inconclusive"}
 

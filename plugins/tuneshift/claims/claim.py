@@ -109,6 +109,7 @@ class Claim:
             statistic: Statistic | None = self._decisive(quantity(self.view))
         except NotApplicable as error:
             statistic, verdict = None, Verdict(outcome=Outcome.NOT_APPLICABLE, reason=str(error))
+            drawn = [dict(figure) for figure in error.figures]
         excluded = Counter(self.view.excluded)
         noise = self._noise_floor(quantity, statistic)
         if statistic is not None:
@@ -119,7 +120,8 @@ class Claim:
             statistic = replace(statistic, details={**statistic.details, "attribution_paths": paths})
         if statistic is not None and self.context:
             statistic = replace(statistic, details={**statistic.details, **self.context})
-        drawn = [made for figure in figures if (made := figure(self.view))] if statistic is not None else []
+        if statistic is not None:
+            drawn = [made for figure in figures if (made := figure(self.view))]
         if statistic is not None and (agreement := self.agreement()):
             statistic = replace(statistic, details={**statistic.details, "annotator": agreement["annotator"]})
             drawn.append(agreement_figure(agreement))

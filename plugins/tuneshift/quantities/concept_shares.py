@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from ..annotators.agreement import level_errors, task_errors
+from ..annotators.agreement import agreement_figure, level_errors, task_errors
 from ..annotators.base import LEVELS, USER_TASKS
 from ..annotators.base import TASKS as USER_ASKED
 from ..claims.view import NotApplicable, Quantity, View
@@ -22,6 +22,7 @@ from ..measures.subspaces import Floats
 from ..plain import Json
 from ..statistics.differences import equivalence, equivalence_p, paired_difference
 from ..statistics.intervals import Farthest, TwoOneSided
+from ..statistics.kappa import LEVEL as KAPPA_LEVEL
 from ..statistics.misclassification import Youden, corrected_shift
 from ..statistics.statistic import Arm, Statistic
 from ..statistics.tail_error import SkewedT, estimate_skewness
@@ -56,8 +57,10 @@ def category_shift(category: str, *, agreement: Agreed | None = None) -> Quantit
     def quantity(view: View) -> Statistic:
         base, tuned, by_seed = paired_shares(view, share, view.excluded, undefined="layer without annotated concepts")
         found = paired_difference(base, tuned, clusters=base.ids, level=view.level, same_evidence=_same(view))
-        errors = None if agreement is None else task_errors(agreement, category)
-        return _corrected(with_annotator_seeds(found, by_seed), errors, category, view.level)
+        found = with_annotator_seeds(found, by_seed)
+        if agreement is None:
+            return found
+        return _corrected(found, task_errors(agreement, category), category, agreement)
 
     return quantity
 
@@ -86,8 +89,9 @@ def levels_shift(*, margin: float = LEVEL_MARGIN, agreement: Agreed | None = Non
             tested = equivalence(
                 base, tuned, clusters=base.ids, level=view.level, margin=margin, same_evidence=_same(view)
             )
-            errors = None if agreement is None else level_errors(agreement, level)
-            found[level] = _corrected(with_annotator_seeds(tested, by_seed), errors, level, view.level)
+            found[level] = with_annotator_seeds(tested, by_seed)
+            if agreement is not None:
+                found[level] = _corrected(found[level], level_errors(agreement, level), level, agreement)
         view.excluded.update(counter)  # the same layers for all four
         decided_by = max(found, key=lambda level: _reach(found[level]))
         worst = max(
@@ -134,17 +138,16 @@ def with_annotator_seeds(statistic: Statistic, by_seed: Floats) -> Statistic:
     )
 
 
-def _corrected(statistic: Statistic, errors: Youden | None, category: str, level: float) -> Statistic:
-    """Corrected for the annotator's errors, where they are known. Raises NotApplicable where it may be blind."""
-    if errors is None:
-        return statistic
-    if not errors.sees(level):
-        low, high = errors.interval(level)
+def _corrected(statistic: Statistic, errors: Youden, category: str, agreement: Agreed) -> Statistic:
+    """Corrected for the annotator's errors. Raises NotApplicable where it may be blind to the category."""
+    if not errors.sees(KAPPA_LEVEL):
+        low, high = errors.interval(KAPPA_LEVEL)
         raise NotApplicable(
             f"the annotator cannot see this category: for {category}, sensitivity + specificity - 1 is "
-            f"{errors.index:.2g} [{low:.2g}, {high:.2g}] on lists labelled by hand, which holds 0"
+            f"{errors.index:.2g} [{low:.2g}, {high:.2g}] on lists labelled by hand, which holds 0",
+            figures=[agreement_figure(agreement)],
         )
-    return corrected_shift(statistic, errors, level=level)
+    return corrected_shift(statistic, errors, level=KAPPA_LEVEL)
 
 
 def _require_agreement(agreement: Agreed) -> None:
@@ -154,7 +157,8 @@ def _require_agreement(agreement: Agreed) -> None:
         told = "has no kappa" if kappa is None else f"agrees by kappa {kappa:.2f} with lists labelled by hand"
         raise NotApplicable(
             f"equivalence is not claimed by an annotator that {told}: below {FEWEST_KAPPA}, shares that stay the same "
-            "may be ones that it does not see"
+            "may be ones that it does not see",
+            figures=[agreement_figure(agreement)],
         )
 
 
