@@ -35,12 +35,14 @@ TURNS_TO_TASKS = Finding(
     how=(
         "A concept is a principal direction of a layer's down-projection, known by the words whose output embeddings "
         "it lies nearest to. An annotator sorts the word lists; the effect is the difference in the share of the top "
-        "300 concepts that suit writing, coding or math, paired by layer."
+        "300 concepts that suit writing, coding or math, paired by layer, corrected for the annotator's sensitivity "
+        "and specificity on lists labelled by hand."
     ),
     needs=ANNOTATED,
     deviations=(
         "The paper's annotator is a chat model; the run's is named in the record, with its agreement with lists "
-        "labelled by hand. Decided on any of the three tasks together; each stands beside it."
+        "labelled by hand; the paper takes its word. Decided on any of the three tasks together; each stands beside "
+        "it."
     ),
     items="layers",
 )
@@ -58,10 +60,15 @@ KEEPS_LEVELS = Finding(
     how=(
         "The annotator names the level of each concept's word list. Equivalence is asked of all four levels; it is "
         "contradicted where the interval of any, at a quarter of the error rate, lies outside. The difference shown is "
-        "that of the level which decides: the one farthest outside, else the one that reaches farthest from zero."
+        "that of the level which decides: the one farthest outside, else the one that reaches farthest from zero. "
+        "Corrected for the annotator's errors on lists labelled by hand; not applicable where it agrees with these by "
+        "kappa under 0.6."
     ),
     needs=ANNOTATED,
-    deviations="The paper reports shares and no test. Lists on which the annotator abstains are left out.",
+    deviations=(
+        "The paper reports shares and no test, and takes the annotator's word. A concept on which the annotator "
+        "abstains is on no level."
+    ),
     items="layers",
 )
 
@@ -95,9 +102,12 @@ ROTATES = Finding(
 @pytest.mark.finding(TURNS_TO_TASKS)
 def test_ffn_turns_to_user_tasks(claim: Claim) -> None:
     """More concepts suit user tasks."""
+    agreement = claim.agreement()
+    tasks = ("writing", "coding", "math", "translation")
     claim.decide(
-        category_shift("any"),
-        secondary={name: category_shift(name) for name in ("writing", "coding", "math", "translation")},
+        category_shift("any", agreement=agreement),
+        secondary={name: category_shift(name, agreement=agreement) for name in tasks},
+        readings={"as the annotator counts": category_shift("any")} if agreement else {},
         figures=[task_shares_figure],
     )
 
@@ -105,7 +115,12 @@ def test_ffn_turns_to_user_tasks(claim: Claim) -> None:
 @pytest.mark.finding(KEEPS_LEVELS)
 def test_ffn_keeps_linguistic_levels(claim: Claim) -> None:
     """The mix of linguistic levels stays."""
-    claim.decide(levels_shift(), figures=[level_shares_figure])
+    agreement = claim.agreement()
+    claim.decide(
+        levels_shift(agreement=agreement),
+        readings={"as the annotator counts": levels_shift()} if agreement else {},
+        figures=[level_shares_figure],
+    )
 
 
 @pytest.mark.finding(ROTATES)

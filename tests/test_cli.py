@@ -104,7 +104,7 @@ def test_help_names_every_command(capsys):
         main(["--help"])
     assert stop.value.code == 0
     out = capsys.readouterr().out
-    for word in ("annotators", "outputs", "evidence", "report", "open", "embedded", "tune", "pytest suites"):
+    for word in ("annotators", "judges", "outputs", "evidence", "report", "open", "embedded", "tune", "pytest suites"):
         assert word in out
 
 
@@ -113,6 +113,13 @@ def test_annotators_prints_the_agreement_with_the_hand_labelled_lists(capsys):
     out = capsys.readouterr().out
     assert "157 labelled lists (held-out half)" in out
     assert "| level | 157 |" in out
+
+
+def test_judges_prints_the_agreement_with_responses_judged_by_hand(capsys):
+    assert main(["judges", "--judge", "similarity", "--word-vectors", "embedded:micro/words.npz"]) == OK
+    assert "69 pairs of responses, one of which follows, judged by hand" in capsys.readouterr().out
+    assert main(["judges", "--judge", "nobody"]) == USAGE
+    assert "no judge is called 'nobody'" in capsys.readouterr().err
 
 
 def test_an_unknown_annotator_is_a_usage_error(capsys):

@@ -37,6 +37,7 @@ SLOW = {
     "tuneshift open": "opens a browser; tests/test_cli.py runs it",
     "tuneshift power --finding wu2023.prompt_middle_recovers --from": "wants a run record; test_cli_power.py runs it",
     "tuneshift annotators --annotator embedding --word-vectors minilm": "a minute of MiniLM",
+    "tuneshift judges --judge similarity --word-vectors minilm": "half a minute of MiniLM",
     "python": "benchmarks and examples: minutes",
     "pip": "installs",
     "bash": "the whole of CI",

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from .commands import annotators, doctor, embedded, evidence, findings, gate, outputs, power, report, tune
+from .commands import annotators, doctor, embedded, evidence, findings, gate, judges, outputs, power, report, tune
 from .commands import open as open_report
 from .commands.common import OK, PROBLEMS, USAGE
 from .errors import TuneshiftError, UsageError
@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"tuneshift {version('tuneshift')}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for group in (findings, doctor, power, gate, report, open_report, evidence, outputs, annotators, tune, embedded):
+    reading = (findings, doctor, power, gate, report, open_report, evidence, outputs)
+    for group in (*reading, annotators, judges, tune, embedded):
         group.add(commands)
     return top

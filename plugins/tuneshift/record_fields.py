@@ -255,6 +255,7 @@ CLAIM = _table(
         "intervals": _or_none(_intervals),
         **dict.fromkeys(("sensitivity", "secondary"), _row(_READING)),
         **dict.fromkeys(("examples", "figures"), _OBJECTS),
+        "scores": _or_none(_each(_arm, _name)),
     },
     finding=_name,
     pair=_name,

@@ -12,7 +12,7 @@ from tuneshift.checkpoints.refs import ModelRef
 from tuneshift.claims.claim import Claim
 from tuneshift.claims.claim_record import other_paths
 from tuneshift.claims.finding import Expectation, Finding, Outcome
-from tuneshift.claims.view import View
+from tuneshift.claims.view import NotApplicable, View
 from tuneshift.pairs import ModelPair
 from tuneshift.prompts.prompt import Prompt
 from tuneshift.quantities.recognition import followed_or_not, instruction_score, paired
@@ -426,3 +426,24 @@ class Terminal:
 
     def write_sep(self, sep: str, title: str | None = None, **markup: bool) -> None:
         self.lines.append(f"{title}")
+
+
+def test_a_secondary_quantity_that_does_not_apply_is_a_row_with_the_reason():
+    def blind(seen):
+        raise NotApplicable("the annotator cannot see this category")
+
+    made, concluded = claim()
+    made.decide(SCORE, secondary={"blind": blind, "again": SCORE})
+    blind_row, again = concluded[0]["secondary"]
+    assert (blind_row["effect"], blind_row["note"]) == (None, "the annotator cannot see this category")
+    assert again["effect"] == concluded[0]["effect"]
+
+
+def test_a_reading_in_another_unit_says_so():
+    def wins(seen):
+        return replace(SCORE(seen), unit="wins over base less losses")
+
+    made, concluded = claim()
+    made.decide(SCORE, readings={"judged otherwise": wins})
+    notes = {row["name"]: row.get("note") for row in concluded[0]["sensitivity"]}
+    assert notes["judged otherwise"] == "wins over base less losses"

@@ -11,7 +11,7 @@ from chat_stub import Stub, completion, failure
 from tuneshift.chat.endpoint import ChatEndpoint
 from tuneshift.errors import EndpointError, PairError, PromptError, UsageError, WordError
 from tuneshift.judges import verifier as judges_verifier
-from tuneshift.judges.base import Comparison
+from tuneshift.judges.base import Comparison, PointwiseJudge
 from tuneshift.judges.prompted import AGAIN, INSTRUCTION, PROMPTS, EndpointJudge, parse_choice
 from tuneshift.judges.registry import make_judge
 from tuneshift.judges.similarity import SimilarityJudge
@@ -96,6 +96,19 @@ def test_the_nearer_response_wins_whichever_comes_first(space):
     found = judge.scores([compare(a, b, reference=r) for a, b, r in asked])
     assert found == [(1, 0), (0, 1), (1, 0), (0.5, 0.5), (0.5, 0.5)]
     assert judge.pairwise
+
+
+@pytest.mark.numerics
+def test_similarity_scores_a_response_alone_by_its_cosine(space):
+    judge = SimilarityJudge(space)
+    assert isinstance(judge, PointwiseJudge)
+    assert not isinstance(VerifierJudge(), PointwiseJudge)
+    asked = [compare("dog", "saw", reference="cat"), compare("axe", "cat dog", reference="cat")]
+    alone = [judge.pointwise([(i.prompt, i.first), (i.prompt, i.second)]) for i in asked]
+    for (first, second), scores in zip(alone, judge.scores(asked), strict=True):
+        assert scores == ((1, 0) if first > second else (0, 1))
+    assert judge.pointwise([(compare("cat", "", reference="cat").prompt, "cat")]) == [pytest.approx(1)]
+    assert judge.pointwise([(compare("cat", "").prompt, "cat")]) == [None]
 
 
 def test_without_a_reference_or_a_vector_of_it_nothing_is_judged(space):

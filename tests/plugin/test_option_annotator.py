@@ -11,9 +11,21 @@ FFN = "test_ffn_rotation.py"
 def test_the_default_is_offline_and_its_agreement_stands_beside_the_verdict(suites, record):
     suites(*TASKS, suite=FFN)
     (claim,) = record()["claims"]
+    # The tiny models' vectors are drawn at random, so that it sees nothing of the labelled lists.
+    assert claim["verdict"] == "not_applicable"
+    assert claim["reason"].startswith("the annotator cannot see this category: for any, ")
+    assert [figure["title"] for figure in claim["figures"]] == ["How far the annotator can be trusted"]
+
+
+def test_beside_a_verdict_of_an_annotator_that_sees_stands_its_agreement(suites, record):
+    suites(*TASKS, "--shift-word-vectors", "embedded:micro/words.npz", suite=FFN)
+    (claim,) = record()["claims"]
     assert claim["details"]["annotator"]["annotator"] == "embedding"
-    titles = [figure["title"] for figure in claim["figures"]]
-    assert "How far the annotator can be trusted" in titles
+    assert claim["details"]["annotator_errors"]["positives"] == 49
+    assert "How far the annotator can be trusted" in [figure["title"] for figure in claim["figures"]]
+    assert "as the annotator counts" in [row["name"] for row in claim["sensitivity"]]
+    blind = [row["name"] for row in claim["secondary"] if "cannot see" in (row.get("note") or "")]
+    assert blind == ["coding", "translation"]
 
 
 def test_an_unknown_annotator_is_named_before_anything_is_measured(suites):

@@ -65,6 +65,13 @@ def test_several_judges_decide_in_their_order(suites, record, judged_prompts, ti
         "base asked in the tags of arXiv:2409.14254",
         "judged by verifier",
     ]
+    # Wins are no share of prompts followed; of both judges it stands beside how far they can be believed.
+    assert claim["unit"] == "wins over base less losses, a share of prompts"
+    assert set(claim["scores"]) == {"base", "tuned"}
+    assert {name: known["all"]["n"] for name, known in claim["details"]["judge_agreement"].items()} == {
+        "similarity": 69, "verifier": 150
+    }  # fmt: skip
+    assert "How far the judge can be trusted" in [figure["title"] for figure in claim["figures"]]
 
 
 def test_an_unknown_judge_ends_the_run_before_it_starts(suites):

@@ -18,9 +18,11 @@ def test_identical_weights_reproduce_nothing(suites, record, tiny_base, tiny_wor
     suites("-k", "ffn or heads or lower_layers", *words, pair=("--base", tiny_base, "--tuned", copy), suite="")
     verdicts = {c["finding"]: c["verdict"] for c in record()["claims"]}
     assert sorted(verdicts) == ON_WEIGHTS
-    # The mix of levels is the one claim that equal weights do bear out: its difference is zero in every layer.
-    equal = verdicts.pop("wu2023.ffn_keeps_linguistic_levels")
-    assert equal in ("reproduced", "inconclusive")
+    # In a space of vectors drawn at random the annotator is blind, and what it counts as equal says nothing.
+    annotated = {
+        name: verdicts.pop(f"wu2023.ffn_{name}") for name in ("keeps_linguistic_levels", "turns_to_user_tasks")
+    }
+    assert set(annotated.values()) == {"not_applicable"}
     assert set(verdicts.values()) <= {"contradicted", "inconclusive"}
 
 

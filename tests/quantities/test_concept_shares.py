@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tuneshift.annotators.base import LEVELS
+from tuneshift.annotators.agreement import agreement, labelled_lists, level_errors, task_errors
+from tuneshift.annotators.base import LEVELS, Label
 from tuneshift.checkpoints.refs import ModelRef
 from tuneshift.claims.finding import Finding, Outcome
 from tuneshift.claims.verdict import judge
@@ -168,18 +169,101 @@ def test_the_level_that_decides_is_the_one_at_the_claims_level():
 
 
 @pytest.mark.numerics
-def test_levels_are_shares_of_the_concepts_that_got_one():
-    # A tuned checkpoint on which the annotator abstains more, with the same mix.
+def test_levels_are_shares_of_all_concepts_so_that_abstaining_is_seen():
+    # A tuned checkpoint on which the annotator abstains more, with the same mix of what is left.
     base, tuned = annotated(levels=(0.5, 0.5, 0, 0)), annotated(levels=(0.5, 0.5, 0, 0), abstained=100)
-    assert levels_shift()(view(base, tuned)).effect == pytest.approx(0)
+    assert levels_shift()(view(base, tuned)).effect == pytest.approx(-0.5 * 100 / CONCEPTS)
 
 
-def test_a_layer_on_which_the_annotator_always_abstained_is_left_out_once():
+def test_a_layer_on_which_the_annotator_always_failed_is_left_out_once():
     base = annotated()
-    base["layer.2"] = annotated(abstained=CONCEPTS)["layer.2"]
+    base["layer.2"].arrays["tasks"][:] = 0
     seen = view(base, annotated())
     assert levels_shift()(seen).n == LAYERS - 1
-    assert seen.excluded == Counter({"layer without concepts on any level": 1})
+    assert seen.excluded == Counter({"layer without annotated concepts": 1})
+    # Where it abstained, every list is on no level: that is a share of 0, and no gap.
+    silent = annotated(abstained=CONCEPTS)
+    assert levels_shift()(view(silent, silent)).n == LAYERS
+
+
+class Rates:
+    """An annotator of the labelled lists that keeps of each hand label what ``keep`` lets it."""
+
+    identity = {"annotator": "rates"}  # noqa: RUF012
+    seeds = (0,)
+
+    def __init__(self, keep):
+        self.keep = keep
+
+    def annotate(self, lists, seed):
+        known = {item.words: item.label for item in labelled_lists()}
+        return [self.keep(known[tuple(words)], k) for k, words in enumerate(lists)]
+
+    def notes(self):
+        return []
+
+
+def agreed(keep):
+    return agreement(Rates(keep)).plain()
+
+
+@pytest.mark.numerics
+def test_a_shift_is_divided_by_what_the_annotator_sees():
+    half = agreed(lambda label, k: label if k % 2 else Label(level=label.level))
+    errors = task_errors(half, "writing")
+    assert 0.3 < errors.index < 0.7
+    base = annotated(tasks={"writing": 0.2}, wobble=0.01, seed=1)
+    tuned = annotated(tasks={"writing": 0.3}, wobble=0.01, seed=2)
+    counts = category_shift("writing")(view(base, tuned))
+    found = category_shift("writing", agreement=half)(view(base, tuned))
+    assert found.effect == pytest.approx(counts.effect / errors.index)
+    assert found.interval[1] - found.interval[0] > (counts.interval[1] - counts.interval[0]) / errors.index
+    assert found.details["annotator_errors"]["index"] == errors.index
+    plain(found.details)
+
+
+def test_any_has_rates_of_its_own():
+    found = agreed(lambda label, k: Label(tasks=label.tasks - {"writing"}, level=label.level))
+    writing, coding, either = (task_errors(found, name) for name in ("writing", "coding", "any"))
+    assert (writing.index, coding.index) == (0, 1)
+    suits = [item.label.tasks for item in labelled_lists() if item.half == "held-out"]
+    asked = [tasks for tasks in suits if tasks & {"writing", "coding", "math"}]
+    assert either.positives == len(asked)
+    assert either.hits == sum(bool(tasks & {"coding", "math"}) for tasks in asked)
+    assert either.false_alarms == 0
+
+
+def test_seeds_do_not_multiply_the_lists():
+    several = Rates(lambda label, k: label)
+    several.seeds = (0, 1, 2)
+    found, once = agreement(several).plain(), agreed(lambda label, k: label)
+    assert task_errors(found, "math") == task_errors(once, "math")
+    assert level_errors(found, "syntax") == level_errors(once, "syntax")
+
+
+def test_a_category_that_the_annotator_may_be_blind_to_is_not_applicable():
+    blind = agreed(lambda label, k: Label(tasks=label.tasks - {"coding"}, level=label.level))
+    seen = view(annotated(tasks={"coding": 0.2}), annotated(tasks={"coding": 0.4}, seed=1))
+    with pytest.raises(NotApplicable, match=r"the annotator cannot see this category: for coding, .* holds 0"):
+        category_shift("coding", agreement=blind)(seen)
+    assert category_shift("writing", agreement=blind)(seen).n == LAYERS
+
+
+def test_equivalence_is_refused_under_kappa_06():
+    """The levels of every second list are missed: kappa under 0.6, though no level is one that it cannot see."""
+    poor = agreed(lambda label, k: label if k % 2 else Label(tasks=label.tasks))
+    assert poor["levels"]["kappa"] < 0.6
+    assert all(level_errors(poor, level).sees(0.95) for level in LEVELS)
+    same = view(annotated(), annotated())
+    with pytest.raises(NotApplicable, match=r"equivalence is not claimed by an annotator that agrees by kappa 0\.\d\d"):
+        levels_shift(agreement=poor)(same)
+    fair = agreed(lambda label, k: label if k % 6 else Label(tasks=label.tasks))
+    assert fair["levels"]["kappa"] > 0.6
+    assert levels_shift(agreement=fair)(same).effect == 0
+    level_blind = agreed(lambda label, k: replace(label, level=None) if label.level == "syntax" else label)
+    assert level_blind["levels"]["kappa"] > 0.6
+    with pytest.raises(NotApplicable, match="cannot see this category: for syntax"):
+        levels_shift(agreement=level_blind)(same)
 
 
 @pytest.mark.parametrize("quantity", [category_shift("any"), levels_shift()])

@@ -12,6 +12,9 @@ import pytest
 from scipy import stats
 
 from tuneshift.checkpoints.refs import ModelRef
+from tuneshift.claims.claim_record import claim_record
+from tuneshift.claims.finding import Finding
+from tuneshift.claims.verdict import judge
 from tuneshift.claims.view import NotApplicable, View
 from tuneshift.judges.verifier import VerifierJudge
 from tuneshift.pairs import ModelPair
@@ -38,6 +41,10 @@ BASE, RULES, TUNED, SINGLE = (
 )  # fmt: skip
 MODELS = {"base": BASE, "base with rules": RULES, "single task": SINGLE, "tuned": TUNED}
 JUDGE = VerifierJudge()
+FOLLOWS = Finding(
+    id="who2024.follows", title="t", claim="c", source="s", direction="greater", unit="share of prompts followed",
+    sesoi=0.05, sesoi_reason="r", how="h", needs=(("base", "generation"), ("tuned", "generation")),
+)  # fmt: skip
 
 
 class Longer:
@@ -505,3 +512,61 @@ def test_a_response_that_was_cut_while_thinking_has_not_followed_and_is_counted(
     both = view(asked, base=thinking(told, cut), tuned=thinking(told, cut))
     assert win_rate(BASE, TUNED, judge=Longer())(both).details["ties"] == 20
     assert "thinking" not in following(BASE, TUNED, judge=JUDGE)(view(asked, base=told, tuned=told)).details
+
+
+class Nearer(Longer):
+    """A pairwise judge that can also score a response by itself: by its length in hundreds of characters."""
+
+    pointwise_unit = "hundreds of characters"
+    pointwise_span = (0.0, 10.0)
+
+    def pointwise(self, asked):
+        return [len(response) / 100 for _, response in asked]
+
+
+def test_a_pairwise_judges_effect_is_called_wins_over_the_first():
+    """The same base scores by its partner, so that its wins are no share of prompts that it followed."""
+    asked = prompts(40)
+    base = answers(asked, ["four"] * 40)
+    shorter, longer = answers(asked, ["no"] * 40), answers(asked, ["longer"] * 20 + ["no"] * 20)
+    against = [following(BASE, TUNED, judge=Longer())(view(asked, base=base, tuned=t)) for t in (shorter, longer)]
+    assert [found.arms[0].mean for found in against] == [1.0, 0.5]
+    for found in against:
+        assert [arm.label for arm in found.arms] == ["base wins", "tuned wins"]
+        assert found.unit == "wins over base less losses, a share of prompts"
+        assert found.scores == ()
+    verified = following(BASE, TUNED, judge=JUDGE)(view(asked, base=base, tuned=longer))
+    assert verified.unit is None
+    assert [arm.label for arm in verified.arms] == ["base", "tuned"]
+
+
+def test_a_judge_that_can_score_a_response_alone_does():
+    asked = prompts(40)
+    seen = view(asked, base=answers(asked, ["four"] * 40), tuned=answers(asked, ["longer"] * 20 + ["no"] * 20))
+    found = following(BASE, TUNED, judge=Nearer())(seen)
+    assert [(arm.label, round(arm.mean, 6)) for arm in found.scores] == [("base", 0.04), ("tuned", 0.04)]
+    assert found.scores[1].values.tolist() == [0.06] * 20 + [0.02] * 20
+    assert found.details["pointwise"]["difference"] == pytest.approx(0)
+    assert found.details["pointwise"]["unit"] == "hundreds of characters"
+    assert found.effect == 0  # twenty wins and twenty losses
+
+
+def test_cut_while_thinking_has_the_lowest_score_alone():
+    asked = prompts(8)
+    tuned = answers(asked, ["longer"] * 8)
+    tuned["p003"] = replace(tuned["p003"], values={**tuned["p003"].values, "thoughts": {"tokens": 3, "ended": False}})
+    found = following(BASE, TUNED, judge=Nearer())(view(asked, base=answers(asked, ["four"] * 8), tuned=tuned))
+    assert found.scores[1].values.tolist() == [0.06] * 3 + [0.0] + [0.06] * 4
+
+
+def test_the_record_names_the_unit_and_keeps_the_scores():
+    asked = prompts(40)
+    seen = view(asked, base=answers(asked, ["four"] * 40), tuned=answers(asked, ["longer"] * 40))
+    found = following(BASE, TUNED, judge=Nearer())(seen)
+    made = claim_record(
+        FOLLOWS, found, judge(FOLLOWS, found), pair="pair", prompts="set", group="all", level=0.95, family_size=1,
+        p_decides=None, expected=None, left_out={},
+    )  # fmt: skip
+    assert made["unit"] == "wins over base less losses, a share of prompts"
+    assert made["scores"]["tuned"]["x"] == [0.06] * 40
+    assert made["base"] is None  # its wins are not what the base followed

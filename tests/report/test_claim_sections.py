@@ -244,3 +244,9 @@ def test_the_checkpoints_of_a_pair_are_its_checkpoints_alone() -> None:
     pairs = [{**pair, "settings": {"max_new_tokens": 300, "thinking": None}} for pair in held.pairs]
     page = Page(render_html(replace(held, pairs=pairs)))
     assert page.text == Page(render_html(held)).text
+
+
+def test_a_further_statistic_that_does_not_apply_says_why() -> None:
+    why = "the annotator cannot see this category"
+    rows = [{"name": "coding", "effect": None, "interval": [None, None], "p": None, "n": 0, "note": why}]
+    assert f"coding 0 {why}" in Page(render_html(record([claim(secondary=rows)]))).text

@@ -186,3 +186,13 @@ def test_the_command_to_repeat_the_run_and_the_checkpoints_are_on_the_first_scre
     first = text[: text.index("Findings, one by one")]
     for fact in ("pytest suites --pairs pairs.toml", "llama-7b", "float32 on cpu", "torch 2.13.0"):
         assert fact in first
+
+
+def test_it_is_said_that_intervals_do_not_cover_training_again() -> None:
+    said = "One trained checkpoint is one draw"
+    held = record([claim()])
+    assert said in Page(render_html(held)).text
+    assert said in render_summary(held)
+    without = record([not_applicable()])
+    assert said not in Page(render_html(without)).text
+    assert said not in render_summary(without)

@@ -16,7 +16,8 @@ from ..parse import parse_json
 from ..plain import Json, digest
 from ..resources import fixture
 from ..statistics.kappa import FAILED, SEED, kappa_of
-from .base import LEVELS, TASKS, Annotator, Label
+from ..statistics.misclassification import Youden
+from .base import LEVELS, TASKS, USER_TASKS, Annotator, Label
 from .registry import make_annotator
 
 if TYPE_CHECKING:
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 
 LABELLED = "annotation/labelled.jsonl"
 HELD_OUT = "held-out"
-CATEGORIES = (*TASKS, "none")
+ANY = "any"
+CATEGORIES = (*TASKS, ANY, "none")
 LEVEL_NAMES = (*LEVELS, "abstain")
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,8 @@ class Labelled:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """An annotator against the labelled lists: kappa per task (and ``none``) and for the levels.
+    """An annotator against the labelled lists: kappa per task (``any`` of writing, coding and math; ``none`` of all
+    four) and for the levels.
 
     ``lists`` and ``seeds`` are how many; ``failed`` counts lists without a label, over seeds.
     """
@@ -216,7 +219,29 @@ def _task(category: str, chosen: Sequence[Labelled], given: Sequence[Sequence[La
 def _suits(label: Label | None, category: str) -> str:
     if label is None:
         return FAILED
-    return "yes" if category in (label.tasks or {"none"}) else "no"
+    given = label.tasks or {"none"}
+    return "yes" if (given.intersection(USER_TASKS) if category == ANY else category in given) else "no"
+
+
+def task_errors(found: Mapping[str, Json], category: str) -> Youden:
+    """How the annotator of an `Agreement.plain` tells lists that suit a category of `CATEGORIES` from others. Lists
+    that it failed on are missing, as in the shares."""
+    kappa = next(kappa for kappa in found["tasks"] if kappa["name"] == category)
+    return _errors(kappa, "yes", found["seeds"])
+
+
+def level_errors(found: Mapping[str, Json], level: str) -> Youden:
+    """The same of lists on a linguistic level; those on another, and those that nothing holds together, are others."""
+    return _errors(found["levels"], level, found["seeds"])
+
+
+def _errors(kappa: Mapping[str, Json], name: str, seeds: int) -> Youden:
+    """Counts are summed over seeds, lists are what is independent: a seed's mean counts as one set of lists."""
+    table = np.array(kappa["confusion"], dtype=np.float64)[:, [c != FAILED for c in kappa["columns"]]] / seeds
+    row, column = kappa["rows"].index(name), kappa["columns"].index(name)
+    others = np.delete(table, row, axis=0)
+    return Youden(hits=float(table[row, column]), positives=float(table[row].sum()),
+                  false_alarms=float(others[:, column].sum()), negatives=float(others.sum()))  # fmt: skip
 
 
 def _level(label: Label | None) -> str:

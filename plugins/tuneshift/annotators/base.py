@@ -10,6 +10,8 @@ from ..plain import Json
 
 TASKS = ("writing", "coding", "math", "translation")
 """User tasks that a list may suit; several may hold, none is an answer too."""
+USER_TASKS = ("writing", "coding", "math")
+"""The tasks whose share arXiv:2310.00492 finds grown: ``any`` is one of them or more."""
 LEVELS = ("phonology", "morphology", "syntax", "semantics")
 """Linguistic levels; None where nothing holds a list together."""
 EMBEDDING, OPENAI, HF = "embedding", "openai:", "hf:"

@@ -13,13 +13,15 @@ import numpy as np
 
 from ..annotators.agreement import agreement_figure
 from ..errors import NotInstalledError
+from ..judges.agreement import agreement_figure as judges_figure
+from ..judges.agreement import in_short
 from ..judges.base import Judge
 from ..measures.params import split_format
 from ..pairs import ModelPair
 from ..plain import NOTHING, Json, plain
 from ..prompts.prompt import Prompt
 from ..statistics.statistic import Statistic
-from .claim_record import brief, claim_record
+from .claim_record import brief, claim_record, nothing
 from .examples import chosen_prompts, token_strip
 from .finding import Expectation, Finding, Outcome, Verdict
 from .noise_floor import above_noise, noise_floor
@@ -62,6 +64,8 @@ class Claim:
     """Who says whether a response follows; the first decides."""
     base_formats: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     """Formats of `FORMATS` that the run asks the base in as well, with the words for the reading."""
+    judge_agreement: Callable[[Judge], Mapping[str, Json] | None] = lambda judge: None
+    """A judge's agreement with responses judged by hand, as plain JSON; None where it is not known."""
     agreement: Callable[[], Mapping[str, Json] | None] = lambda: None
     """For a finding that rests on an annotator: its agreement with lists labelled by hand, as plain JSON."""
 
@@ -117,6 +121,7 @@ class Claim:
             statistic: Statistic | None = self._decisive(quantity(self.view))
         except (NotApplicable, NotInstalledError) as error:
             statistic, verdict = None, Verdict(outcome=Outcome.NOT_APPLICABLE, reason=str(error))
+            drawn = [dict(figure) for figure in error.figures] if isinstance(error, NotApplicable) else []
         excluded = Counter(self.view.excluded)
         noise = self._noise_floor(quantity, statistic)
         if statistic is not None:
@@ -129,10 +134,14 @@ class Claim:
             statistic = replace(statistic, details={**statistic.details, "largest_beyond_text": largest})
         if statistic is not None and self.context:
             statistic = replace(statistic, details={**statistic.details, **self.context})
-        drawn = [made for figure in figures if (made := figure(self.view))] if statistic is not None else []
+        if statistic is not None:
+            drawn = [made for figure in figures if (made := figure(self.view))]
         if statistic is not None and (agreement := self.agreement()):
             statistic = replace(statistic, details={**statistic.details, "annotator": agreement["annotator"]})
             drawn.append(agreement_figure(agreement))
+        if statistic is not None and "judge" in statistic.details and (trust := self._judges_agree()):
+            statistic = replace(statistic, details={**statistic.details, "judge_agreement": in_short(trust)})
+            drawn.append(judges_figure(trust))
         applicable = statistic is not None
         self.conclude(
             claim_record(
@@ -150,11 +159,15 @@ class Claim:
                 noise_floor=noise,
                 evidence=self._evidence_names() if applicable else {},
                 sensitivity=self._sensitivity(quantity, readings, statistic) if statistic is not None else [],
-                secondary=[brief(k, self._decisive(q(self.view))) for k, q in secondary.items()] if applicable else [],
+                secondary=[self._beside(k, q) for k, q in secondary.items()] if applicable else [],
                 examples=self._examples(strips) if applicable and strips is not None else [],
                 figures=drawn,
             )
         )
+
+    def _judges_agree(self) -> list[Mapping[str, Json]]:
+        """Of each of the run's judges whose agreement is known, how far it can be believed."""
+        return [found for judge in self.judges if (found := self.judge_agreement(judge)) is not None]
 
     def _evidence_names(self) -> dict[str, str | None]:
         """What the finding's needs were read from, by content: a gate knows equal evidence by it. Without the base's in
@@ -230,13 +243,21 @@ class Claim:
             row["note"] = f"design effect of the clusters {(together / alone) ** 2:.2g}"
         return row
 
+    def _beside(self, name: str, quantity: Quantity) -> dict[str, Json]:
+        """A further quantity of the deciding view, or why there is none."""
+        try:
+            return brief(name, self._decisive(quantity(self.view)))
+        except (NotApplicable, NotInstalledError) as error:
+            return nothing(name, str(error))
+
     def _reading(self, name: str, quantity: Quantity, view: View) -> dict[str, Json]:
         try:
             statistic = self._decisive(quantity(view))
         except (NotApplicable, NotInstalledError) as error:
-            return {"name": name, "effect": None, "interval": [None, None], "p": None, "n": 0,
-                    "verdict": Outcome.NOT_APPLICABLE.value, "note": str(error)}  # fmt: skip
-        note = f"{100 * self.view.levels_moved(view):.2g} % of the levels differ" if view.lens.release_epsilon else ""
+            return {**nothing(name, str(error)), "verdict": Outcome.NOT_APPLICABLE.value}
+        note = statistic.unit or ""
+        if view.lens.release_epsilon:
+            note = f"{100 * self.view.levels_moved(view):.2g} % of the levels differ"
         return brief(name, statistic, verdict=judge(self.finding, statistic).outcome, note=note)
 
     def _examples(self, score: Score) -> list[Json]:

@@ -45,6 +45,8 @@ def claim_record(
     arms = statistic.arms if statistic else ()
     by_label = {arm.label: arm for arm in arms}
     described = {k: v for k, v in asdict(finding).items() if k not in ("id", "needs")}
+    if statistic is not None and statistic.unit is not None:
+        described["unit"] = statistic.unit
     measures = sorted({need.partition(".")[0] for _, need in finding.needs})
     record = {
         "finding": finding.id,
@@ -72,6 +74,7 @@ def claim_record(
         "sensitivity": sensitivity,
         "secondary": secondary,
         "values": {arm.label: _values(arm) for arm in arms},
+        "scores": {arm.label: _values(arm) for arm in statistic.scores} if statistic else {},
         "examples": examples,
         "figures": figures,
     }
@@ -106,6 +109,11 @@ def brief(name: str, statistic: Statistic, **more: Json) -> dict[str, Json]:
     fields = {**{field: getattr(statistic, field) for field in numbers}, "intervals": statistic.intervals.plain()}
     result: dict[str, Json] = plain({"name": name, **fields, **more})
     return result
+
+
+def nothing(name: str, why: str) -> dict[str, Json]:
+    """A row like `brief`'s where there is no statistic, with the reason."""
+    return {"name": name, "effect": None, "interval": [None, None], "p": None, "n": 0, "note": why}
 
 
 def flat_properties(claim: Mapping[str, Json]) -> list[tuple[str, Json]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -29,7 +29,11 @@ EvidenceName = Callable[[str, str], str | None]
 
 
 class NotApplicable(TuneshiftError):
-    """The finding says nothing about this pair and prompt set; the message says why."""
+    """The finding says nothing about this pair and prompt set; the message says why, and ``figures`` show it."""
+
+    def __init__(self, message: str, *, figures: Sequence[Mapping[str, Json]] = ()) -> None:
+        super().__init__(message)
+        self.figures = tuple(figures)
 
 
 @dataclass(frozen=True, kw_only=True)

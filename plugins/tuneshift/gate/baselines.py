@@ -42,7 +42,7 @@ WAIT = 60.0
 CLAIM_FIELDS = (
     "finding", "pair", "prompts", "group", "items", "measures", "direction", "unit", "sesoi", "n", "clusters", "effect",
     "interval", "level", "p", "standard_error", "freedom", "method", "verdict", "reason", "values", "evidence",
-    "family", "family_size",
+    "family", "family_size", "scores",
 )  # fmt: skip
 """Of a claim, what a comparison reads and what says where its effect stood."""
 RUN_FIELDS = ("started", "finished", "versions", "alpha", "response", "measures", "settings")

@@ -20,6 +20,7 @@ from ..statistics.gate_rule import gate_outcome, settled_at
 from ..statistics.intervals import fewest_clusters
 from ..statistics.statistic import Statistic
 from .claim_change import NO_COMMON, ClaimChange, claim_change, same_evidence
+from .direct import compared_directly
 from .fallen import fallen
 from .matching import MatchedItems, check_pair, check_settings, match_pair, match_prompts, named
 from .rates import Rates, can_move, sharing
@@ -186,7 +187,7 @@ def _comparison(
     clusters: Mapping[str, str], *, moves: bool,
 ) -> dict[str, Json]:  # fmt: skip
     """The change of a claim against the baseline's, decided."""
-    change = claim_change(claim, old, items)
+    change = claim_change(*compared_directly(claim, old, items), items)
     if isinstance(change, str):  # nothing that was lost is held
         return {"outcome": "inconclusive" if change == NO_COMMON else "not_compared", "reason": change}
     statistic = change.statistic

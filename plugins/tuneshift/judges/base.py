@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ..plain import Json
 from ..prompts.prompt import Prompt
@@ -52,3 +52,20 @@ class Judge(Protocol):
 
         Raises a TuneshiftError where it cannot work at all: a server that is down, a checkpoint that does not load.
         """
+
+
+@runtime_checkable
+class PointwiseJudge(Protocol):
+    """A pairwise judge that can also score a response by itself, whatever the other is.
+
+    ``pointwise_unit`` says what a score is; scores lie within ``pointwise_span``, the higher the better.
+    """
+
+    @property
+    def pointwise_unit(self) -> str: ...
+
+    @property
+    def pointwise_span(self) -> tuple[float, float]: ...
+
+    def pointwise(self, responses: Sequence[tuple[Prompt, str]]) -> list[float | None]:
+        """The score per response to its prompt, in order; None where it is not judged."""

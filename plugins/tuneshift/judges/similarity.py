@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..plain import Json
+from ..prompts.prompt import Prompt
 from ..words.texts import TextSpace, Vector
 from .base import FIRST, SECOND, SIMILARITY, TIED, Comparison, Scores
 
@@ -36,6 +37,24 @@ class SimilarityJudge:
     @property
     def unjudged(self) -> str:
         return "without a reference, or with one that has no vector"
+
+    @property
+    def pointwise_unit(self) -> str:
+        return "cosine to the reference"
+
+    @property
+    def pointwise_span(self) -> tuple[float, float]:
+        return (-1.0, 1.0)
+
+    def pointwise(self, responses: Sequence[tuple[Prompt, str]]) -> list[float | None]:
+        """The cosine of each response to its prompt's reference, of which `scores` takes the larger."""
+        texts = [text for prompt, response in responses if prompt.reference for text in (prompt.reference, response)]
+        known = dict(zip(texts, self.space(texts), strict=True)) if texts else {}
+        references = [known[prompt.reference] if prompt.reference else None for prompt, _ in responses]
+        return [
+            None if reference is None else _cosine(reference, known[response])
+            for reference, (_, response) in zip(references, responses, strict=True)
+        ]
 
     def scores(self, items: Sequence[Comparison]) -> list[Scores | None]:
         asked = [(item, item.prompt.reference) for item in items if item.prompt.reference is not None]

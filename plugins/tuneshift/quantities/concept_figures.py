@@ -103,7 +103,8 @@ def task_shares_figure(view: View) -> dict[str, Json] | None:
         {task: task_share(task) for task in ("any", *TASKS)},
         title="User tasks of the feed-forward concepts",
         caption="Share of a layer's concepts that the annotator finds to suit a task; several may hold. `any` is "
-        "writing, coding or math. Means and t intervals over layers.",
+        "writing, coding or math. Means and t intervals over layers, as counted: not corrected for the annotator's "
+        "errors.",
     )
 
 
@@ -113,8 +114,8 @@ def level_shares_figure(view: View) -> dict[str, Json] | None:
         view,
         {level: level_share(level) for level in LEVELS},
         title="Linguistic levels of the feed-forward concepts",
-        caption="Share of a layer's concepts on each level, among those that the annotator gave one. Means and t "
-        "intervals over layers.",
+        caption="Share of a layer's concepts on each level; the rest is on none. Means and t intervals over layers, as "
+        "counted: not corrected for the annotator's errors.",
     )
 
 

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from ..annotators.base import LEVELS
+from ..annotators.agreement import agreement_figure, level_errors, task_errors
+from ..annotators.base import LEVELS, USER_TASKS
 from ..annotators.base import TASKS as USER_ASKED
 from ..claims.view import NotApplicable, Quantity, View
 from ..measures.subspaces import Floats
 from ..plain import Json
 from ..statistics.differences import equivalence, equivalence_p, paired_difference
 from ..statistics.intervals import AllWithin, TwoOneSided
+from ..statistics.kappa import LEVEL as KAPPA_LEVEL
+from ..statistics.misclassification import Youden, corrected_shift
 from ..statistics.statistic import Arm, Statistic
 from ..statistics.tail_error import SkewedT, estimate_skewness
 from ..store.evidence import EvidenceItem
@@ -28,52 +31,68 @@ from .concept_rotation import layer_arm, paired_layers
 
 TASKS = (*USER_ASKED, "none")
 """Columns of the annotation's ``tasks``."""
-USER_TASKS = ("writing", "coding", "math")
-"""The tasks whose share the paper finds grown."""
 LEVEL_MARGIN = 0.02
 """Two points of a share: a change of the mix of levels below this is none."""
+FEWEST_KAPPA = 0.6
+"""Below this an annotator's "the same" is no evidence of sameness: Landis and Koch's (1977) bound of substantial
+agreement."""
+Agreed = Mapping[str, Json]
+"""`Agreement.plain`: the annotator against lists labelled by hand."""
 Mask = npt.NDArray[np.bool_]
 Share = Callable[[EvidenceItem], Floats]
 """Annotation of a layer -> a share of its concepts per annotator seed, [seed]; NaN where it is not defined."""
 
 
-def category_shift(category: str) -> Quantity:
-    """Change of the share of a layer's concepts that suit a user task, tuned minus base, in 0..1, paired by layer.
+def category_shift(category: str, *, agreement: Agreed | None = None) -> Quantity:
+    """Change of the share of a layer's concepts that suit a user task, tuned minus base, in -1..1, paired by layer.
 
     ``category``: one of ``TASKS``, or ``any`` for writing, coding or math. A layer's share is its mean over annotator
-    seeds; with several seeds the interval is widened by them (`with_annotator_seeds`). Raises ValueError for an unknown
-    category; NotApplicable as `rotates_knowledge`.
+    seeds; with several seeds the interval is widened by them (`with_annotator_seeds`). With the annotator's
+    ``agreement`` (`Claim.agreement`) the shift is corrected for its errors (`corrected_shift`); without, its word is
+    taken. Raises ValueError for an unknown category; NotApplicable as `rotates_knowledge`, and where the annotator may
+    be blind to the category.
     """
     share = task_share(category)
 
     def quantity(view: View) -> Statistic:
         base, tuned, by_seed = paired_shares(view, share, view.excluded, undefined="layer without annotated concepts")
         found = paired_difference(base, tuned, clusters=base.ids, level=view.level, same_evidence=_same(view))
-        return with_annotator_seeds(found, by_seed)
+        found = with_annotator_seeds(found, by_seed)
+        if agreement is None:
+            return found
+        return _corrected(found, task_errors(agreement, category), category, agreement)
 
     return quantity
 
 
-def levels_shift(*, margin: float = LEVEL_MARGIN) -> Quantity:
+def levels_shift(*, margin: float = LEVEL_MARGIN, agreement: Agreed | None = None) -> Quantity:
     """Change of the mix of linguistic levels, tuned minus base: that of the level which decides (`AllWithin`).
 
-    Shares are of the concepts that the annotator gave a level. Each level has its two one-sided tests at ``margin``;
-    the claim that none changes holds where all do, so the worst decides and no correction is due (intersection-union).
-    It is contradicted where any level's interval, at its share of the error rate, lies outside the margin. Details:
-    ``decided_by``, ``levels`` (all four) and the largest ``p_equivalence``.
+    Shares are of all concepts, of which some are on no level: of those that got a level a share would hide what the
+    annotator misses. With its ``agreement`` each level's shift is corrected as in `category_shift`; NotApplicable where
+    kappa is under ``FEWEST_KAPPA``, or a level is one that it may be blind to.
+
+    Each level has its two one-sided tests at ``margin``; the claim that none changes holds where all do, so the worst
+    decides and no correction is due (intersection-union). It is contradicted where any level's interval, at its share
+    of the error rate, lies outside the margin. Details: ``decided_by``, ``levels`` (all four) and the largest
+    ``p_equivalence``.
     """
 
     def quantity(view: View) -> Statistic:
+        if agreement is not None:
+            _require_agreement(agreement)
         found: dict[str, Statistic] = {}
         for level in LEVELS:
             counter: Counter[str] = Counter()
             base, tuned, by_seed = paired_shares(
-                view, level_share(level), counter, undefined="layer without concepts on any level"
+                view, level_share(level), counter, undefined="layer without annotated concepts"
             )
             tested = equivalence(
                 base, tuned, clusters=base.ids, level=view.level, margin=margin, same_evidence=_same(view)
             )
             found[level] = with_annotator_seeds(tested, by_seed)
+            if agreement is not None:
+                found[level] = _corrected(found[level], level_errors(agreement, level), level, agreement)
         view.excluded.update(counter)  # the same layers for all four
         together = AllWithin(of=tuple(f.intervals for f in found.values()), margin=margin)
         decided_by = LEVELS[together.deciding(view.deciding_level)[0]]
@@ -123,6 +142,30 @@ def with_annotator_seeds(statistic: Statistic, by_seed: Floats) -> Statistic:
     )
 
 
+def _corrected(statistic: Statistic, errors: Youden, category: str, agreement: Agreed) -> Statistic:
+    """Corrected for the annotator's errors. Raises NotApplicable where it may be blind to the category."""
+    if not errors.sees(KAPPA_LEVEL):
+        low, high = errors.interval(KAPPA_LEVEL)
+        raise NotApplicable(
+            f"the annotator cannot see this category: for {category}, sensitivity + specificity - 1 is "
+            f"{errors.index:.2g} [{low:.2g}, {high:.2g}] on lists labelled by hand, which holds 0",
+            figures=[agreement_figure(agreement)],
+        )
+    return corrected_shift(statistic, errors, level=KAPPA_LEVEL)
+
+
+def _require_agreement(agreement: Agreed) -> None:
+    """Raise NotApplicable where the annotator agrees too little for its "no change" to be one."""
+    kappa = agreement["levels"]["kappa"]
+    if kappa is None or kappa < FEWEST_KAPPA:
+        told = "has no kappa" if kappa is None else f"agrees by kappa {kappa:.2f} with lists labelled by hand"
+        raise NotApplicable(
+            f"equivalence is not claimed by an annotator that {told}: below {FEWEST_KAPPA}, shares that stay the same "
+            "may be ones that it does not see",
+            figures=[agreement_figure(agreement)],
+        )
+
+
 def _moves(statistic: Statistic) -> Floats:
     """The layers' differences about their mean, [layer]."""
     base, tuned = statistic.arms
@@ -149,11 +192,11 @@ def task_share(category: str) -> Share:
 
 
 def level_share(level: str) -> Share:
-    """Share of a linguistic level among the concepts that the annotator gave one."""
+    """Share of concepts that the annotator finds on a linguistic level; of those it failed on nothing is known."""
 
     def share(item: EvidenceItem) -> Floats:
-        given = item.arrays["levels"]
-        return _share(given == LEVELS.index(level), given >= 0)
+        answered = np.asarray(item.arrays["tasks"], dtype=np.bool_).sum(axis=2) > 0  # [seed, concept]
+        return _share(item.arrays["levels"] == LEVELS.index(level), answered)
 
     return share
 

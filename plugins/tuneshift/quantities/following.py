@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..claims.view import NotApplicable, Quantity, View, cut_while_thinking
-from ..judges.base import FIRST, SECOND, TIED, Comparison, Judge, Scores
+from ..judges.base import FIRST, SECOND, TIED, Comparison, Judge, PointwiseJudge, Scores
 from ..plain import Json
 from ..prompts.prompt import Prompt
 from ..statistics.bootstrap import effective_clusters
@@ -45,9 +45,11 @@ def following(
 ) -> Quantity:  # fmt: skip
     """Paired difference of two sources' scores, second minus first, in -1..1: mean over prompts, clusters together.
 
-    The scores are the judge's: whether a response follows (``verifier``), or wins, ties or loses against the other
-    (pairwise judges; the difference is then twice the win rate less 1). ``labels`` name the arms, ``leave_out`` says
-    which prompts do not count. Details: ``judge``, its identity.
+    The scores are the judge's: whether a response follows (``verifier``), or wins, ties or loses against the other. A
+    pairwise judge's is no share of prompts followed, because the same response scores by its opponent: the unit is then
+    wins over the first less losses, and the arms are named so. A judge that can also score a response by itself has
+    that in ``scores`` and the details' ``pointwise``. ``labels`` name the arms, ``leave_out`` says which prompts do not
+    count. Details: ``judge``, its identity.
 
     A response that was cut while thinking has not followed (it loses to one that was not); the details' ``thinking``
     counts these, and each source's tokens.
@@ -59,17 +61,53 @@ def following(
     def quantity(view: View) -> Statistic:
         found = scored(view, (first, second), names, judge, leave_out)
         values = np.array(list(found.values()), dtype=np.float64)
+        shown = tuple(f"{name} wins" for name in names) if judge.pairwise else names
         low, high = (
-            Arm(label=name, ids=tuple(found), values=values[:, k], span=(0.0, 1.0)) for k, name in enumerate(names)
+            Arm(label=name, ids=tuple(found), values=values[:, k], span=(0.0, 1.0)) for k, name in enumerate(shown)
         )
         statistic = paired_difference(
             low, high, clusters=clusters_of(view, low.ids), level=view.level,
             same_evidence=view.same_evidence(first, second),
         )  # fmt: skip
         more = {"judge": dict(judge.identity), **thinking_of(view, (first, second), names)}
-        return replace(statistic, details={**statistic.details, **more})
+        if not judge.pairwise:
+            return replace(statistic, details={**statistic.details, **more})
+        alone = pointwise_arms(view, (first, second), names, judge, low.ids)
+        return replace(
+            statistic,
+            unit=f"wins over {names[0]} less losses, a share of prompts",
+            scores=alone,
+            details={**statistic.details, **more, **_pointwise_details(view, alone, judge)},
+        )
 
     return quantity
+
+
+def pointwise_arms(
+    view: View, sources: tuple[Source, Source], labels: tuple[str, str], judge: Judge, ids: Sequence[str]
+) -> tuple[Arm, ...]:
+    """Each source's responses scored by themselves; none for a judge that cannot. A response that was cut while
+    thinking has the lowest score there is."""
+    if not isinstance(judge, PointwiseJudge):
+        return ()
+    prompts = {p.id: p for p in view.prompts}
+    arms = []
+    for source, label in zip(sources, labels, strict=True):
+        found = responses(replace(view, excluded=Counter()), source, label)
+        scores = judge.pointwise([(prompts[i], found[i].values["response"]) for i in ids])
+        lowest = judge.pointwise_span[0]
+        values = [lowest if s is None or cut_while_thinking(found[i]) else s for i, s in zip(ids, scores, strict=True)]
+        arms.append(Arm(label=label, ids=tuple(ids), values=np.array(values), span=judge.pointwise_span))
+    return tuple(arms)
+
+
+def _pointwise_details(view: View, arms: tuple[Arm, ...], judge: Judge) -> dict[str, Json]:
+    if not isinstance(judge, PointwiseJudge) or not arms:
+        return {}
+    low, high = arms
+    moved = paired_difference(low, high, clusters=clusters_of(view, low.ids), level=view.level)
+    return {"pointwise": {"unit": judge.pointwise_unit, low.label: low.mean, high.label: high.mean,
+                          "difference": moved.effect, "interval": list(moved.interval)}}  # fmt: skip
 
 
 def win_rate(

@@ -32,6 +32,16 @@ def unmade(count: int) -> str:
     return f"{count} claim{'' if count == 1 else 's'} could not be made, because something failed."
 
 
+def one_draw(claims: Sequence[View]) -> str:
+    """What no interval of the run covers, empty where it has none. A role with several seeds is not known here."""
+    if not any(c["verdict"] != "not_applicable" for c in claims):
+        return ""
+    return (
+        "One trained checkpoint is one draw: intervals cover other prompts, layers or heads of these checkpoints, and "
+        "not what training them again, from another seed or on data in another order, would change."
+    )
+
+
 def _regressed(worse: Sequence[Mapping[str, Json]], total: int) -> str:
     names = list(dict.fromkeys(str(c["comparison"]["baseline"]) for c in worse))
     outcomes = {outcome_of(c) for c in worse}

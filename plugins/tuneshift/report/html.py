@@ -23,7 +23,7 @@ from ..run_record import RunRecord
 from . import values as display
 from .changes import CHANGES, change_sentence, changed
 from .claims import View, finding_views
-from .conclusion import SHAPES, declared, headline, unmade, worst
+from .conclusion import SHAPES, declared, headline, one_draw, unmade, worst
 from .items import ValueColumns
 from .pairs import matrix_rows, pair_names, small_multiples
 from .prompts import example_views, shared_out
@@ -115,6 +115,7 @@ def page_view(record: RunRecord, jinja: Environment) -> View:
         "errors": record.errors,
         "unmade": unmade(len(record.errors)),
         "declared": declared(claims),
+        "one_draw": one_draw(claims),
         "change": change_sentence(claims, runs),
         "changed": changed(claims),
         "worst": worst(claims),

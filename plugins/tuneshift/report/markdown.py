@@ -11,7 +11,7 @@ from ..plain import Json
 from ..run_record import RunRecord
 from .changes import CHANGES, change_sentence, changed, missing_rows, outcome_of
 from .claims import finding_views
-from .conclusion import SHAPES, declared, headline, unmade
+from .conclusion import SHAPES, declared, headline, one_draw, unmade
 from .html import write_text
 from .several_runs import runs_of
 from .values import MISSING, number, shown
@@ -35,6 +35,8 @@ def render_summary(record: RunRecord) -> str:
         blocks.append("\n".join([*change_table(changed(claims)), *map(missing_row, missing[:ROWS])]))
     if claims:
         blocks.append("\n".join(verdict_table(claims)))
+    if one_draw(claims):
+        blocks.append(one_draw(claims))
     if record.errors:
         blocks.append("\n".join(error_table(record.errors)))
     return "\n\n".join(blocks) + "\n"

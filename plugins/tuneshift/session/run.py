@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from ..annotators.base import EMBEDDING
-from ..annotators.registry import make_annotator
 from ..backends.spec import require_backend
 from ..checkpoints.inspection import CheckpointInfo, inspect
 from ..checkpoints.refs import ModelRef
@@ -21,10 +19,8 @@ from ..engine.engine import Engine
 from ..engine.plan import Planner, Task, reads_weights
 from ..engine.second import BATCH_SHARE, can_be_measured_again, second_pair, second_settings
 from ..engine.steps import Line, plan_lines
-from ..errors import NotInstalledError, NotMeasurableError
-from ..judges.base import SIMILARITY, VERIFIER, Judge
-from ..judges.registry import make_judge
-from ..measures.catalogue import ANNOTATION, ATTRIBUTION, GENERATION, RELATIONS
+from ..errors import NotMeasurableError
+from ..measures.catalogue import ATTRIBUTION, GENERATION
 from ..measures.params import FORMATS, measure_of, split_format
 from ..pairs import ModelPair, resolve_pairs
 from ..plain import Json, digest
@@ -32,7 +28,7 @@ from ..prompts.prompt import PromptSet
 from ..prompts.sets import load_prompts
 from ..store.evidence import EvidenceItem
 from ..store.store import Store
-from ..words.spaces import space_identity
+from .raters import Raters
 from .requests import Options, Target
 
 RESPONSES: Mapping[str, str] = {
@@ -60,8 +56,6 @@ class RunSession:
     given: tuple[ModelPair, ...] | None = None
     _recorded: dict[tuple[ModelRef, str], dict[str, EvidenceItem]] = field(default_factory=dict)
     _inspected: dict[ModelRef, CheckpointInfo] = field(default_factory=dict)
-    _made: dict[tuple[str, str], Judge] = field(default_factory=dict)
-    _missing: dict[str, str] = field(default_factory=dict)
     _notes: dict[str, list[str]] = field(default_factory=dict)
 
     @cached_property
@@ -112,6 +106,11 @@ class RunSession:
     def second_planner(self) -> Planner:
         """Needs to tasks of the second measurement."""
         return Planner(settings=self.options.settings, batch_share=BATCH_SHARE)
+
+    @cached_property
+    def raters(self) -> Raters:
+        """Judges and annotators."""
+        return Raters(settings=self.options.settings)
 
     @cached_property
     def engine(self) -> Engine:
@@ -215,7 +214,7 @@ class RunSession:
     def inapplicable(self, finding: Finding, target: Target) -> str | None:
         """Why a finding cannot be decided on a target, as far as that is known before anything is measured."""
         attributes = any(need.startswith(ATTRIBUTION.name) for _, need in finding.needs)
-        if missing := self._not_installed(finding, target):
+        if missing := self.raters.not_installed(finding, target, self.planner.word_space(target.pair)):
             return missing
         for role, _ in finding.needs:
             ref = target.pair.checkpoint(role)
@@ -231,24 +230,6 @@ class RunSession:
                         "counts among prompt or weights; generation, likelihood and judging take it"
                     )
         return None
-
-    def _not_installed(self, finding: Finding, target: Target) -> str:
-        """What a finding rests on that is not installed here, and how to install it; empty where all is there."""
-        asked = [*finding.asks, *(need for _, need in finding.needs)]
-        near = "judge" in asked and self._judge_specs(target)[0] == SIMILARITY
-        by_words = ANNOTATION.name in asked and self.options.settings.annotator == EMBEDDING
-        rests = near or by_words or "word space" in asked or RELATIONS.name in asked
-        return self._missing_space(self.planner.word_space(target.pair)) if rests else ""
-
-    def _missing_space(self, space: str) -> str:
-        """Why a word space is not installed here, and how to install it; empty where it is."""
-        if space not in self._missing:
-            try:
-                space_identity(space)
-                self._missing[space] = ""
-            except NotInstalledError as error:
-                self._missing[space] = str(error)
-        return self._missing[space]
 
     def plan(self, wanted: Iterable[tuple[Finding, Target]]) -> tuple[Line, ...]:
         """Every task of the wanted claims in running order, with what is stored of it."""
@@ -285,7 +266,7 @@ class RunSession:
         asked = target.prompts.prompts if target.prompts else ()
         shared = "reference" if all(p.reference for p in asked) else "tuned"
         other = shared if mode == "own" else "own"
-        name = prompt_set_name(target)
+        name, space = prompt_set_name(target), self.planner.word_space(target.pair)
         return Claim(
             finding=finding,
             pair=target.pair,
@@ -301,35 +282,17 @@ class RunSession:
             responses=(RESPONSES[mode], RESPONSES[other]),
             conclude=conclude,
             context=self._context(finding, target),
-            word_vectors=self.planner.word_space(target.pair),
-            judges=self._judges(target),
+            word_vectors=space,
+            judges=self.raters.judges(target, space),
             base_formats=self._base_formats(finding, target),
-            agreement=lambda: self._agreement(finding, target),
+            judge_agreement=self.raters.judge_agreement,
+            agreement=lambda: self.raters.annotator_agreement(finding, space),
         )
 
     def _base_formats(self, finding: Finding, target: Target) -> Mapping[str, str]:
         """Other formats that the base is asked in for readings, in words."""
         named = {split_format(need)[1] for _, need in self.needs(finding, target)}
         return {name: words for name, words in FORMATS.items() if name in named}
-
-    def _judges(self, target: Target) -> list[Judge]:
-        """The judge that decides, and others as far as they are installed."""
-        if target.prompts is None:
-            return []
-        first, *others = self._judge_specs(target)
-        space = self.planner.word_space(target.pair)
-        others = [spec for spec in others if spec != SIMILARITY or not self._missing_space(space)]
-        return [self._judge(spec, space) for spec in (first, *others)]
-
-    def _judge_specs(self, target: Target) -> tuple[str, ...]:
-        verified = any(prompt.verify for prompt in target.members)
-        return self.options.settings.judges or ((VERIFIER,) if verified else (SIMILARITY,))
-
-    def _judge(self, spec: str, word_space: str) -> Judge:
-        """The same for all claims, which ask about the same responses: a judge remembers what it was asked."""
-        if (spec, word_space) not in self._made:
-            self._made[spec, word_space] = make_judge(spec, word_space)
-        return self._made[spec, word_space]
 
     def _context(self, finding: Finding, target: Target) -> Mapping[str, Json]:
         """Words and word space behind a claim on weights; the limit of tokens behind one on responses.
@@ -344,18 +307,6 @@ class RunSession:
             "vocabulary": self.planner.words(target.pair),
             "word_vectors": self.planner.word_space(target.pair),
         }
-
-    def _agreement(self, finding: Finding, target: Target) -> Mapping[str, Json] | None:
-        """How the run's annotator agrees with lists labelled by hand, for findings that rest on it.
-
-        For the offline annotator only: a chat model would be asked a thousand questions that nobody wanted.
-        """
-        rests = any(need == ANNOTATION.name for _, need in finding.needs)
-        if not rests or self.options.settings.annotator != EMBEDDING:
-            return None
-        from ..annotators.agreement import cached_agreement
-
-        return cached_agreement(make_annotator(EMBEDDING, self.planner.word_space(target.pair)))
 
     def _second(self, finding: Finding, target: Target) -> tuple[Items, str] | None:
         """Evidence of the second measurement and what is other in it, where a noise floor is taken."""

@@ -12,6 +12,7 @@ from .bounded import BoundedDifference, BoundedMean, BoundedT
 from .intervals import AllWithin, AtBound, Bca, Expanded, Intervals, NoIntervals, StudentT, TwoOneSided, Wilson
 from .jackknife import LogitT, LogitTChange
 from .matched import PermutationIntervals
+from .misclassification import read_corrected
 from .paired_binary import PairedBinary
 from .tail_error import SkewedT
 
@@ -62,6 +63,8 @@ def _read(plain: Mapping[str, Json]) -> Intervals:
             return PermutationIntervals(**{**fields, "low": low, "high": high})
         case "two one-sided":
             return TwoOneSided(inner=_read(fields["inner"]))
+        case "corrected":
+            return read_corrected(fields, _read(fields["inner"]))
         case "expanded":
             return Expanded(inner=_read(fields["inner"]), units=float(fields["units"]))
         case "all within":

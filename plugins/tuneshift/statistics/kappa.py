@@ -52,9 +52,11 @@ class Kappa:
 
 
 def kappa_of(
-    name: str, truth: Sequence[str], answers: Sequence[Sequence[str]], names: Sequence[str], *, seed: int = SEED
-) -> Kappa:
-    """Cohen's kappa of ``answers`` [seed, list] with ``truth`` [list], over ``names`` and `FAILED`.
+    name: str, truth: Sequence[str], answers: Sequence[Sequence[str]], names: Sequence[str], *,
+    clusters: Sequence[str] | None = None, seed: int = SEED,
+) -> Kappa:  # fmt: skip
+    """Cohen's kappa of ``answers`` [seed, list] with ``truth`` [list], over ``names`` and `FAILED`. Resamples take
+    lists of one of the ``clusters`` together (a label per list; None: each its own).
 
     Raises ValueError for a name that is neither. Where one name is all that both ever use, kappa is NaN: 0 / 0.
     """
@@ -71,7 +73,7 @@ def kappa_of(
     found = bootstrap_statistic(
         _mean_kappa(rows, given, len(columns)),
         arms=(),
-        clusters=[str(i) for i in range(len(rows))],
+        clusters=[str(i) for i in range(len(rows))] if clusters is None else clusters,
         level=LEVEL,
         seed=seed,
         resamples=RESAMPLES,

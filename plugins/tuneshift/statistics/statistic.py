@@ -52,6 +52,8 @@ class Statistic:
     zero effect, ``n`` the number of items (for two samples that of the smaller arm), ``clusters`` the independent
     units. ``standard_error`` is that of the effect, with ``freedom`` degrees of freedom, NaN where the values do not
     say. Where no interval can be given, interval and p are NaN. ``asked`` counts all items: of two samples both arms.
+    ``unit`` is what the effect counts where that is not its finding's. ``scores``: of arms that say who won against the
+    other, each side's items by themselves.
     """
 
     effect: float
@@ -67,6 +69,8 @@ class Statistic:
     intervals: Intervals
     freedom: float = math.nan
     asked: int | None = None
+    unit: str | None = None
+    scores: tuple[Arm, ...] = ()
     details: Mapping[str, Json] = field(default_factory=lambda: NOTHING)
 
     def __repr__(self) -> str:
