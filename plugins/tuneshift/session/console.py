@@ -214,7 +214,7 @@ def _row(claim: Mapping[str, Json]) -> tuple[str, ...]:
     arms = [_arm(arm) for arm in claim["arms"]] or ["–", "–"]
     counts = dict.fromkeys(str(arm["n"]) for arm in claim["arms"])
     n = "+".join(counts) if 0 < len(claim["arms"]) <= 2 else str(claim["n"])
-    if len(counts) == 1 and claim["clusters"] < claim["n"]:
+    if len(counts) == 1 and claim["clusters"] < int(n):  # a base and a tuned arm of the same items
         n += f" in {claim['clusters']}"
     return (claim["finding"], on, n, arms[0], arms[-1], effect_text(claim), verdict)
 
