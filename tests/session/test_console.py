@@ -95,6 +95,13 @@ def test_the_table_is_sorted_aligned_and_coloured_by_verdict() -> None:
     assert summary(*claims[::-1]).lines == shown.lines
 
 
+@pytest.mark.parametrize(("clusters", "n"), [(58, "348 in 58"), (348, "348")])
+def test_clusters_are_said_where_items_share_them(clusters, n) -> None:
+    arms = [arm("base", 0.25, 348), arm("tuned", 0.5, 348)]
+    row = summary(claim_with(arms=arms, n=348, clusters=clusters)).lines[2]
+    assert [cell.strip() for cell in row.split("  ") if cell.strip()][2] == n
+
+
 @pytest.mark.parametrize(
     ("expected", "words"),
     [

@@ -253,7 +253,7 @@ def _row(claim: Mapping[str, Json]) -> tuple[str, ...]:
     on = claim["pair"] if claim["group"] == "all" else f"{claim['pair']}, {claim['group']}"
     counts = dict.fromkeys(str(arm["n"]) for arm in claim["arms"])
     n = "+".join(counts) if 0 < len(claim["arms"]) <= 2 else str(claim["n"])
-    if len(counts) == 1 and claim["clusters"] < claim["n"]:
+    if len(counts) == 1 and claim["clusters"] < int(n):  # a base and a tuned arm of the same items
         n += f" in {claim['clusters']}"
     return (claim["finding"], on, n, _means(claim["arms"]), effect_text(claim), verdict)
 
