@@ -173,7 +173,9 @@ def test_tasks_are_held_fixed_and_the_topics_within_them_are_the_draws():
     assert within["effect"] == between["effect"] == pytest.approx(float(np.mean(change)))
     assert (within["outcome"], between["outcome"]) == ("regressed", "inconclusive")
     assert within["clusters"] == 48
-    assert within["standard_error"] == pytest.approx(0.02 / math.sqrt(48), rel=0.3)
+    assert within["standard_error"] == pytest.approx(
+        0.02 / math.sqrt(48), rel=0.3
+    )  # one sample of 48: 10 % a standard error
 
 
 def test_an_item_under_another_id_is_the_same_item():

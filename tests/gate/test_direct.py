@@ -54,7 +54,7 @@ def test_the_change_is_wins_less_losses_of_the_new_over_the_old():
     old, new = rng.uniform(size=N), rng.uniform(size=N)
     new[:10] = old[:10]
     held = compared(judged(old), judged(new))
-    assert held["effect"] == pytest.approx(np.mean(np.sign(new - old)), abs=1e-6)
+    assert held["effect"] == pytest.approx(np.mean(np.sign(new - old)), abs=1e-6)  # a record has six decimals
     assert held["n"] == N
     back = compared(judged(new), judged(old))
     assert back["effect"] == pytest.approx(-held["effect"])

@@ -70,7 +70,9 @@ def test_bounds_and_p_are_those_of_the_test_itself():
     for side, end in ((1, low), (-1, high)):
         assert one_sided(end - side * 0.004, side) <= 0.1 + 0.005
         assert one_sided(end + side * 0.004, side) > 0.1 - 0.005
-    assert found.p == pytest.approx(min(1.0, 2 * min(one_sided(0.0, 1), one_sided(0.0, -1))), abs=0.01)
+    assert found.p == pytest.approx(
+        min(1.0, 2 * min(one_sided(0.0, 1), one_sided(0.0, -1))), abs=0.01
+    )  # 4,999 permutations against all
     assert low < found.effect < high
 
 
@@ -80,9 +82,11 @@ def test_a_shift_moves_effect_and_interval_by_itself_and_exchanging_signs_mirror
     controls, cases = rng.random(80), rng.random(12)
     found, moved = compare(controls, cases), compare(controls, cases + 0.3)
     assert moved.effect == pytest.approx(found.effect + 0.3)
-    assert moved.interval == pytest.approx(tuple(end + 0.3 for end in found.interval), abs=1e-6)
+    assert moved.interval == pytest.approx(
+        tuple(end + 0.3 for end in found.interval), abs=1e-6
+    )  # ends are found to this
     mirrored = compare(-controls, -cases)
-    assert mirrored.interval == pytest.approx((-found.interval[1], -found.interval[0]), abs=1e-6)
+    assert mirrored.interval == pytest.approx((-found.interval[1], -found.interval[0]), abs=1e-6)  # as above
     assert found.standard_error == pytest.approx(moved.standard_error)
 
 

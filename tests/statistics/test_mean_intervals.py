@@ -62,7 +62,9 @@ def test_kinds() -> None:
 def test_one_cluster_has_the_widest_interval() -> None:
     found = mean_intervals(np.array([0.1, 0.4]), ["a", "a"], span=(0, 1), rounding=0.0)
     assert isinstance(found, BoundedMean)
-    assert found.at(0.95) == pytest.approx((0.25 * 0.025, 1 - 0.75 * 0.025), abs=1e-9)
+    assert found.at(0.95) == pytest.approx(
+        (0.25 * 0.025, 1 - 0.75 * 0.025), abs=1e-9
+    )  # what Gaffke's bounds are solved to
 
 
 def test_in_strata_the_variance_is_that_of_the_textbooks_stratified_mean() -> None:

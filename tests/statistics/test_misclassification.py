@@ -74,7 +74,9 @@ def test_an_annotator_without_errors_of_many_lists_changes_nothing():
     perfect = Youden(hits=1e9, positives=1e9, false_alarms=0, negatives=1e9)
     counts = shift(np.linspace(0.2, 0.4, 12), np.linspace(0.25, 0.48, 12) ** 1.1)
     found = corrected_shift(counts, perfect, level=0.95)
-    assert (found.effect, *found.interval) == pytest.approx((counts.effect, *counts.interval), abs=1e-6)
+    assert (found.effect, *found.interval) == pytest.approx(
+        (counts.effect, *counts.interval), abs=1e-6
+    )  # ends are solved for
     assert found.p == counts.p
 
 
@@ -109,7 +111,9 @@ def test_bounds_are_where_the_difference_from_the_ratio_ends_at_zero(low, effect
         return effect - r * GOOD.index + math.hypot(high - effect, r * part)
 
     found = Corrected(counted=effect, inner=Fixed(), youden=GOOD).at(0.95)
-    assert found == pytest.approx((optimize.brentq(lower, -1, 1), optimize.brentq(upper, -1, 1)), abs=1e-9)
+    assert found == pytest.approx(
+        (optimize.brentq(lower, -1, 1), optimize.brentq(upper, -1, 1)), abs=1e-9
+    )  # as both are solved for
     assert found[0] < effect / GOOD.index < found[1]
 
 
@@ -178,7 +182,7 @@ def test_a_true_shift_is_not_reproduced_as_unchanged_by_an_annotator_of_kappa_02
     rates = Youden(hits=3, positives=17, false_alarms=0, negatives=140)
     n, agree = 157, (3 + 140) / 157
     chance = (17 * 3 + 140 * 154) / n**2
-    assert (agree - chance) / (1 - chance) == pytest.approx(0.28, abs=0.005)
+    assert (agree - chance) / (1 - chance) == pytest.approx(0.28, abs=0.005)  # two decimals of the figure
     said = {"as counted": 0, "corrected": 0}
     for _ in range(runs):
         layers = rng.uniform(0.2, 0.3, 32)
