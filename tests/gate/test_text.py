@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import replace
+from types import SimpleNamespace
 
+import pytest
+from gate_records import FINDING, ids, pair_of, paired, record
+
+from tuneshift.gate.compare import compare
 from tuneshift.gate.look import gate_summary
-from tuneshift.gate.text import ci_annotations, conclusion
+from tuneshift.gate.text import ci_annotations, conclusion, write_comparisons
 
 ABSENT = {"finding": "a.gone", "pair": "p", "prompts": "s", "group": "all", "effect": 0.3, "unit": "u", "reason": "r"}
 
@@ -39,3 +44,28 @@ def test_an_annotation_is_one_line_whatever_a_name_holds():
     summary = {"conclusion": "80 %\n::error::owned", "colour": "yellow", "sees_text": ""}
     (line,) = ci_annotations(summary)
     assert line == "::warning title=tuneshift gate::80 %25 ::error::owned"
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_the_table_of_comparisons_fits_the_terminal(columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    long = replace(FINDING, id="someone2026.a_finding_with_quite_a_long_name_of_its_own")
+    baseline = record([paired([0.4, 0.5, 0.9] * 20, finding=long)], [pair_of(ids(60))])
+    new = record([paired([0.1, 0.0, 0.2] * 20, finding=long)], [pair_of(ids(60), tuned="next")])
+    found = compare(new.claims, new.pairs, baseline, name="good", margins={}, alpha=0.05)
+    against = {"name": "good", "saved": "2026-01-01", "tuned": "tuned", "look": None, "looks": None, "shown": 0.05,
+               "claims": 1}  # fmt: skip
+    claims = [{**one, "comparison": {**one["comparison"], "against": against}} for one in found]
+    written: list[tuple[str, dict[str, bool]]] = []
+    terminal = SimpleNamespace(
+        write_line=lambda text, **style: written.append((text, style)), write_sep=lambda *a: written.append(("sep", {}))
+    )
+    write_comparisons(terminal, claims, gate_summary(claims, [], [], None, allow_missing=False))
+    end = next(k for k, (text, _) in enumerate(written) if text.startswith(("the gate is red", "1 regressed")))
+    table = written[1:end]
+    assert all(len(text) <= columns for text, _ in table)
+    assert {"red": True} in [style for _, style in table]
+    shown = " ".join(text for text, _ in table)
+    assert long.id in shown
+    assert "▼ regressed" in " ".join(shown.split())
+    assert ("margin -0.1" in shown) == (columns < 120)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from ..claims.table import Layout, table_lines, terminal_width
 from ..parse import one_line
 from ..plain import Json
 from ..statistics.gate_rule import RED
@@ -21,6 +22,7 @@ MARKS = {
 }
 """A comparison's outcome, its shape and colour; what needs a look first."""
 HEAD = ("finding", "on", "n", "change [interval]", "margin", "outcome")
+TABLE = Layout(head=HEAD, first=(0, 5), named=(1, 2, 4))
 
 
 class Lines(Protocol):
@@ -72,12 +74,12 @@ def write_comparisons(
     absent = [((row["finding"], _on(row), "–", "–", "–", "✘ missing"), "missing") for row in summary["missing"]]
     body = [*absent, *((_row(claim), claim["comparison"]["outcome"]) for claim in compared)]
     body.sort(key=lambda row: order.index(row[1]))
-    rows = [HEAD, *(row for row, _ in body)]
-    widths = [max(len(row[k]) for row in rows) for k in range(len(HEAD))]
-    for index, row in enumerate(rows):
-        text = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        colour = "bold" if index == 0 else MARKS[body[index - 1][1]][1]
-        terminal.write_line(text, **{colour: True})
+    head, rows = table_lines(TABLE, [row for row, _ in body], terminal_width())
+    for line in head:
+        terminal.write_line(line, bold=True)
+    for lines, (_, outcome) in zip(rows, body, strict=True):
+        for line in lines:
+            terminal.write_line(line, **{MARKS[outcome][1]: True})
     for row in summary["missing"]:
         terminal.write_line(f"{row['finding']}, {_on(row)}: {one_line(row['reason'])}")
     for claim in compared:
