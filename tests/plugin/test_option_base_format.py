@@ -67,3 +67,22 @@ def test_readings_stand_beside_the_verdict_and_decide_nothing(suites, pytester):
     assert [alone[k] for k in ("effect", "interval", "verdict", "evidence")] == [
         asked[k] for k in ("effect", "interval", "verdict", "evidence")
     ]
+
+
+def test_a_reading_that_cannot_be_measured_says_so_and_leaves_the_verdict(suites, pytester, monkeypatch):
+    from tuneshift.engine.engine import Engine
+    from tuneshift.errors import MeasureError
+
+    true = Engine.evidence
+
+    def evidence(self, task):
+        if task.asked_in == "plain":
+            raise MeasureError("no room on the device")
+        return true(self, task)
+
+    monkeypatch.setattr(Engine, "evidence", evidence)
+    suites("-k", "tuned_follows", "--shift-judge=similarity", suite=FOLLOWING)
+    (claim,) = json.loads((pytester.path / "tuneshift-results" / "run.json").read_text())["claims"]
+    (plain,) = [row for row in claim["sensitivity"] if row["name"] == "base asked in a plain format"]
+    assert (plain["verdict"], plain["note"]) == ("not_applicable", "not measured: no room on the device")
+    assert claim["effect"] is not None

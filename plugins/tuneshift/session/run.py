@@ -19,7 +19,7 @@ from ..engine.engine import Engine
 from ..engine.plan import Planner, Task, reads_weights
 from ..engine.second import BATCH_SHARE, can_be_measured_again, second_pair, second_settings
 from ..engine.steps import Line, plan_lines
-from ..errors import NotMeasurableError
+from ..errors import NotMeasurableError, TuneshiftError
 from ..measures.catalogue import ATTRIBUTION, GENERATION
 from ..measures.params import FORMATS, measure_of, split_format
 from ..pairs import ModelPair, resolve_pairs
@@ -336,6 +336,11 @@ class RunSession:
                 return None if task is None else {i.id: i for i in self.engine.evidence(task).items}
             except NotMeasurableError as error:
                 raise NotApplicable(str(error)) from error
+            except TuneshiftError as error:
+                if split_format(need)[1] is None:
+                    raise
+                # What only a reading rests on takes no verdict with it; the reading says why it is not there.
+                raise NotApplicable(f"not measured: {error}") from error
 
         return items
 
