@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from ..annotators.base import EMBEDDING
-from ..annotators.registry import make_annotator
 from ..backends.spec import require_backend
 from ..checkpoints.inspection import CheckpointInfo, inspect
 from ..checkpoints.refs import ModelRef
@@ -32,6 +30,7 @@ from ..prompts.sets import load_prompts
 from ..store.evidence import EvidenceItem
 from ..store.store import Store
 from .requests import Options, Target
+from .trust import JudgeAgreements, annotator_agreement
 
 RESPONSES: Mapping[str, str] = {
     "own": "each model's own response",
@@ -59,8 +58,7 @@ class RunSession:
     _recorded: dict[tuple[ModelRef, str], dict[str, EvidenceItem]] = field(default_factory=dict)
     _inspected: dict[ModelRef, CheckpointInfo] = field(default_factory=dict)
     _made: dict[tuple[str, str], Judge] = field(default_factory=dict)
-    _judged: dict[str, Mapping[str, Json]] = field(default_factory=dict)
-    """Digest of a judge's identity -> its agreement with responses judged by hand."""
+    _judge_agreements: JudgeAgreements = field(default_factory=JudgeAgreements)
     _notes: dict[str, list[str]] = field(default_factory=dict)
 
     @cached_property
@@ -262,7 +260,7 @@ class RunSession:
             context=self._context(target),
             word_vectors=self.planner.word_space(target.pair),
             judges=self._judges(target),
-            judge_agreement=self._judge_agreement,
+            judge_agreement=self._judge_agreements,
             agreement=lambda: self._agreement(finding, target),
         )
 
@@ -279,18 +277,6 @@ class RunSession:
             self._made[spec, word_space] = make_judge(spec, word_space)
         return self._made[spec, word_space]
 
-    def _judge_agreement(self, judge: Judge) -> Mapping[str, Json] | None:
-        """How an offline judge agrees with responses judged by hand; a chat model would be asked what nobody wanted,
-        and IFEval's rules are not those of the prompts."""
-        if judge.identity["judge"] not in (VERIFIER, SIMILARITY):
-            return None
-        known = digest(dict(judge.identity))
-        if known not in self._judged:
-            from ..judges.agreement import agreement
-
-            self._judged[known] = agreement(judge).plain()
-        return self._judged[known]
-
     def _context(self, target: Target) -> Mapping[str, Json]:
         """Words and word space behind a claim on weights."""
         if target.prompts is not None:
@@ -301,16 +287,11 @@ class RunSession:
         }
 
     def _agreement(self, finding: Finding, target: Target) -> Mapping[str, Json] | None:
-        """How the run's annotator agrees with lists labelled by hand, for findings that rest on it.
-
-        For the offline annotator only: a chat model would be asked a thousand questions that nobody wanted.
-        """
+        """How the run's annotator agrees with lists labelled by hand, for findings that rest on it and can apply."""
         rests = any(need == ANNOTATION.name for _, need in finding.needs)
-        if not rests or self.options.settings.annotator != EMBEDDING:
+        if not rests or self.inapplicable(finding, target) is not None:
             return None
-        from ..annotators.agreement import cached_agreement
-
-        return cached_agreement(make_annotator(EMBEDDING, self.planner.word_space(target.pair)))
+        return annotator_agreement(self.options.settings.annotator, self.planner.word_space(target.pair))
 
     def _second(self, finding: Finding, target: Target) -> tuple[Items, str] | None:
         """Evidence of the second measurement and what is other in it, where a noise floor is taken."""
