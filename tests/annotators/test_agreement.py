@@ -15,6 +15,7 @@ from tuneshift.annotators.agreement import (
     agreement,
     agreement_text,
     cached_agreement,
+    kept_agreement,
     labelled_lists,
     markdown,
 )
@@ -242,3 +243,17 @@ def test_the_default_annotator_agrees_offline_without_word_meanings(tmp_path, mo
     levels = [line for line in text.splitlines() if line.startswith("| phonology |")]
     row = [int(cell) for cell in levels[0].split("|")[2:-1]]
     assert row[0] >= 0.8 * sum(row)
+
+
+def test_what_was_worked_out_before_is_kept_and_asks_nobody(tmp_path):
+    annotator = Fixed(truth)
+    assert kept_agreement(annotator, tmp_path) is None
+    assert annotator.calls == []
+    found = cached_agreement(annotator, tmp_path)
+    asked = len(annotator.calls)
+    assert kept_agreement(annotator, tmp_path) == found
+    assert len(annotator.calls) == asked
+    assert kept_agreement(replace(annotator, name="another"), tmp_path) is None
+    (entry,) = tmp_path.iterdir()
+    entry.write_text("{")
+    assert kept_agreement(annotator, tmp_path) is None

@@ -125,22 +125,31 @@ def cached_agreement(annotator: Annotator, cache: Path | None = None) -> dict[st
 
     ``cache`` is a folder, by default in the user's cache. A damaged or unwritable entry is worked out again.
     """
-    folder = cache_folder() / "agreement" if cache is None else cache
-    lists = fixture(LABELLED).read_text(encoding="utf-8")
-    path = folder / f"{digest([VERSION, dict(annotator.identity), list(annotator.seeds), lists])}.json"
-    try:
-        kept = parse_json(path.read_bytes())
-    except (OSError, ValueError):
-        kept = None
-    if isinstance(kept, dict) and {"tasks", "levels", "lists"} <= set(kept):
+    if (kept := kept_agreement(annotator, cache)) is not None:
         return kept
     found = agreement(annotator).plain()
+    path = _kept_at(annotator, cache)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         publish(path, json.dumps(found, indent=1).encode())
     except OSError:
         pass  # a cache only saves time
     return found
+
+
+def kept_agreement(annotator: Annotator, cache: Path | None = None) -> dict[str, Json] | None:
+    """What `cached_agreement` has worked out before; None where it has not, or the entry is damaged. Asks nobody."""
+    try:
+        kept = parse_json(_kept_at(annotator, cache).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return kept if isinstance(kept, dict) and {"tasks", "levels", "lists"} <= set(kept) else None
+
+
+def _kept_at(annotator: Annotator, cache: Path | None) -> Path:
+    folder = cache_folder() / "agreement" if cache is None else cache
+    lists = fixture(LABELLED).read_text(encoding="utf-8")
+    return folder / f"{digest([VERSION, dict(annotator.identity), list(annotator.seeds), lists])}.json"
 
 
 def agreement_text(spec: str, word_vectors: str = "minilm") -> str:

@@ -187,7 +187,8 @@ def _comparison(
     clusters: Mapping[str, str], *, moves: bool,
 ) -> dict[str, Json]:  # fmt: skip
     """The change of a claim against the baseline's, decided."""
-    change = claim_change(*compared_directly(claim, old, items), items)
+    new, before = compared_directly(claim, old, items)
+    change = claim_change(new, before, items)
     if isinstance(change, str):  # nothing that was lost is held
         return {"outcome": "inconclusive" if change == NO_COMMON else "not_compared", "reason": change}
     statistic = change.statistic
@@ -195,7 +196,7 @@ def _comparison(
     made: dict[str, Any] = {field: getattr(statistic, field) for field in numbers}
     made |= {"unpaired_items": change.lost}
     if moves:
-        made["sees"], made["planned"] = loss_seen(change, old, clusters, rates)
+        made["sees"], made["planned"] = loss_seen(change, before, clusters, rates)
     if change.equal and (not moves or same_evidence(claim, old)):
         same = f"The {statistic.n} values are the same item by item, read from the same evidence."
         if not moves:

@@ -1,32 +1,27 @@
-"""Who rates in a run: judges and annotator, what they need that is not installed, and how far they can be believed."""
+"""Who judges in a run, and what of judges, annotator and words is not installed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..annotators.base import EMBEDDING
-from ..annotators.registry import make_annotator
 from ..claims.finding import Finding
 from ..engine.settings import Settings
 from ..errors import NotInstalledError
 from ..judges.base import SIMILARITY, VERIFIER, Judge
 from ..judges.registry import make_judge
 from ..measures.catalogue import ANNOTATION, RELATIONS
-from ..plain import Json, digest
 from ..words.spaces import space_identity
 from .requests import Target
 
 
 @dataclass(kw_only=True)
 class Raters:
-    """Judges and annotators of one run. A word space is named as `load_word_space` takes it."""
+    """Judges of one run, and what is not installed. A word space is named as `load_word_space` takes it."""
 
     settings: Settings
     _made: dict[tuple[str, str], Judge] = field(default_factory=dict)
     _missing: dict[str, str] = field(default_factory=dict)
-    _judged: dict[str, Mapping[str, Json]] = field(default_factory=dict)
-    """Digest of a judge's identity -> its agreement with responses judged by hand."""
 
     def judges(self, target: Target, space: str) -> list[Judge]:
         """The judge that decides, and others as far as they are installed; none for a claim on weights."""
@@ -43,30 +38,6 @@ class Raters:
         by_words = ANNOTATION.name in asked and self.settings.annotator == EMBEDDING
         rests = near or by_words or "word space" in asked or RELATIONS.name in asked
         return self._missing_space(space) if rests else ""
-
-    def judge_agreement(self, judge: Judge) -> Mapping[str, Json] | None:
-        """How an offline judge agrees with responses judged by hand; None for others: a chat model would be asked what
-        nobody wanted, and IFEval's rules are not those of the prompts."""
-        if judge.identity["judge"] not in (VERIFIER, SIMILARITY):
-            return None
-        known = digest(dict(judge.identity))
-        if known not in self._judged:
-            from ..judges.agreement import agreement
-
-            self._judged[known] = agreement(judge).plain()
-        return self._judged[known]
-
-    def annotator_agreement(self, finding: Finding, space: str) -> Mapping[str, Json] | None:
-        """How the run's annotator agrees with lists labelled by hand, for findings that rest on it.
-
-        For the offline annotator only: a chat model would be asked a thousand questions that nobody wanted.
-        """
-        rests = any(need == ANNOTATION.name for _, need in finding.needs)
-        if not rests or self.settings.annotator != EMBEDDING:
-            return None
-        from ..annotators.agreement import cached_agreement
-
-        return cached_agreement(make_annotator(EMBEDDING, space))
 
     def _specs(self, target: Target) -> tuple[str, ...]:
         verified = any(prompt.verify for prompt in target.members)

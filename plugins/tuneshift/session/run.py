@@ -20,7 +20,7 @@ from ..engine.plan import Planner, Task, reads_weights
 from ..engine.second import BATCH_SHARE, can_be_measured_again, second_pair, second_settings
 from ..engine.steps import Line, plan_lines
 from ..errors import NotMeasurableError, TuneshiftError
-from ..measures.catalogue import ATTRIBUTION, GENERATION
+from ..measures.catalogue import ANNOTATION, ATTRIBUTION, GENERATION
 from ..measures.params import FORMATS, measure_of, split_format
 from ..pairs import ModelPair, resolve_pairs
 from ..plain import Json, digest
@@ -30,6 +30,7 @@ from ..store.evidence import EvidenceItem
 from ..store.store import Store
 from .raters import Raters
 from .requests import Options, Target
+from .trust import JudgeAgreements, annotator_agreement
 
 RESPONSES: Mapping[str, str] = {
     "own": "each model's own response",
@@ -56,6 +57,7 @@ class RunSession:
     given: tuple[ModelPair, ...] | None = None
     _recorded: dict[tuple[ModelRef, str], dict[str, EvidenceItem]] = field(default_factory=dict)
     _inspected: dict[ModelRef, CheckpointInfo] = field(default_factory=dict)
+    _judge_agreements: JudgeAgreements = field(default_factory=JudgeAgreements)
     _notes: dict[str, list[str]] = field(default_factory=dict)
 
     @cached_property
@@ -285,8 +287,8 @@ class RunSession:
             word_vectors=space,
             judges=self.raters.judges(target, space),
             base_formats=self._base_formats(finding, target),
-            judge_agreement=self.raters.judge_agreement,
-            agreement=lambda: self.raters.annotator_agreement(finding, space),
+            judge_agreement=self._judge_agreements,
+            agreement=lambda: self._agreement(finding, target),
         )
 
     def _base_formats(self, finding: Finding, target: Target) -> Mapping[str, str]:
@@ -307,6 +309,13 @@ class RunSession:
             "vocabulary": self.planner.words(target.pair),
             "word_vectors": self.planner.word_space(target.pair),
         }
+
+    def _agreement(self, finding: Finding, target: Target) -> Mapping[str, Json] | None:
+        """How the run's annotator agrees with lists labelled by hand, for findings that rest on it and can apply."""
+        rests = any(need == ANNOTATION.name for _, need in finding.needs)
+        if not rests or self.inapplicable(finding, target) is not None:
+            return None
+        return annotator_agreement(self.options.settings.annotator, self.planner.word_space(target.pair))
 
     def _second(self, finding: Finding, target: Target) -> tuple[Items, str] | None:
         """Evidence of the second measurement and what is other in it, where a noise floor is taken."""
