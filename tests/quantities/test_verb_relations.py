@@ -279,6 +279,17 @@ def test_items_are_verbs_with_their_win_rates(base, instructed):
     assert sum(still.values()) + sum(len(a.ids) for a in every.arms) == len(verbs)
 
 
+def test_instruction_verbs_are_compared_with_general_verbs_as_frequent():
+    """The evidence's words stand by frequency: of eight general verbs the two that stand nearest."""
+    words = [f"filler{k}" for k in range(90)]
+    places = {10: INSTRUCTION[0], **dict(zip((1, 8, 12, 40, 50, 60, 70, 80), GENERAL[:8], strict=True))}
+    for place, verb in places.items():
+        words[place] = verb
+    changed = {(0, neuron): [(verb, "filler0") for verb in places.values()] for neuron in (0, 1)}
+    found = instruction_verbs_gain()(view_of([item_of({}, words=words)], [item_of(changed, words=words)]))
+    assert [arm.ids for arm in found.arms] == [(GENERAL[1], GENERAL[2]), (INSTRUCTION[0],)]
+
+
 def test_quarters_see_their_own_layers_only(base, drifted, words):
     lower = measure(plant(model_of(2), INSTRUCTION, [c for c in CELLS if c[0] < 2]), words)
     first = instruction_verbs_gain((0.0, 0.25))

@@ -10,6 +10,7 @@ import pytest
 from run_records import HOSTILE, claim, compared_record, full_record, hostile_record, record
 
 from tuneshift.errors import UsageError
+from tuneshift.report.html import render_html
 from tuneshift.report.markdown import CELL_LIMIT, ROWS, markdown, render_summary, write_summary
 
 
@@ -34,6 +35,13 @@ def test_the_conclusion_comes_first_then_a_row_a_claim() -> None:
     assert rows[1][-2:] == ["◆ contradicted", "declared reproduced"]
     arms = held.claims[3]["arms"]
     assert rows[3][3].startswith(f"not followed {arms[0]['mean']:.3f} → followed {arms[1]['mean']:.2f}")
+
+
+def test_items_that_share_clusters_are_said_with_them() -> None:
+    claims = [claim("x2024.one"), {**claim("x2024.two"), "clusters": 8}]
+    rows = table_rows(render_summary(record(claims)))[2:]
+    assert [row[2] for row in rows] == ["40", "40 in 8"]
+    assert render_html(record(claims)).count('data-label="n =">40 <span class="quiet">in 8</span>') == 1
 
 
 def test_changes_against_the_baseline_come_before_the_verdicts() -> None:

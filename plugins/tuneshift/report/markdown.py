@@ -79,7 +79,7 @@ def verdict_table(claims: Sequence[View]) -> list[str]:
     lines.append(f"| --- | --- | ---: | --- | ---: | --- | --- |{' --- |' if compared else ''}")
     for claim in claims[:ROWS]:
         verdict = f"{SHAPES[claim['verdict']]} {claim['verdict'].replace('_', ' ')}"
-        cells = [claim.get("finding"), place(claim), number(claim.get("n")), means(claim), claim["estimate"], verdict]
+        cells = [claim.get("finding"), place(claim), counted(claim), means(claim), claim["estimate"], verdict]
         outcome = outcome_of(claim)
         change = [f"{CHANGES[outcome]} {outcome.replace('_', ' ')}" if outcome else MISSING] if compared else []
         lines.append(row([*cells, known(claim), *change]))
@@ -91,6 +91,13 @@ def verdict_table(claims: Sequence[View]) -> list[str]:
 def place(claim: View) -> str:
     """Pair and group of a claim."""
     return f"{claim.get('pair')} · {claim['where']}"
+
+
+def counted(claim: View) -> str:
+    """``348``, or ``348 in 58`` where items share clusters."""
+    n, clusters = claim.get("n"), claim.get("clusters")
+    shared = isinstance(n, int) and isinstance(clusters, int) and clusters < n
+    return f"{number(n)} in {number(clusters)}" if shared else number(n)
 
 
 def means(claim: View) -> str:
