@@ -44,8 +44,9 @@ def changed(old: Path, new: Path) -> Iterator[tuple[bool, str]]:
 def _told(claim: Mapping[str, Json]) -> str:
     if claim["effect"] is None:
         return str(claim["verdict"])
-    low, high = claim["interval"]
-    return f"{claim['verdict']}: {claim['effect']:+.3f} [{low:+.3f}, {high:+.3f}], n = {claim['n']}"
+    ends = ", ".join("–" if end is None else f"{end:+.3f}" for end in claim["interval"])
+    units = f" in {claim['clusters']}" if claim["clusters"] < claim["n"] else ""
+    return f"{claim['verdict']}: {claim['effect']:+.3f} [{ends}], n = {claim['n']}{units}"
 
 
 if __name__ == "__main__":
