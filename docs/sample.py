@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 import subprocess
 import sys
@@ -29,6 +30,8 @@ SHOWN = (
     "wu2023.instructions_stay_important",
     "wu2023.prompt_middle_recovers",
 )
+WIDTH = "140"
+"""Columns in which every claim takes one line."""
 ENDS = ("record: ", "summary: ", "report: ")
 NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:e[+-]\d+)?")
 TOLERANCE = 0.02
@@ -39,7 +42,8 @@ def output() -> str:
     """What `pytest suites` says on the embedded pair, run outside of any project. Stops where it is not green."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pytest", str(ROOT / "suites"), "--color=no", "-p", "no:cacheprovider"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        environment = {**os.environ, "COLUMNS": WIDTH}
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"pytest suites exits {done.returncode}:\n{done.stdout[-4000:]}{done.stderr[-2000:]}")
     return done.stdout
