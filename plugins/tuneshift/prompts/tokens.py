@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import string
 from collections.abc import Sequence
@@ -55,12 +56,18 @@ def token_mask(text: str, offsets: npt.NDArray[Any], spans: Sequence[Span]) -> n
 
     offsets: [token, 2], [start, end) in characters of ``text``; (-1, -1) never counts. Space is `WHITE_SPACE`.
     """
+    before = _told(text, tuple(spans))
+    edges = np.clip(np.asarray(offsets, dtype=np.int64).reshape(-1, 2), 0, len(text))
+    return np.asarray(before[edges[:, 1]] > before[edges[:, 0]])
+
+
+@functools.lru_cache(maxsize=4096)
+def _told(text: str, spans: tuple[Span, ...]) -> npt.NDArray[np.int64]:
+    """Non-space characters of the spans before each character, [character + 1]. Asked for again by every reading."""
     counts = np.zeros(len(text) + 1, dtype=np.int64)
     for start, end in spans:
         counts[start + 1 : end + 1] = [character not in WHITE_SPACE for character in text[start:end]]
-    before = np.cumsum(counts)  # [character + 1]: non-space instruction characters before it
-    edges = np.clip(np.asarray(offsets, dtype=np.int64).reshape(-1, 2), 0, len(text))
-    return np.asarray(before[edges[:, 1]] > before[edges[:, 0]])
+    return np.cumsum(counts)
 
 
 def nonspace_mask(text: str, offsets: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
