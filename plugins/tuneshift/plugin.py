@@ -333,9 +333,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def _run(config: pytest.Config) -> RunSession:
     if RUN not in config.stash:
         from .claims.catalogue import findings
+        from .session.growing import EarlierRun
         from .session.run import RunSession
 
-        config.stash[RUN] = RunSession(options=read_options(config), known_findings=findings)
+        earlier = EarlierRun(path=Path(config.option.shift_out) / "run.json")
+        config.stash[RUN] = RunSession(options=read_options(config), known_findings=findings, earlier=earlier)
     return config.stash[RUN]
 
 

@@ -447,3 +447,17 @@ def test_a_reading_in_another_unit_says_so():
     made.decide(SCORE, readings={"judged otherwise": wins})
     notes = {row["name"]: row.get("note") for row in concluded[0]["sensitivity"]}
     assert notes["judged otherwise"] == "wins over base less losses"
+
+
+def test_a_verdict_that_was_reached_by_growing_the_set_is_left_open():
+    made, concluded = claim(grown=lambda: (20, "The set has grown from 20."))
+    made.decide(SCORE)
+    (record,) = concluded
+    assert record["verdict"] == "inconclusive"
+    assert record["reason"] == "The set has grown from 20. The interval alone says reproduced."
+    assert record["details"]["grown_from"] == 20
+    # What is open anyway stays open for its own reason.
+    made, concluded = claim(grown=lambda: pytest.fail("asked"), items=items(shift=0.1))
+    made.decide(SCORE)
+    assert concluded[0]["verdict"] == "inconclusive"
+    assert "grown_from" not in concluded[0]["details"]

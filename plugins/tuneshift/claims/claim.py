@@ -29,6 +29,8 @@ from .sign_flips import is_paired, sign_flip_row
 from .verdict import deciding_error, judge
 from .view import LENSES, EvidenceName, Figure, Items, Lens, NotApplicable, Quantity, Score, View
 
+GROWN = "grown_from"
+"""The detail of a claim left open for its set having grown: how many prompts the set had before."""
 BY_TOPIC = "prompts of a cluster as independent, by topic"
 
 
@@ -66,6 +68,8 @@ class Claim:
     """Formats of `FORMATS` that the run asks the base in as well, with the words for the reading."""
     judge_agreement: Callable[[Judge], Mapping[str, Json] | None] = lambda judge: None
     """A judge's agreement with responses judged by hand, as plain JSON; None where it is not known."""
+    grown: Callable[[], tuple[int, str] | None] = lambda: None
+    """How many prompts the set had when an earlier run left the claim open, and why it cannot be decided on more."""
     agreement: Callable[[], Mapping[str, Json] | None] = lambda: None
     """For a finding that rests on an annotator: its agreement with lists labelled by hand, as plain JSON."""
 
@@ -126,6 +130,7 @@ class Claim:
         noise = self._noise_floor(quantity, statistic)
         if statistic is not None:
             verdict = above_noise(self.finding, statistic, judge(self.finding, statistic), noise)
+            statistic, verdict = self._not_grown(statistic, verdict)
         if statistic is not None and (cost := self._precision_cost()):
             statistic = replace(statistic, details={**statistic.details, "precision_cost": cost})
         if statistic is not None and (paths := self._attribution_paths()):
@@ -164,6 +169,15 @@ class Claim:
                 figures=drawn,
             )
         )
+
+    def _not_grown(self, statistic: Statistic, verdict: Verdict) -> tuple[Statistic, Verdict]:
+        """A verdict that was reached by growing the set is none: left open, with the number of prompts before."""
+        if verdict.outcome is Outcome.INCONCLUSIVE or (grown := self.grown()) is None:
+            return statistic, verdict
+        before, reason = grown
+        details = {**statistic.details, GROWN: before}
+        said = f"{reason} The interval alone says {verdict.outcome.value}."
+        return replace(statistic, details=details), Verdict(outcome=Outcome.INCONCLUSIVE, reason=said)
 
     def _judges_agree(self) -> list[Mapping[str, Json]]:
         """Of each of the run's judges whose agreement is known, how far it can be believed."""

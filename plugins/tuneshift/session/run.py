@@ -28,6 +28,7 @@ from ..prompts.prompt import PromptSet
 from ..prompts.sets import load_prompts
 from ..store.evidence import EvidenceItem
 from ..store.store import Store
+from .growing import EarlierRun
 from .raters import Raters
 from .requests import Options, Target
 from .trust import JudgeAgreements, annotator_agreement
@@ -55,6 +56,8 @@ class RunSession:
     options: Options
     known_findings: Callable[[], Sequence[Finding]]
     given: tuple[ModelPair, ...] | None = None
+    earlier: EarlierRun | None = None
+    """The run whose record this one will replace."""
     _recorded: dict[tuple[ModelRef, str], dict[str, EvidenceItem]] = field(default_factory=dict)
     _inspected: dict[ModelRef, CheckpointInfo] = field(default_factory=dict)
     _judge_agreements: JudgeAgreements = field(default_factory=JudgeAgreements)
@@ -288,8 +291,14 @@ class RunSession:
             judges=self.raters.judges(target, space),
             base_formats=self._base_formats(finding, target),
             judge_agreement=self._judge_agreements,
+            grown=lambda: self._grown(finding, target),
             agreement=lambda: self._agreement(finding, target),
         )
+
+    def _grown(self, finding: Finding, target: Target) -> tuple[int, str] | None:
+        pair = target.pair
+        prints = (self.planner.fingerprint(pair.base), self.planner.fingerprint(pair.tuned))
+        return None if self.earlier is None else self.earlier.grown(finding, target, prints)
 
     def _base_formats(self, finding: Finding, target: Target) -> Mapping[str, str]:
         """Other formats that the base is asked in for readings, in words."""
