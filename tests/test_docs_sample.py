@@ -22,6 +22,7 @@ def script() -> ModuleType:
     return module
 
 
+@pytest.mark.nightly  # .ci/run checks it on the store of its cold run
 def test_readmes_sample_is_what_a_run_says(script, tmp_path, monkeypatch):
     """Two minutes on an empty store: both models are measured."""
     monkeypatch.setenv("TUNESHIFT_STORE", str(tmp_path))
