@@ -69,7 +69,7 @@ def sharing(baseline: RunRecord, pairs: Sequence[Part] = (), name: str = "") -> 
     count = 0
     for claim in baseline.claims:
         if claim["effect"] is not None:
-            asked = [pair for pair, _ in here.get((claim["pair"], claim["prompts"]), [])]
+            asked: list[Part | None] = [pair for pair, _ in here.get((claim["pair"], claim["prompts"]), [])]
             asked = asked or [of_pair.get(claim["pair"])]
             count += sum(can_move(claim, there[claim["pair"]], pair, response) for pair in asked)
     return max(1, count)
