@@ -126,3 +126,24 @@ def test_a_group_whose_items_have_all_lost_their_values_is_inconclusive():
     found = compare(run.claims, run.pairs, baseline, name="good", margins={}, alpha=0.05)[0]["comparison"]
     assert (found["outcome"], found["n"]) == ("inconclusive", 0)
     assert found["reason"] == "One of the groups has no item that has a value in both runs."
+
+
+@pytest.mark.parametrize("how", ["deleted", "edited"])
+def test_a_gate_does_not_pass_by_taking_out_the_prompts_that_fail(how):
+    n, failing, span = 100, 20, (0.0, 1.0)
+    names, new = ids(n), np.r_[np.zeros(failing), np.ones(n - failing)]
+    texts = [f"{i} " if k < failing and how == "edited" else i for k, i in enumerate(names)]
+    first = failing if how == "deleted" else 0
+    tasks = [f"task {k // 10}" for k in range(n)]
+    found = []
+    for start, asked in ((0, names), (first, texts)):
+        sides = [pair_of(names), pair_of(names[start:], texts=asked[start:], tuned="next")]
+        for pair, at in zip(sides, (0, start), strict=True):
+            pair["prompts"][0]["items"]["clusters"] = tasks[at:]
+        baseline = record([paired(np.ones(n), span=span)], [sides[0]])
+        run = record([paired(new[start:], names=names[start:], span=span)], [sides[1]])
+        found.append(compare(run.claims, run.pairs, baseline, name="good", margins={}, alpha=0.05)[0]["comparison"])
+    assert [held["outcome"] for held in found] == ["regressed", "inconclusive"]
+    assert found[1]["effect"] == 0
+    assert "with the worst values, not" in found[1]["reason"]
+    assert found[1]["unpaired_items"] == 0

@@ -193,7 +193,7 @@ def _comparison(
     statistic = change.statistic
     numbers = ("effect", "p", "n", "clusters", "standard_error", "freedom", "asked", "method")
     made: dict[str, Any] = {field: getattr(statistic, field) for field in numbers}
-    made |= {"unpaired_items": change.lost}
+    made |= {"unpaired_items": change.lost - change.removed}
     if moves:
         made["sees"], made["planned"] = loss_seen(change, old, clusters, rates)
     if change.equal and (not moves or same_evidence(claim, old)):
