@@ -6,13 +6,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from gate_records import ids, pair_of, paired, record
+from gate_records import FINDING, claim, ids, pair_of, paired, record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tuneshift.gate.claim_change import claim_change
 from tuneshift.gate.compare import compare
 from tuneshift.gate.matching import match_prompts
+from tuneshift.statistics.differences import two_sample_difference
+from tuneshift.statistics.statistic import Arm
 
 N = 400
 RNG = np.random.default_rng(4)
@@ -108,3 +110,40 @@ def test_the_design_effect_of_clusters_counts_independent_items():
         found.append(claim_change(sides[1].claims[0], sides[0].claims[0], items).independent)
     assert found == pytest.approx([N, N / 4], rel=0.02)  # the sample of 100 is what it is, and seeded
     assert all(a > b for a, b in pairwise(found))
+
+
+def test_a_group_whose_items_have_all_lost_their_values_is_inconclusive():
+    names, span = ids(60), (0.0, 1.0)
+    values = dict(zip(names, RNG.random(60), strict=True))
+
+    def of_groups(low, high):
+        arms = [Arm(label=k, ids=g, values=np.array([values[i] for i in g]), span=span)
+                for k, g in (("not followed", low), ("followed", high))]  # fmt: skip
+        return record([claim(FINDING, two_sample_difference(*arms, clusters=None, level=0.95))], [pair_of(names)])
+
+    baseline = of_groups(names[20:40], names[:20])
+    run = of_groups(names[30:40], names[40:])  # none of the new group's had a value then
+    found = compare(run.claims, run.pairs, baseline, name="good", margins={}, alpha=0.05)[0]["comparison"]
+    assert (found["outcome"], found["n"]) == ("inconclusive", 0)
+    assert found["reason"] == "One of the groups has no item that has a value in both runs."
+
+
+@pytest.mark.parametrize("how", ["deleted", "edited"])
+def test_a_gate_does_not_pass_by_taking_out_the_prompts_that_fail(how):
+    n, failing, span = 100, 20, (0.0, 1.0)
+    names, new = ids(n), np.r_[np.zeros(failing), np.ones(n - failing)]
+    texts = [f"{i} " if k < failing and how == "edited" else i for k, i in enumerate(names)]
+    first = failing if how == "deleted" else 0
+    tasks = [f"task {k // 10}" for k in range(n)]
+    found = []
+    for start, asked in ((0, names), (first, texts)):
+        sides = [pair_of(names), pair_of(names[start:], texts=asked[start:], tuned="next")]
+        for pair, at in zip(sides, (0, start), strict=True):
+            pair["prompts"][0]["items"]["clusters"] = tasks[at:]
+        baseline = record([paired(np.ones(n), span=span)], [sides[0]])
+        run = record([paired(new[start:], names=names[start:], span=span)], [sides[1]])
+        found.append(compare(run.claims, run.pairs, baseline, name="good", margins={}, alpha=0.05)[0]["comparison"])
+    assert [held["outcome"] for held in found] == ["regressed", "inconclusive"]
+    assert found[1]["effect"] == 0
+    assert "with the worst values, not" in found[1]["reason"]
+    assert found[1]["unpaired_items"] == 0

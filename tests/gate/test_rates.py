@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from gate_records import FINDING, ids, pair_of, paired, record
+from gate_records import FINDING, ids, items, pair_of, paired, record
 
 from tuneshift.gate.compare import compare
 from tuneshift.gate.rates import can_move, sharing
@@ -67,3 +67,18 @@ def test_a_claim_that_cannot_move_and_did_is_not_decided():
     held = compare(new.claims, new.pairs, baseline, name="good", margins={}, alpha=0.05)[0]["comparison"]
     assert held["outcome"] == "inconclusive"
     assert "Nothing that it rests on was replaced, but its values are others" in held["reason"]
+
+
+def test_two_checkpoints_against_one_baseline_share_its_rate():
+    """Each claim of the baseline is then decided twice: at alpha / K both together would err twice as often."""
+    baseline = record(claims(base=BASE, one=TUNED, two=TUNED), [pair_of(ids(N))])
+    pairs = [pair_of(ids(N), pair=name, tuned=name) for name in ("monday", "tuesday")]
+    assert sharing(baseline, pairs, "good") == 4
+    assert sharing(baseline, pairs[:1], "good") == 2
+    # Two prompt sets of one pair that fall on the baseline's one, likewise.
+    halves = pair_of(ids(N), tuned="next")
+    halves["prompts"] = [{**halves["prompts"][0], "name": name, "items": items(part)}
+                         for name, part in (("a", ids(N)[:20]), ("b", ids(N)[20:]))]  # fmt: skip
+    assert sharing(baseline, [halves], "good") == 4
+    # A set that the run has not asks for its share still, once.
+    assert sharing(baseline, [{**pairs[0], "prompts": []}], "good") == 2

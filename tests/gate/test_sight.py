@@ -10,7 +10,7 @@ from gate_records import FINDING, ids, pair_of, paired, record
 
 from tuneshift.cli import main
 from tuneshift.errors import UsageError
-from tuneshift.gate.baselines import Baselines
+from tuneshift.gate.baselines import Baselines, Budget
 from tuneshift.gate.compare import compare
 from tuneshift.gate.sight import joined_sight, planned_losses, require_power, sight, sight_row, sight_text
 from tuneshift.plain import NOTHING
@@ -155,3 +155,15 @@ def test_bless_says_what_a_comparison_would_see(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "baseline good: what it can see: a loss of 0." in said
     assert "planned for 5 % of items that flip each way by themselves" in said
+
+
+def test_whoever_has_seen_the_outcomes_has_looked_though_it_sees_too_little(tmp_path, capsys):
+    old, new = outcomes(240)
+    kept = Baselines(folder=tmp_path / "kept")
+    budget = Budget(looks=2, spending="even", alpha=0.05)
+    kept.save(record([paired(old, span=(0.0, 1.0))], [pair_of(ids(240))]), "good", budget=budget)
+    run = record([paired(new, span=(0.0, 1.0))], [pair_of(ids(240), tuned="next")])
+    path = write_record(run, tmp_path / "run.json")
+    assert main(["gate", str(path), "--baseline", "good", "--storage", str(kept.folder), "--min-power", "0.01"]) == 4
+    assert "look 1 of 2" in capsys.readouterr().out
+    assert kept.next_look(kept.load("good"), 0.05, 1).number == 2

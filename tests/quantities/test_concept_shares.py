@@ -344,6 +344,17 @@ def test_one_seed_and_seeds_that_agree_change_nothing():
     assert with_annotator_seeds(found, np.array([0.5, 0.5])) is found
 
 
+def test_without_an_interval_there_is_no_p():
+    y = np.abs(paired_by_seed(np.random.default_rng(7), 5, 3, layer_sd=1, seed_sd=1, noise_sd=0.1)) + 1
+    ids = tuple(f"layer.{i}" for i in range(5))
+    arms = [Arm(label=x, ids=ids, values=v) for x, v in (("base", np.zeros(5)), ("tuned", y.mean(axis=1)))]
+    found = with_annotator_seeds(equivalence(*arms, clusters=ids, level=0.99, margin=0.02), y.mean(axis=0))
+    assert found.details["annotator_seeds"] == 3
+    assert math.isnan(found.interval[0])  # five layers are too few for 98 %
+    assert math.isnan(found.p)
+    assert math.isnan(found.details["p_equivalence"])
+
+
 def test_the_equivalence_p_is_widened_with_its_interval():
     y = 0.01 * paired_by_seed(np.random.default_rng(8), 12, 5, layer_sd=1, seed_sd=1, noise_sd=0)
     ids = tuple(f"layer.{i}" for i in range(12))

@@ -127,6 +127,11 @@ def test_intervals_grow_with_their_level_and_end_at_all_that_a_shift_can_be():
     assert not barely.sees(1 - 1e-6)
     assert wide.at(1 - 1e-3)[1] < 1
     assert Corrected(counted=0.01, inner=wide.inner, youden=BLIND).at(0.95) == (-1, 1)
+    # A counted shift of more than J can say: both ends beyond the range, and none past the other.
+    past = Youden(hits=57, positives=58, false_alarms=32, negatives=37)
+    for sign in (-1, 1):
+        inner = StudentT(effect=0.5 * sign, error=0.01, freedom=11, units=12)
+        assert Corrected(counted=0.5 * sign, inner=inner, youden=past).at(0.7) == (sign, sign)
 
 
 def test_a_blind_annotator_is_not_corrected():

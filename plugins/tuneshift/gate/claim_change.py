@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +22,8 @@ ROUNDED = 2e-6
 """Twice what the record's six decimals can move a difference of means by."""
 LEVEL = 0.95
 """Any: what is decided is decided by the intervals, at the level of the comparison."""
+REMOVED = "\0removed "
+"""Before the ids, of the baseline, of prompts that this run does not ask."""
 NO_COMMON = "No item has a value in both runs."
 
 
@@ -29,15 +31,17 @@ NO_COMMON = "No item has a value in both runs."
 class ClaimChange:
     """The change of a claim: its ``statistic``, and what decides beside it.
 
-    ``equal``: whether the values of both runs are the same item by item. ``lost`` items have a value in one run only;
-    ``worst`` are the changes with each of these at the end of its range that is worst for the claim, of an
-    ``equivalent`` one at either; None where values have no range or are not paired. An item can fall by ``step`` at
-    most, 0 where that is not known, and the items count as ``independent`` ones.
+    ``equal``: whether the values of both runs are the same item by item. ``lost`` items have a value in one run only,
+    of which ``removed`` are of prompts that the baseline asked and this run does not, or as another text; ``worst`` are
+    the changes with each lost item at the end of its range that is worst for the claim, of an ``equivalent`` one at
+    either; None where values have no range or are not paired. An item can fall by ``step`` at most, 0 where that is not
+    known, and the items count as ``independent`` ones.
     """
 
     statistic: Statistic
     equal: bool
     lost: int = 0
+    removed: int = 0
     worst: tuple[Statistic, ...] | None = None
     step: float = 0.0
     independent: float = 1.0
@@ -60,9 +64,18 @@ def claim_change(claim: Claim, old: Claim, items: MatchedItems | None) -> ClaimC
     spans = _spans(claim, old)
     new = [{i: x for i, x in arm.items() if i in baseline_id} for arm in here.values()]
     before = [{i: arm[was] for i, was in baseline_id.items() if was in arm} for arm in there.values()]
+    # A prompt that was taken out or edited is as lost as one without a value: else taking out what fails would pass.
+    asked, gone = set(baseline_id.values()), set[str]()
+    for values, arm in zip(before, there.values(), strict=True):
+        removed = {REMOVED + was: x for was, x in arm.items() if was not in asked}
+        values |= removed
+        gone |= removed.keys()
     if kind == "paired":
-        return _paired(new, before, list(here), spans, clusters, strata, claim["direction"])
-    return _two_sample(new, before, spans, clusters)
+        fixed = {**strata, **dict.fromkeys(gone, REMOVED)} if strata else strata
+        change = _paired(new, before, list(here), spans, clusters, fixed, claim["direction"])
+    else:
+        change = _two_sample(new, before, spans, clusters)
+    return change if isinstance(change, str) else replace(change, removed=len(gone))
 
 
 def _paired(
@@ -148,14 +161,15 @@ def _of_estimates(claim: Claim, old: Claim, items: MatchedItems | None) -> Claim
         new, before = _points(claim, name, None), _points(old, name, back)
         if items is not None:
             new = {i: point for i, point in new.items() if i in items.baseline_id}
-        lost = len(new.keys() ^ before.keys())
+        removed = 0 if back is None else len(_points(old, name, None).keys() - back.keys())
+        lost = len(new.keys() ^ before.keys()) + removed
         common = new.keys() & before.keys()
         new, before = ({i: side[i] for i in side if i in common} for side in (new, before))
         if not new or not before:
             return NO_COMMON
         clusters = items.clusters if items else NOTHING
         statistic = estimate_change(name, before, new, clusters=clusters, level=LEVEL)
-        return ClaimChange(statistic=statistic, equal=equal or new == before, lost=lost)
+        return ClaimChange(statistic=statistic, equal=equal or new == before, lost=lost, removed=removed)
     if not whole:
         return "The effect is not a mean over items, and the items are not the same, so that it cannot be compared."
     sides = [(float(made["effect"]), made["standard_error"]) for made in (old, claim)]

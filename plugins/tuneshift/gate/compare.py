@@ -19,7 +19,7 @@ from ..statistics.assurance import NeededItems, Seen, needed_items
 from ..statistics.gate_rule import gate_outcome, settled_at
 from ..statistics.intervals import fewest_clusters
 from ..statistics.statistic import Statistic
-from .claim_change import NO_COMMON, ClaimChange, claim_change, same_evidence
+from .claim_change import ClaimChange, claim_change, same_evidence
 from .direct import compared_directly
 from .fallen import fallen
 from .matching import MatchedItems, check_pair, check_settings, match_pair, match_prompts, named
@@ -190,11 +190,11 @@ def _comparison(
     new, before = compared_directly(claim, old, items)
     change = claim_change(new, before, items)
     if isinstance(change, str):  # nothing that was lost is held
-        return {"outcome": "inconclusive" if change == NO_COMMON else "not_compared", "reason": change}
+        return {"outcome": "inconclusive", "reason": change}
     statistic = change.statistic
     numbers = ("effect", "p", "n", "clusters", "standard_error", "freedom", "asked", "method")
     made: dict[str, Any] = {field: getattr(statistic, field) for field in numbers}
-    made |= {"unpaired_items": change.lost}
+    made |= {"unpaired_items": change.lost - change.removed}
     if moves:
         made["sees"], made["planned"] = loss_seen(change, before, clusters, rates)
     if change.equal and (not moves or same_evidence(claim, old)):

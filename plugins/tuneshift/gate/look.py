@@ -42,7 +42,7 @@ def gated(
     rows = [
         sight_row(claim, held["sees"], held["margin"], planned=held["planned"])
         for claim in compared
-        if (held := claim["comparison"])["sees"] is not None or held["adjusted_p"] is not None or held["intervals"]
+        if (held := claim["comparison"])["sees"] is not None or held["intervals"] or held["outcome"] == "inconclusive"
     ]
     summary = gate_summary(compared, missing, not_asked, sight(rows), allow_missing=allow_missing)
     return Gated(claims=compared, rows=rows, summary=summary)

@@ -165,6 +165,21 @@ def match_prompts(prompts: Part, other: Part, name: str) -> MatchedItems | None:
     return best if best is not None and best.baseline_id else None
 
 
+def counterparts(
+    pairs: Sequence[Part], baseline: RunRecord, name: str
+) -> dict[tuple[str, str], list[tuple[Part, str]]]:  # fmt: skip
+    """(pair, prompt set) in the baseline -> those of a run, the pair and the set's name, that are compared with it:
+    several where a run has two checkpoints on one base; none without a common item."""
+    found: dict[tuple[str, str], list[tuple[Part, str]]] = {}
+    for pair in pairs:
+        other = match_pair(pair, baseline, name)
+        found.setdefault((other["name"], "weights"), []).append((pair, "weights"))
+        for prompts in pair["prompts"]:
+            if (items := match_prompts(prompts, other, name)) is not None:
+                found.setdefault((other["name"], items.of), []).append((pair, str(prompts["name"])))
+    return found
+
+
 def match_items(prompts: Part, other: Part, name: str) -> MatchedItems:
     """The items of two prompt sets matched by hash; an item whose id is another one now counts as the same where its
     hash occurs once on both sides."""

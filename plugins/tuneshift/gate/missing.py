@@ -7,7 +7,7 @@ from typing import Any
 
 from ..plain import Json
 from ..run_record import PLACE, RunRecord
-from .matching import match_pair, match_prompts
+from .matching import counterparts
 
 Part = Mapping[str, Any]
 Place = tuple[str, ...]
@@ -27,13 +27,13 @@ def absent(
     made = {_place(claim) for claim in claims}
     failed = {_place(error): str(error["message"]) for error in errors}
     asked = None if selection is None else {tuple(place) for place in selection}
-    here = _names_here(pairs, baseline, name)
+    here = counterparts(pairs, baseline, name)
     missing, not_asked = [], []
     for claim in baseline.claims:
         if claim["effect"] is None:
             continue
         named = here.get((claim["pair"], claim["prompts"]), [])
-        places = [(pair, claim["finding"], prompts, claim["group"]) for pair, prompts in named]
+        places = [(str(pair["name"]), claim["finding"], prompts, claim["group"]) for pair, prompts in named]
         if made.intersection(places):
             continue
         row = {**{part: claim[part] for part in PLACE}, "effect": claim["effect"], "unit": claim["unit"]}
@@ -50,15 +50,3 @@ def absent(
 
 def _place(row: Part) -> Place:
     return tuple(str(row[part]) for part in PLACE)
-
-
-def _names_here(pairs: Sequence[Part], baseline: RunRecord, name: str) -> dict[tuple[str, str], list[tuple[str, str]]]:
-    """(pair, prompt set) in the baseline -> those of this run that are compared with it; none without a common item."""
-    found: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    for pair in pairs:
-        other = match_pair(pair, baseline, name)
-        found.setdefault((other["name"], "weights"), []).append((pair["name"], "weights"))
-        for prompts in pair["prompts"]:
-            if (items := match_prompts(prompts, other, name)) is not None:
-                found.setdefault((other["name"], items.of), []).append((pair["name"], prompts["name"]))
-    return found

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..plain import Json
 from ..run_record import RunRecord
-from .matching import match_pair
+from .matching import counterparts
 
 Part = Mapping[str, Any]
 
@@ -55,18 +55,21 @@ def can_move(claim: Mapping[str, Json], there: Part, here: Part | None, response
 
 
 def sharing(baseline: RunRecord, pairs: Sequence[Part] = (), name: str = "") -> int:
-    """How many claims share the error rate: those of the baseline that have an effect and can move, 1 at least.
+    """How many claims share the error rate: those of the baseline that have an effect and can move, 1 at least; each as
+    often as pairs and prompt sets of the run are compared with it.
 
     ``pairs`` of the run, all of them, so that a part of the run is decided as the whole; without any, as if nothing but
     tuned checkpoints were replaced.
     """
-    here = {match_pair(pair, baseline, name)["name"]: pair for pair in pairs}
+    here = counterparts(pairs, baseline, name)
+    # Of a prompt set that the run does not have, the pair alone says what was replaced.
+    of_pair = {there: pair for (there, _), matched in here.items() for pair, _ in matched}
     there = {pair["name"]: pair for pair in baseline.pairs}
     response = (baseline.run.get("settings") or {}).get("response")
-    return max(
-        1,
-        sum(
-            claim["effect"] is not None and can_move(claim, there[claim["pair"]], here.get(claim["pair"]), response)
-            for claim in baseline.claims
-        ),
-    )
+    count = 0
+    for claim in baseline.claims:
+        if claim["effect"] is not None:
+            asked: list[Part | None] = [pair for pair, _ in here.get((claim["pair"], claim["prompts"]), [])]
+            asked = asked or [of_pair.get(claim["pair"])]
+            count += sum(can_move(claim, there[claim["pair"]], pair, response) for pair in asked)
+    return max(1, count)

@@ -129,14 +129,16 @@ def with_annotator_seeds(statistic: Statistic, by_seed: Floats) -> Statistic:
     skewness = estimate_skewness(_moves(statistic), statistic.clusters) * (within / error**2) ** 1.5
     alone = SkewedT(effect=effect, error=error, freedom=freedom, units=statistic.clusters, skewness=skewness)
     details = {**statistic.details, "annotator_seeds": seeds, "sd_between_seeds": math.sqrt(between * seeds)}
+    interval = alone.at(statistic.level)
+    known = math.isfinite(interval[0])
     if "margin" in details:
-        details["p_equivalence"] = equivalence_p(alone, effect, details["margin"])
+        details["p_equivalence"] = equivalence_p(alone, effect, details["margin"]) if known else math.nan
     return replace(
         statistic,
         standard_error=error,
         intervals=TwoOneSided(inner=alone) if "margin" in details else alone,
-        interval=alone.at(statistic.level),
-        p=alone.p(),
+        interval=interval,
+        p=alone.p() if known else math.nan,
         method=f"{statistic.method}, {seeds} annotator seeds as a random effect",
         details=details,
     )

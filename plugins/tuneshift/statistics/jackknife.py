@@ -167,7 +167,8 @@ def jackknife_change(
         return np.asarray(after(weights) - before(weights))
 
     together = jackknife(change, clusters, span=None)
-    if span is None:
+    # Runs that agree whichever cluster is left out: their two intervals would cancel, and no variance seen is none.
+    if span is None or not together.standard_error > LEAST_SPREAD:
         return together
     sides = [jackknife(estimate, clusters, span=span) for estimate in (before, after)]
     for side in sides:

@@ -88,7 +88,7 @@ class Corrected:
             return -1.0, 1.0
         bottom = _lower_ratio(self.counted, low, index, ends)
         top = -_lower_ratio(-self.counted, -high, index, ends)
-        return max(bottom, -1.0), min(top, 1.0)
+        return min(max(bottom, -1.0), 1.0), max(min(top, 1.0), -1.0)
 
     def coverage(self, level: float) -> float:
         return level
