@@ -12,7 +12,17 @@ from tuneshift.cli import main
 from tuneshift.errors import UsageError
 from tuneshift.gate.baselines import Baselines, Budget
 from tuneshift.gate.compare import compare
-from tuneshift.gate.sight import joined_sight, planned_losses, require_power, sight, sight_row, sight_text
+from tuneshift.gate.sight import (
+    design_effect,
+    draws_of,
+    joined_sight,
+    planned_losses,
+    planned_scatter,
+    require_power,
+    sight,
+    sight_row,
+    sight_text,
+)
 from tuneshift.plain import NOTHING
 from tuneshift.run_record import write_record
 
@@ -167,3 +177,21 @@ def test_whoever_has_seen_the_outcomes_has_looked_though_it_sees_too_little(tmp_
     assert main(["gate", str(path), "--baseline", "good", "--storage", str(kept.folder), "--min-power", "0.01"]) == 4
     assert "look 1 of 2" in capsys.readouterr().out
     assert kept.next_look(kept.load("good"), 0.05, 1).number == 2
+
+
+@pytest.mark.numerics
+def test_the_plan_holds_tasks_fixed_as_the_gate_does():
+    """Effects that differ by task enlarge the verdict's standard error, and say nothing of how a change scatters."""
+    rng = np.random.default_rng(7)
+    tasks = [f"t{k // 6}" for k in range(240)]
+    names, moves = ids(240), (rng.random(40) < 0.5).repeat(6).astype(float)
+    moves[::7] = 1 - moves[::7]
+    baseline = record([paired(moves, span=(0.0, 1.0))], [pair_of(names, clusters=tasks)])
+    (pair,) = baseline.pairs
+    fixed = draws_of({**pair, "prompts": [{**pair["prompts"][0], "items": {**pair["prompts"][0]["items"],
+                                                                           "topics": list(names)}}]}, "set")  # fmt: skip
+    claim = baseline.claims[0]
+    assert design_effect(claim, draws_of(pair, "set")) > 2  # topics are the tasks themselves
+    assert design_effect(claim, fixed) == 1
+    wide, narrow = (planned_scatter(claim, draws).spread.error for draws in (draws_of(pair, "set"), fixed))
+    assert wide > 1.3 * narrow

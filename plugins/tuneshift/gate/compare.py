@@ -24,7 +24,7 @@ from .direct import compared_directly
 from .fallen import fallen
 from .matching import MatchedItems, check_pair, check_settings, match_pair, match_prompts, named
 from .rates import Rates, can_move, sharing
-from .sight import clusters_of, loss_seen
+from .sight import Draws, draws_of, loss_seen
 
 Claim = Mapping[str, Json]
 
@@ -88,8 +88,8 @@ def compare(
             found |= {"reason": old if isinstance(old, str) else reason}
         else:
             moves = can_move(old, other, pair, response)
-            clusters = clusters_of(pair, claim["prompts"])
-            found |= _comparison(claim, old, items, found, rates, clusters, moves=moves)
+            draws = draws_of(pair, claim["prompts"])
+            found |= _comparison(claim, old, items, found, rates, draws, moves=moves)
             if found["outcome"] in ("regressed", "worse"):
                 found |= {"fallen": fallen(claim, old)}
         result.append({**claim, "comparison": plain(found)})
@@ -184,7 +184,7 @@ def _got_otherwise(claim: Claim, old: Claim) -> str | None:
 
 def _comparison(
     claim: Claim, old: Claim, items: MatchedItems | None, found: Mapping[str, Json], rates: Rates,
-    clusters: Mapping[str, str], *, moves: bool,
+    draws: Draws, *, moves: bool,
 ) -> dict[str, Json]:  # fmt: skip
     """The change of a claim against the baseline's, decided."""
     new, before = compared_directly(claim, old, items)
@@ -196,7 +196,7 @@ def _comparison(
     made: dict[str, Any] = {field: getattr(statistic, field) for field in numbers}
     made |= {"unpaired_items": change.lost - change.removed}
     if moves:
-        made["sees"], made["planned"] = loss_seen(change, before, clusters, rates)
+        made["sees"], made["planned"] = loss_seen(change, before, draws, rates)
     if change.equal and (not moves or same_evidence(claim, old)):
         same = f"The {statistic.n} values are the same item by item, read from the same evidence."
         if not moves:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from ..run_record import RunRecord
 from ..statistics.differences import paired_difference
 from ..statistics.gate_rule import Spread, detectable_loss
 from ..statistics.intervals import Intervals
+from ..statistics.mean_intervals import move_of_mean
 from ..statistics.statistic import Arm
 from .claim_change import ClaimChange, as_recorded, kind_of
 from .rates import Rates, can_move
@@ -57,9 +58,27 @@ class Scatter:
         return None if 0 < self.spread.step < found else found
 
 
-def loss_seen(
-    change: ClaimChange, old: Mapping[str, Json], clusters: Mapping[str, str], rates: Rates
-) -> tuple[float | None, bool]:
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """What counts as one draw in a gate: item id -> its topic, and item id -> its cluster, which is held fixed."""
+
+    clusters: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    strata: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+
+    def of(self, ids: Sequence[str]) -> Labels:
+        """The labels of items, for `paired_difference`; an item that is not known is a draw and a stratum by itself."""
+        return {
+            "clusters": [self.clusters.get(i, i) for i in ids],
+            "strata": [self.strata.get(i, i) for i in ids] if self.strata else None,
+        }
+
+
+class Labels(TypedDict):
+    clusters: list[str]
+    strata: list[str] | None
+
+
+def loss_seen(change: ClaimChange, old: Mapping[str, Json], draws: Draws, rates: Rates) -> tuple[float | None, bool]:
     """The loss that the comparison of a claim with ``old`` would call red in `POWER` of runs, from the scatter of its
     change, and whether it is the planned one.
 
@@ -68,7 +87,7 @@ def loss_seen(
     """
     statistic, direction = change.statistic, str(old["direction"])
     spread = _spread(statistic.standard_error, statistic.freedom, change.step, change.independent)
-    plan = planned_scatter(old, clusters) if spread is None or change.step > 0 else None
+    plan = planned_scatter(old, draws) if spread is None or change.step > 0 else None
     planned = None if plan is None else plan.loss(direction, rates)
     if spread is None:
         return planned, planned is not None
@@ -80,7 +99,7 @@ def loss_seen(
     return found, False
 
 
-def planned_scatter(claim: Mapping[str, Json], clusters: Mapping[str, str]) -> Scatter | None:
+def planned_scatter(claim: Mapping[str, Json], draws: Draws) -> Scatter | None:
     """How the change of a baseline's claim is planned to scatter; None where the claim has no error."""
     arms = {label: dict(zip(arm["ids"], arm["x"], strict=True)) for label, arm in claim["values"].items()}
     if claim["effect"] is None or not arms:
@@ -89,7 +108,7 @@ def planned_scatter(claim: Mapping[str, Json], clusters: Mapping[str, str]) -> S
     paired = "estimate" not in claim["details"] and kind_of(arms, claim["effect"]) == "paired"
     if paired and moving and None not in moving:
         step = sum(high - low for low, high in map(as_recorded, moving))
-        return _of_flips(claim, list(next(iter(arms.values()))), clusters, step) if step > 0 else None
+        return _of_flips(claim, list(next(iter(arms.values()))), draws, step) if step > 0 else None
     error = claim.get("standard_error")
     freedom = (claim.get("clusters") or 1) - 1
     spread = None if error is None else _spread(math.sqrt(2) * error, freedom, 0.0, max(1.0, freedom))
@@ -97,7 +116,7 @@ def planned_scatter(claim: Mapping[str, Json], clusters: Mapping[str, str]) -> S
 
 
 def _of_flips(
-    claim: Mapping[str, Json], ids: Sequence[str], clusters: Mapping[str, str], step: float
+    claim: Mapping[str, Json], ids: Sequence[str], draws: Draws, step: float
 ) -> Scatter | None:  # fmt: skip
     n = len(ids)
     flips = min(max(1, round(FLIPS * n)), n // 2)
@@ -109,22 +128,29 @@ def _of_flips(
     moves[places[::2]], moves[places[1::2]] = step, -step
     zero = Arm(label="", ids=tuple(ids), values=np.zeros(n), span=(0.0, 0.0))
     moved = Arm(label="", ids=tuple(ids), values=moves, span=(-step, step))
-    found = paired_difference(zero, moved, clusters=[clusters.get(i, i) for i in ids], level=0.95)
-    independent = n / design_effect(claim)
+    found = paired_difference(zero, moved, level=0.95, **draws.of(ids))
+    independent = n / design_effect(claim, draws)
     error = step * math.sqrt(2 * flips / n / independent)
     spread = _spread(max(error, found.standard_error), found.freedom, step, independent)
     return None if spread is None else Scatter(spread=spread, intervals=found.intervals, effect=found.effect,
                                                error=found.standard_error)  # fmt: skip
 
 
-def design_effect(claim: Mapping[str, Json]) -> float:
-    """By how much clusters enlarge the variance of a paired claim's own effect, at least 1."""
+def design_effect(claim: Mapping[str, Json], draws: Draws) -> float:
+    """By how much what counts as one draw in a gate enlarges the variance of a paired claim's own effect, at least 1.
+
+    Not by the claim's own standard error: a verdict's draws are clusters, which a gate holds fixed.
+    """
     first, second = claim["values"].values()
     known = dict(zip(first["ids"], first["x"], strict=True))
+    ids = [i for i in second["ids"] if i in known]
     differences = np.array([x - known[i] for i, x in zip(second["ids"], second["x"], strict=True) if i in known])
-    error, n = claim.get("standard_error"), len(differences)
-    sd = float(np.std(differences, ddof=1)) if n > 1 else 0.0
-    return max(1.0, error**2 * n / sd**2) if error and sd > 0 else 1.0
+    sd = float(np.std(differences, ddof=1)) if len(ids) > 1 else 0.0
+    labels = draws.of(ids)
+    if not sd > 0 or len(set(labels["clusters"])) < 2:
+        return 1.0
+    moves = move_of_mean(differences, labels["clusters"], labels["strata"])
+    return max(1.0, float(moves.influences @ moves.influences) * len(ids) / sd**2)
 
 
 def _spread(error: float, freedom: float, step: float, items: float) -> Spread | None:
@@ -144,16 +170,19 @@ def planned_losses(
         rates = Rates(
             margin=float(margins.get(claim["finding"], claim["sesoi"])), claims=claims, alpha=alpha, shown=shown
         )
-        plan = planned_scatter(claim, clusters_of(pair, claim["prompts"]))
+        plan = planned_scatter(claim, draws_of(pair, claim["prompts"]))
         loss = None if plan is None else plan.loss(claim["direction"], rates)
         rows.append(sight_row(claim, loss, rates.margin, planned=True))
     return rows
 
 
-def clusters_of(pair: Mapping[str, Any], prompts: str) -> Mapping[str, str]:
-    """Item id -> cluster of a pair's prompt set, by its name; nothing for claims on weights."""
+def draws_of(pair: Mapping[str, Any], prompts: str) -> Draws:
+    """What counts as one draw among a pair's prompts, by the set's name; each by itself for claims on weights."""
     found = [p["items"] for p in pair["prompts"] if p["name"] == prompts and p.get("items")]
-    return dict(zip(found[0]["ids"], found[0]["topics"], strict=True)) if found else NOTHING
+    if not found:
+        return Draws()
+    clusters, strata = (dict(zip(found[0]["ids"], found[0][name], strict=True)) for name in ("topics", "clusters"))
+    return Draws(clusters=clusters, strata=strata)
 
 
 def sight_row(claim: Mapping[str, Json], loss: float | None, margin: float, *, planned: bool) -> dict[str, Json]:
