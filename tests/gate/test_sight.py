@@ -188,8 +188,9 @@ def test_the_plan_holds_tasks_fixed_as_the_gate_does():
     moves[::7] = 1 - moves[::7]
     baseline = record([paired(moves, span=(0.0, 1.0))], [pair_of(names, clusters=tasks)])
     (pair,) = baseline.pairs
-    fixed = draws_of({**pair, "prompts": [{**pair["prompts"][0], "items": {**pair["prompts"][0]["items"],
-                                                                           "topics": list(names)}}]}, "set")  # fmt: skip
+    asked = pair["prompts"][0]
+    own_topics = {**asked, "items": {**asked["items"], "topics": list(names)}}
+    fixed = draws_of({**pair, "prompts": [own_topics]}, "set")
     claim = baseline.claims[0]
     assert design_effect(claim, draws_of(pair, "set")) > 2  # topics are the tasks themselves
     assert design_effect(claim, fixed) == 1
