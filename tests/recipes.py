@@ -11,7 +11,12 @@ import yaml
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "ci"
 INSTALL = 'python -m pip install "tuneshift[minilm] @ $TUNESHIFT"'
 """The line that every recipe installs by: from the repository, as the package is on no index."""
-GATE = 'pytest --pyargs tuneshift.suites --base="$BASE" --tuned="$TUNED" --shift-compare=good'
+GATE = 'pytest --pyargs tuneshift.suites --base="$BASE" --tuned="$TUNED" --shift-compare=good --shift-min-power=12'
+
+
+def saving(gate: str) -> str:
+    """The same line to save the baseline by, of which no power is asked."""
+    return gate.replace("--shift-compare", "--shift-save").replace(" --shift-min-power=12", "")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -141,7 +141,9 @@ def test_findings_lists_what_decides_each(capsys):
 def test_findings_as_json_holds_every_field(capsys):
     assert main(["findings", "--json"]) == OK
     listed = json.loads(capsys.readouterr().out)
-    assert [Finding(**{**row, "needs": tuple(map(tuple, row["needs"]))}) for row in listed] == list(findings())
+    assert [
+        Finding(**{**row, "needs": tuple(map(tuple, row["needs"])), "asks": tuple(row["asks"])}) for row in listed
+    ] == list(findings())
 
 
 def run_record(pair, folder, name="run.json"):

@@ -26,8 +26,10 @@ if [ ! -e "$shared/env/installed" ]; then
   touch "$shared/env/installed"
 fi
 
+# Every claim on prompts must see a loss of 12 margins: the least that the shipped 348 prompts see. Name the finding
+# that you care for as well: --shift-min-power=hewitt2024.tuned_follows=0.1
 code=0
-"$shared/env/bin/pytest" --pyargs tuneshift.suites --base="$BASE" --tuned="$TUNED" --shift-compare=good &
+"$shared/env/bin/pytest" --pyargs tuneshift.suites --base="$BASE" --tuned="$TUNED" --shift-compare=good --shift-min-power=12 &
 run=$!
 trap 'kill -TERM "$run"' TERM
 wait "$run" || code=$?

@@ -46,7 +46,7 @@ def test_the_recipe_installs_gates_keeps_evidence_and_comments(read, clean, chec
     missing = run(recipe.gate)
     assert missing.returncode == 4, missing.stdout + missing.stderr
     assert "There is no baseline 'good'" in missing.stderr
-    saved = run(recipe.gate.replace("--shift-compare", "--shift-save"))
+    saved = run(recipes.saving(recipe.gate))
     assert saved.returncode == 0, saved.stdout + saved.stderr
     green = run(recipe.gate)
     assert green.returncode == 0, green.stdout + green.stderr
@@ -78,7 +78,7 @@ def test_the_slurm_script_installs_once_gates_and_ends_as_the_gate(clean, checkp
     missing = clean.run(["bash", str(script)], tmp_path, given)
     assert missing.returncode == 4, missing.stdout + missing.stderr
     assert (shared / "env" / "installed").is_file()
-    save = recipes.GATE.replace("--shift-compare", "--shift-save")
+    save = recipes.saving(recipes.GATE)
     store = {"TUNESHIFT_STORE": str(shared / "store")}
     assert clean.run(save, tmp_path, {**given, **store}).returncode == 0
     green = clean.run(["bash", str(script)], tmp_path, given)

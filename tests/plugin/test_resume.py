@@ -24,10 +24,10 @@ OF_THE_MOMENT = ("started", "finished", "duration_s", "command", "store")
 
 
 def timeless(path: Path) -> str:
-    """The record's text without what differs between any two runs: times, the command and where the store lies."""
+    """The record's text without what differs between any two runs: times, command, the store's place, the checksum."""
     text = path.read_text()
-    for name in OF_THE_MOMENT:
-        text, count = re.subn(rf'^  "{name}": .*\n', "", text, flags=re.MULTILINE)
+    for name in (*OF_THE_MOMENT, "sha256"):
+        text, count = re.subn(rf'^ {{1,2}}"{name}": .*\n', "", text, flags=re.MULTILINE)
         assert count == 1, name
     return text
 

@@ -17,7 +17,8 @@ IDS = (
 
 
 @pytest.mark.numerics
-def test_random_models_reproduce_nothing_and_every_claim_is_recorded(suites, record):
+def test_random_models_reproduce_nothing_and_every_claim_is_recorded(suites, record, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     result = suites("--shift-inconclusive=fail")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(
@@ -26,7 +27,7 @@ def test_random_models_reproduce_nothing_and_every_claim_is_recorded(suites, rec
             "tuneshift: device cpu, dtype float32, response own",
             "tuneshift: store *",
             "*= tuneshift verdicts =*",
-            "finding * n * base * tuned * effect [[]interval[]] * verdict",
+            "finding * n * means * effect [[]interval[]] * verdict",
             "record: tuneshift-results/run.json",
             "report: tuneshift-results/report.html",
         ]

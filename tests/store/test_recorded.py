@@ -157,5 +157,5 @@ def test_the_fingerprint_is_the_files_sha256(tmp_path: Path) -> None:
 def test_without_pyarrow_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write(tmp_path, ROW)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(UsageError, match=r"pip install tuneshift\[parquet\]"):
+    with pytest.raises(UsageError, match=r"pip install 'tuneshift\[parquet\]'"):
         read_recorded(file, prompt_set("a"))
