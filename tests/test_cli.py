@@ -94,8 +94,16 @@ def test_report_renders_beside_the_record_or_where_told(tmp_path, capsys):
     assert (tmp_path / "other.html").is_file()
 
 
+def test_a_folder_stands_for_its_record(tmp_path, capsys):
+    write_record(make_record({"alpha": 0.05, "command": "pytest suites"}, [], []), tmp_path / "run.json")
+    assert main(["report", str(tmp_path)]) == OK
+    assert (tmp_path / "report.html").is_file()
+    assert main(["report", str(tmp_path), "-o", str(tmp_path)]) == USAGE
+    assert "it is a folder. Name a file in it." in capsys.readouterr().err
+
+
 def test_report_of_something_else_says_so(tmp_path, capsys):
-    assert main(["report", str(tmp_path / "none.json")]) == PROBLEMS
+    assert main(["report", str(tmp_path / "none.json")]) == USAGE
     assert "No run record" in capsys.readouterr().err
 
 
@@ -141,9 +149,8 @@ def test_findings_lists_what_decides_each(capsys):
 def test_findings_as_json_holds_every_field(capsys):
     assert main(["findings", "--json"]) == OK
     listed = json.loads(capsys.readouterr().out)
-    assert [
-        Finding(**{**row, "needs": tuple(map(tuple, row["needs"])), "asks": tuple(row["asks"])}) for row in listed
-    ] == list(findings())
+    read = [Finding(**{**row, "needs": tuple(map(tuple, row["needs"])), "asks": tuple(row["asks"])}) for row in listed]
+    assert read == list(findings())
 
 
 def run_record(pair, folder, name="run.json"):

@@ -105,7 +105,7 @@ def _weights(text: str, place: ConfigPlace, *, gguf: bool = True) -> str:
     path = place.path(text)
     if os.path.isdir(path):
         return str(path)
-    if gguf and path.suffix == ".gguf" and os.path.isfile(path):
+    if gguf and path.suffix.lower() == ".gguf" and os.path.isfile(path):
         return str(path)
     if os.path.isfile(path):
         recorded = "; recorded evidence goes under 'evidence' in a pair file" if path.suffix == ".parquet" else ""

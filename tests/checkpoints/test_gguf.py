@@ -186,6 +186,21 @@ def test_a_folder_with_one_gguf_file_is_that_file(file, tmp_path):
     assert locate(ModelRef(name="m", model=str(tmp_path))) == tmp_path
 
 
+def test_a_suffix_in_capitals_is_the_same_kind(file, tmp_path):
+    import shutil
+
+    shutil.copy(file, tmp_path / "TINY.GGUF")
+    assert checkpoint_ref(str(tmp_path / "TINY.GGUF"), "--tuned").name == "TINY.GGUF"
+    assert locate(ModelRef(name="m", model=str(tmp_path / "TINY.GGUF"))) == locate(
+        ModelRef(name="m", model=str(tmp_path))
+    )
+
+
+def test_a_conversion_leaves_no_bar_in_a_log(file, capfd):
+    locate(ModelRef(name="m", model=str(file)))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_conversion_that_dies_leaves_nothing(file, cache, monkeypatch):
     def die(source: Path, folder: Path) -> None:
         (folder / "config.json").write_text("{}")
@@ -218,6 +233,13 @@ def test_one_part_of_a_cut_file_says_how_to_put_it_together(tmp_path):
     path.write_bytes(b"GGUF")
     with pytest.raises(CheckpointError, match="one of 3 parts of a GGUF file; put them together with"):
         locate(ModelRef(name="m", model=str(path)))
+
+
+def test_a_part_beside_whole_files_does_not_make_these_parts(tmp_path):
+    for name in ("a.gguf", "m-00001-of-00003.gguf"):
+        (tmp_path / name).write_bytes(b"GGUF")
+    with pytest.raises(CheckpointError, match=r"holds 2 GGUF files \(a\.gguf, m-00001-of-00003\.gguf\); name one"):
+        locate(ModelRef(name="m", model=str(tmp_path)))
 
 
 def test_without_the_package_the_command_is_said(file, monkeypatch):

@@ -83,6 +83,7 @@ def remove(name: str) -> Callable[[Path], object]:
         (remove("tokenizer.json"), "The tokenizer in|no tokenizer"),
         (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), "pickled weights only"),
         (lambda f: (f / "model.safetensors").write_bytes(b"12345678"), "truncated or no safetensors"),
+        (lambda f: edit(f / "config.json", dtype="float33"), r"not understood by transformers.*float33.*\. Correct it"),
         (lambda f: edit(f / "config.json", model_type="novel"), "not understood by transformers.*newer.*'novel'"),
         (lambda f: edit(f / "config.json", model_type="t5", architectures=["T5Model"]), "encoder-decoder model"),
         (lambda f: edit(f / "config.json", model_type="bert", architectures=["BertModel"]), r"is an encoder \(BertM"),

@@ -199,6 +199,7 @@ def fill(name: str, *values: float) -> Callable[[Path], None]:
         (fill("lm_head.weight", math.nan, math.nan), None, r"in 1 tensors: lm_head\.weight \(2 of them\)"),
         (fill("model.norm.weight", math.inf, -math.inf), None, r"in 1 tensors: model\.norm\.weight \(2 of them\)"),
         (fill("model.norm.weight", 1e5), "float16", r"model\.norm\.weight.*overflow in float16; try float32"),
+        (lambda f: edit(f / "config.json", vocab_size=7), None, r"holds 2 weights of other shapes.*lm_head.*not \(7, "),
         (lambda f: change(f, lambda t: t.pop("lm_head.weight")), None, r"lacks 1 weights.*lm_head\.weight"),
         (
             lambda f: change(f, lambda t: t.update({"v_head.weight": torch.ones(2)})),
@@ -208,7 +209,7 @@ def fill(name: str, *values: float) -> Callable[[Path], None]:
         (
             lambda f: change(f, lambda t: t.update({"lm_head.weight": torch.ones(260, 8)})),
             None,
-            "cannot be loaded: RuntimeError",
+            r"holds 1 weights of other shapes .*lm_head\.weight \(\(260, 8\), not \(",
         ),
     ],
 )

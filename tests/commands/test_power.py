@@ -9,7 +9,7 @@ from gate_records import claim_with, run_of
 from statsmodels.stats.power import TTestPower
 
 from tuneshift.cli import main
-from tuneshift.commands.common import OK, PROBLEMS, USAGE
+from tuneshift.commands.common import OK, USAGE
 from tuneshift.run_record import make_record, write_record
 
 
@@ -150,9 +150,9 @@ def test_an_effect_at_the_sesoi_is_decided_by_no_number(capsys):
     assert table(capsys)[0][-1].startswith("none")
 
 
-def test_a_record_that_is_missing_or_damaged_is_a_problem(tmp_path, capsys):
-    assert main(["power", "--from", str(tmp_path / "none.json")]) == PROBLEMS
+def test_a_record_that_is_missing_or_damaged_is_the_inputs_fault(tmp_path, capsys):
+    assert main(["power", "--from", str(tmp_path / "none.json")]) == USAGE
     assert "No run record" in capsys.readouterr().err
     damaged = str(write_record(make_record(run_of(), [], [claim("x.y", clusters="many")]), tmp_path / "run.json"))
-    assert main(["power", "--from", damaged]) == PROBLEMS
+    assert main(["power", "--from", damaged]) == USAGE
     assert "damaged" in capsys.readouterr().err

@@ -287,6 +287,13 @@ def test_the_command_exits_1_where_something_fails_and_says_what_to_do(checkpoin
     assert all(check["advice"] for check in checks if check["state"] != "ok")
 
 
+def test_a_tokenizer_that_cannot_be_read_is_said_once(checkpoint, tiny_base, tmp_path, capsys):
+    (checkpoint / "tokenizer.json").write_text("{")
+    main(["doctor", "--base", str(tiny_base), "--tuned", str(checkpoint), "--store", str(tmp_path / "store"), "--json"])
+    failed = [check["name"] for check in json.loads(capsys.readouterr().out) if check["state"] == "fail"]
+    assert failed == ["tuned tokenizer"]
+
+
 def test_half_a_pair_is_a_usage_error(tiny_base, tmp_path):
     assert main(["doctor", "--base", str(tiny_base), "--store", str(tmp_path)]) == USAGE
 

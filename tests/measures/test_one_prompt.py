@@ -157,6 +157,7 @@ def test_it_is_what_the_measure_stores(tiny_base, tiny_tuned, tiny_prompts, tmp_
     [
         ("", "blue", {}, "The prompt has no token"),
         (PROMPT, "", {"chat_template": TEMPLATE}, "The response has no token"),
+        (3, None, {}, "The prompt is a text; got int"),
         (PROMPT, "b" * 90, {}, "27 prompt tokens and 91 response tokens exceed the context of 96"),
         ("p" * 96, None, {}, "96 prompt tokens and 1 response tokens exceed"),
         (PROMPT, "blue", {"instruction_spans": [(3, 99)]}, r"instruction span \[3, 99\) lies outside .* 27 characters"),

@@ -42,9 +42,12 @@ def test_five_where_no_test_is_selected(suites):
     assert suites("-k", "no_such_test").ret == 5
 
 
-def test_the_command_gives_zero_one_two_and_four(tmp_path, capsys):
+def test_the_command_gives_zero_one_two_and_four(tmp_path, capsys, monkeypatch):
     assert main(["evidence", "ls", "--store", str(tmp_path)]) == 0
-    assert main(["report", str(tmp_path / "absent.json")]) == 1
+    assert main(["report", str(tmp_path / "absent.json")]) == 4
+    monkeypatch.setattr("webbrowser.open", lambda url: False)
+    (tmp_path / "report.html").write_text("")
+    assert main(["open", str(tmp_path)]) == 1
     with pytest.raises(SystemExit) as caught:
         main(["no-such-command"])
     assert caught.value.code == 2

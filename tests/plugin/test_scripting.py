@@ -168,6 +168,8 @@ def test_mistakes_of_pairs(run, tiny_base, tiny_tuned, tmp_path):
         run("./nowhere", tiny_tuned)
     with pytest.raises(UsageError, match="a pair file, a ModelPair or a list"):
         tuneshift.run(pairs=[])
+    with pytest.raises(UsageError, match="prompts is empty"):
+        tuneshift.run(tiny_base, tiny_tuned, prompts=[])
     with pytest.raises(UsageError, match=r"prompts: prompt set .* does not exist"):
         tuneshift.run(tiny_base, tiny_tuned, prompts=tmp_path / "none.jsonl")
 

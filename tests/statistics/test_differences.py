@@ -181,6 +181,13 @@ def test_a_constant_difference_is_an_unseen_variance_not_a_zero_one(scale: float
     assert math.isnan(found.details["d_z"])
 
 
+def test_a_mean_of_rounding_alone_is_zero() -> None:
+    won = np.array([0.8, 0.2, 0.6, 0.4, 0.2, 0.8])
+    assert np.mean(won - 0.5) != 0
+    found = paired_difference(arm("chance", np.full(6, 0.5)), arm("base", won), clusters=None, level=0.95)
+    assert found.effect == 0.0
+
+
 def test_differences_that_cancel_within_every_cluster_have_no_interval() -> None:
     assert undecided(of_differences([1.0, -1.0] * 10, [f"c{i // 2}" for i in range(20)]))
 

@@ -161,7 +161,7 @@ def _locate(model: str, revision: str | None, code: bool, name: str) -> Path:
         if revision is not None:
             raise PairError(f"Checkpoint {name!r}: {model} is a local folder, which has no revision {revision!r}.")
         return path
-    if path.suffix == ".gguf":
+    if path.suffix.lower() == ".gguf":
         raise CheckpointError(f"Checkpoint {name!r}: {model} is no GGUF file of a whole model that lies here.")
     if os.path.exists(path):
         raise PairError(f"Checkpoint {name!r}: {model} is a file; name the folder that holds it.")

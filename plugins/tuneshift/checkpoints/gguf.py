@@ -19,10 +19,10 @@ from ..errors import CheckpointError
 from ..files import acquired_lock, cache_folder
 from ..parse import parse_json
 from ..plain import digest
-from .quiet import first_line, quiet
+from .quiet import bars_on_terminals_only, first_line, quiet
 
 SUFFIX = ".gguf"
-_PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
+_PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$", re.IGNORECASE)
 _OTHER_WEIGHTS = ("config.json", "model.safetensors", "model.safetensors.index.json")
 
 
@@ -31,16 +31,16 @@ def gguf_file(path: Path) -> Path | None:
 
     Raises CheckpointError for a folder with several, and for one part of a file that was cut.
     """
-    if path.suffix == SUFFIX and os.path.isfile(path):
+    if path.suffix.lower() == SUFFIX and os.path.isfile(path):
         found = [path]
     elif os.path.isdir(path) and not any((path / name).exists() for name in _OTHER_WEIGHTS):
-        found = sorted(path.glob(f"*{SUFFIX}"))
+        found = sorted(file for file in path.iterdir() if file.suffix.lower() == SUFFIX)
     else:
         return None
-    cut = next((parts for file in found if (parts := _PART.search(file.name))), None)
-    if cut is not None:
+    parts = [_PART.search(file.name) for file in found]
+    if found and parts[0] and all(parts):
         raise CheckpointError(
-            f"{found[0]} is one of {int(cut[1])} parts of a GGUF file; put them together with llama.cpp's "
+            f"{found[0]} is one of {int(parts[0][1])} parts of a GGUF file; put them together with llama.cpp's "
             "`llama-gguf-split --merge` and name the whole file."
         )
     if len(found) > 1:
@@ -104,7 +104,7 @@ def _save(file: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        with quiet():
+        with quiet(), bars_on_terminals_only():
             # Before the weights: what is wrong with a file shows here in a second.
             tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
             model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)

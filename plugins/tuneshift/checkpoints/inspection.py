@@ -171,10 +171,15 @@ def _config(ref: ModelRef, folder: Path) -> Any:
     except Exception as error:  # whatever a configuration makes transformers raise
         import transformers
 
+        model_type = read_json(folder / "config.json").get("model_type")
+        what_to_do = (
+            "Correct it, or copy it anew from the checkpoint."
+            if _known(model_type)
+            else f"A newer transformers may know the architecture {model_type!r}."
+        )
         raise CheckpointError(
             f"{folder / 'config.json'} is not understood by transformers {transformers.__version__} "
-            f"({first_line(error)}). A newer transformers may know the architecture "
-            f"{read_json(folder / 'config.json').get('model_type')!r}."
+            f"({first_line(error)}). {what_to_do}"
         ) from error
 
 

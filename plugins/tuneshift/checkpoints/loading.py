@@ -200,6 +200,7 @@ def _model(ref: ModelRef, info: CheckpointInfo, dtype: torch.dtype, device: torc
                 local_files_only=True,
                 trust_remote_code=ref.trust_remote_code,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are named below; transformers' own error names none
                 **options,
                 **particular,
             )
@@ -258,6 +259,12 @@ def _require_complete(info: CheckpointInfo, model: Any, report: dict[str, Any]) 
     if info.text_of is not None:
         unexpected = [name for name in unexpected if name.startswith(("language_model.", "model.", "lm_head."))
                       and not name.startswith(BESIDE_TEXT)]  # fmt: skip
+    if report["mismatched_keys"]:
+        of = sorted(f"{name} ({tuple(found)}, not {tuple(made)})" for name, found, made in report["mismatched_keys"])
+        raise CheckpointError(
+            f"{folder} holds {len(of)} weights of other shapes than its config.json says: {_some(of)}. One of them "
+            "belongs to another checkpoint; copy or download it anew."
+        )
     if missing:
         raise CheckpointError(
             f"{folder} lacks {len(missing)} weights of {kind}, which would be random: {_some(missing)}. The checkpoint "

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
 
-from ..errors import UsageError
+from ..errors import RecordError, UsageError
+from ..run_record import RunRecord, read_record
 from ..session.options import STORE_VARIABLE, default_store
 
 OK, PROBLEMS, INTERRUPTED, USAGE = 0, 1, 2, 4
@@ -23,6 +24,20 @@ def add_store(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--store", type=Path, metavar="DIR", help=f"evidence store (default: ${STORE_VARIABLE}, else the user's cache)"
     )
+
+
+def record_file(text: str) -> Path:
+    """The record that an argument names: a run.json, or the folder that holds one, as ``tuneshift.load_run`` takes."""
+    path = Path(text)
+    return path / "run.json" if path.is_dir() else path
+
+
+def read(path: Path) -> RunRecord:
+    """A run record; one that cannot be read is the fault of the command's input."""
+    try:
+        return read_record(path)
+    except RecordError as error:
+        raise UsageError(str(error)) from error
 
 
 def require_other_files(written: Iterable[Path], read: Iterable[Path], option: str) -> None:

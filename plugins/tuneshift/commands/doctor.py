@@ -87,7 +87,9 @@ def _checks(arguments: argparse.Namespace) -> Iterator[Check]:
         if files.state == "fail":  # else every check below would say the same, and ask the hub again
             sound = False
             continue
-        yield doctor_checkpoints.tokenizer_check(role, ref)
+        tokenizer = doctor_checkpoints.tokenizer_check(role, ref)
+        yield tokenizer
+        sound = sound and tokenizer.state != "fail"  # else what is said of the pair would be that again
         yield doctor_checkpoints.attention_check(role, ref)
     if sound:
         yield doctor_checkpoints.tokenizers_check(pair.base, pair.tuned)

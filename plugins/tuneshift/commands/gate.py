@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import RecordError, UsageError
+from ..errors import UsageError
 from ..run_record import RunRecord
 from ..session.options import EXAMPLE_MARGIN, losses_of, margins_of
-from .common import OK, PROBLEMS, Commands, require_other_files
+from .common import OK, PROBLEMS, Commands, read, record_file, require_other_files
 
 FORCE = "--force"
 
@@ -23,7 +23,7 @@ FORCE = "--force"
 def add(commands: Commands) -> None:
     """Declare the commands."""
     gate = commands.add_parser("gate", help="compare a run record with a baseline; exit 1 where something regressed")
-    gate.add_argument("record", type=Path, metavar="RUN.json", help="a run record that `pytest suites` wrote")
+    gate.add_argument("record", type=record_file, metavar="RUN.json", help="a run record that `pytest suites` wrote")
     gate.add_argument("--baseline", "--shift-compare", dest="baseline", required=True, metavar="NAME",
                       help="the baseline to compare with")  # fmt: skip
     gate.add_argument("--margin", "--shift-margin", action="append", default=[], metavar="FINDING=VALUE",
@@ -46,7 +46,7 @@ def add(commands: Commands) -> None:
     )
     gate.set_defaults(command=_gate)
     bless = commands.add_parser("bless", help="promote a run record to a baseline")
-    bless.add_argument("record", type=Path, metavar="RUN.json", help="a run record that `pytest suites` wrote")
+    bless.add_argument("record", type=record_file, metavar="RUN.json", help="a run record that `pytest suites` wrote")
     bless.add_argument("--as", "--shift-save", dest="name", required=True, metavar="NAME", help="the baseline's name")
     bless.add_argument(FORCE, "--shift-overwrite", action="store_true", help="replace a baseline of that name")
     bless.add_argument("--looks", type=int, metavar="N",
@@ -60,7 +60,7 @@ def add(commands: Commands) -> None:
                              help="where baselines lie (default: $TUNESHIFT_STORAGE, else .tuneshift/baselines of the "
                              "project that this folder is in)")  # fmt: skip
     merge = commands.add_parser("merge", help="put shards of one run into one record and report")
-    merge.add_argument("records", type=Path, nargs="+", metavar="RUN.json", help="two run records or more")
+    merge.add_argument("records", type=record_file, nargs="+", metavar="RUN.json", help="two run records or more")
     merge.add_argument("-o", "--out", "--shift-out", type=Path, required=True, metavar="DIR",
                        help="where run.json and the report go")  # fmt: skip
     merge.set_defaults(command=_merge)
@@ -145,19 +145,9 @@ def _merge(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _read(path: Path) -> RunRecord:
-    """A run record; one that cannot be read is the fault of this command's input."""
-    from ..run_record import read_record
-
-    try:
-        return read_record(path)
-    except RecordError as error:
-        raise UsageError(str(error)) from error
-
-
 def _sealed(path: Path) -> RunRecord:
     """A run record whose checksum says that it is as it was written."""
-    record = _read(path)
+    record = read(path)
     if not record.sealed:
         raise UsageError(
             f"{path} has no checksum (`sha256`): an older tuneshift wrote it, or it was edited, and a digit that "

@@ -6,12 +6,11 @@ import argparse
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..claims.finding import Finding
 from ..errors import UsageError, did_you_mean
-from .common import OK, Commands
+from .common import OK, Commands, read, record_file
 
 if TYPE_CHECKING:
     from ..statistics.power import Decision, Design
@@ -51,7 +50,11 @@ def add(commands: Commands) -> None:
         "--sd", type=float, help="standard deviation of the per-item differences (default: a few are shown)"
     )
     power.add_argument(
-        "--from", dest="record", type=Path, metavar="RUN.json", help="take the precision of each claim of a run record"
+        "--from",
+        dest="record",
+        type=record_file,
+        metavar="RUN.json",
+        help="take the precision of each claim of a run record",
     )
     power.add_argument("--cluster-size", type=int, metavar="K", help="items that share a cluster (default: 1)")
     power.add_argument("--icc", type=float, help="correlation of items within a cluster, 0 to 1 (default: 0)")
@@ -143,11 +146,10 @@ def _questions(arguments: argparse.Namespace, finding: Finding | None) -> Iterat
 
 def _of_record(arguments: argparse.Namespace, finding: Finding | None) -> Iterator[Question]:
     """The claims of a run record that more prompts could decide."""
-    from ..run_record import read_record
     from ..statistics.power import observed_design
 
     found = False
-    for claim in read_record(arguments.record).claims:
+    for claim in read(arguments.record).claims:
         if finding is not None and claim.get("finding") != finding.id:
             continue
         precise = _number(claim.get("standard_error")) and claim["standard_error"] > 0

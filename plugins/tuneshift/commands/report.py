@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..errors import UsageError
-from .common import OK, Commands, require_other_files
+from .common import OK, Commands, read, record_file, require_other_files
 
 
 def add(commands: Commands) -> None:
@@ -17,7 +17,7 @@ def add(commands: Commands) -> None:
         "one report, their pairs side by side; of a claim tested twice on the same checkpoints the later one counts.",
     )  # fmt: skip
     report.add_argument(
-        "records", nargs="+", type=Path, metavar="RUN.json", help="run records that `pytest suites` wrote"
+        "records", nargs="+", type=record_file, metavar="RUN.json", help="run records that `pytest suites` wrote"
     )
     report.add_argument(
         "-o", "--out", type=Path, metavar="FILE", help="where to (default: report.html beside the first record); the "
@@ -33,7 +33,6 @@ def _report(arguments: argparse.Namespace) -> int:
     from ..report.html import write_report
     from ..report.markdown import write_summary
     from ..report.several_runs import merged
-    from ..run_record import read_record
 
     records: list[Path] = arguments.records
     out: Path = arguments.out or records[0].with_name("report.html")
@@ -42,7 +41,7 @@ def _report(arguments: argparse.Namespace) -> int:
     summary = out.with_name("summary.md") if out.stem == "report" else out.with_suffix(".md")
     templates = arguments.templates.rglob("*") if arguments.templates else ()
     require_other_files([out, summary], [*records, *templates], "--out")
-    record = merged([read_record(path) for path in records])
+    record = merged([read(path) for path in records])
     print(write_report(record, out, arguments.templates))
     print(write_summary(record, summary))
     return OK

@@ -139,6 +139,9 @@ def write_text(out: Path, text: str, what: str) -> Path:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         publish(out, text.encode())
+    except IsADirectoryError as error:
+        raise UsageError(f"Cannot write the {what} to {out}: it is a folder. Name a file in it.") from error
     except OSError as error:
-        raise UsageError(f"Cannot write the {what} to {out}: {error}. Name a folder that can be written.") from error
+        why = error.strerror or error
+        raise UsageError(f"Cannot write the {what} to {out}: {why}. Name a place that can be written.") from error
     return out

@@ -221,6 +221,8 @@ def _pairs(
     if prompts is None:
         return found
     sets = [prompts] if isinstance(prompts, (str, os.PathLike)) else prompts
+    if not sets:
+        raise UsageError("prompts is empty; leave it out for the pairs' own sets.")
     return asked(found, [os.fspath(one) for one in sets], "prompts")
 
 

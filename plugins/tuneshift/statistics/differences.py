@@ -56,6 +56,8 @@ def paired_difference(
     labels = base.ids if clusters is None else clusters
     groups = groups_of(labels, len(difference))
     mean = float(np.mean(difference)) if len(difference) else math.nan
+    if abs(mean) <= rounding:  # 0.8 - 0.5 and 0.2 - 0.5 do not cancel in float64
+        mean = 0.0
     units, error = effective_clusters(groups), math.nan
     if cluster_count(groups) > 1:
         moves = move_of_mean(difference, labels, strata)

@@ -52,6 +52,8 @@ def attribute(
     PairError and PromptError for a chat template that cannot be used; CheckpointError for a slow tokenizer;
     MeasureError where weights give NaN or memory runs out.
     """
+    if not isinstance(prompt, str):
+        raise UsageError(f"The prompt is a text; got {type(prompt).__name__}.")
     checkpoint = _checkpoint(model, tokenizer, chat_template)
     template = resolve_chat_template(checkpoint.ref, tokenizer)
     spans = _checked(instruction_spans, prompt)
