@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from tuneshift.statistics.autocorrelated import _Fit, series_slope, series_slope_change
+from tuneshift.statistics.interval_reader import intervals_of
+from tuneshift.statistics.intervals import p_value
 
 ALPHA = 0.05
 
@@ -74,7 +78,7 @@ def test_the_bound_of_the_autocorrelation_is_one(layers, correlation):
         assert fit._at_most(value, correlation) == pytest.approx(
             np.mean(seen <= value), abs=0.012
         )  # 3.4 errors of 20,000
-    low = np.mean([fit.largest_autocorrelation(value) < correlation for value in seen[:200]])
+    low = np.mean([fit.largest_autocorrelation(value, 0.1) < correlation for value in seen[:200]])
     assert low <= stats.binom.ppf(0.999, 200, 0.1) / 200
 
 
@@ -88,6 +92,24 @@ def test_no_slope_is_found_more_often_than_stated(layers, correlation):
     assert wrong <= stats.binom.ppf(0.999, runs, alpha)
     plain = sum(stats.linregress(quarters(layers), y).pvalue < alpha for y in drawn)
     assert (plain > stats.binom.ppf(0.999, runs, alpha)) == (correlation > 0)
+
+
+@pytest.mark.parametrize(("layers", "correlation"), [(12, 0.8), (12, 0.9), (24, 0.9)])
+def test_at_the_levels_of_a_gate_no_slope_is_found_more_often_than_stated_either(layers, correlation):
+    """At alpha / 18; with one bound for all levels 2.4 to 7.7 times as often."""
+    runs, alpha = 600, 0.05 / 18
+    drawn = errors(np.random.default_rng(8), layers, correlation, runs)
+    intervals = [slope_of(y, 1 - alpha).interval for y in drawn]
+    wrong = sum(not low <= 0 <= high for low, high in intervals if math.isfinite(low))
+    assert wrong <= stats.binom.ppf(0.999, runs, alpha)
+
+
+def test_intervals_of_a_slope_grow_with_their_level_and_come_back_from_a_record():
+    found = slope_of(errors(np.random.default_rng(9), 24, 0.3, 1)[0]).intervals
+    ends = [found.at(1 - error) for error in np.geomspace(0.4, 1e-5, 200)]
+    assert all(a[0] >= b[0] and a[1] <= b[1] for a, b in pairwise(ends))
+    assert intervals_of(json.loads(json.dumps(found.plain()))) == found
+    assert p_value(found) == pytest.approx(slope_of(errors(np.random.default_rng(9), 24, 0.3, 1)[0]).p)
 
 
 def test_a_slope_that_layers_can_show_is_found():

@@ -554,3 +554,15 @@ def test_two_groups_of_different_ranges_have_no_bounded_interval() -> None:
     assert np.isfinite(two_sample_difference(low, high, clusters=None, level=0.95).interval).all()
     wider = replace(high, span=(0.0, 2.0))
     assert np.isnan(two_sample_difference(low, wider, clusters=None, level=0.95).interval).all()
+
+
+def test_values_that_are_zero_but_for_rounding_do_not_vary():
+    """Of a share that is 0 on both sides, noise of 5e-16 is no variance that was seen, and no effect."""
+    ids, span = tuple(f"p{k}" for k in range(20)), (0.0, 1.0)
+    noise = 5e-16 * np.random.default_rng(0).random(20)
+    base, tuned = (Arm(label=k, ids=ids, values=v, span=span) for k, v in (("base", np.zeros(20)), ("tuned", noise)))
+    found = paired_difference(base, tuned, clusters=None, level=0.95)
+    exact = paired_difference(base, base, clusters=None, level=0.95)
+    assert found.effect == 0
+    assert found.interval == exact.interval
+    assert found.interval[1] > 0.1

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from ..plain import Json
 from .bootstrap import ROUNDING, fields_at
-from .intervals import Intervals, NoIntervals, StudentT
+from .intervals import Interval, Intervals, NoIntervals, StudentT
 from .statistic import Arm, Statistic
 
 Floats = npt.NDArray[np.float64]
@@ -28,14 +28,39 @@ Integers = npt.NDArray[np.int64]
 
 SLOPE = "slope"
 """In a statistic's details, as ``estimate``: by which a gate knows how to take its change."""
-BOUND = 0.9
-"""Confidence of the upper bound of the autocorrelation: the largest error at .8 is then the nominal one at 97.5 %."""
+RATES = (0.025, 0.01, 0.005, 0.0025, 0.001)
+"""Error rates for which the autocorrelation has an upper bound of its own; beyond the last it is `LARGEST`."""
+MISSED = 4
+"""Times the error rate that its bound may miss the autocorrelation: 10 % at 2.5 %. A miss is a smaller error by some
+part and no false alarm by itself; at a bound of one confidence for all levels it was, at small error rates."""
+ROUNDED = 1e-9
+"""Of an error rate that is one less a level."""
 LARGEST = 0.99
 """Of a coefficient that is looked for: beyond it a series of layers cannot be told from a random walk."""
 NODES = 1001
 """Of Imhof's integral: chances come out to two in a thousand."""
 HALVINGS = 10
 """Of the interval in which the bound is looked for: to a part in a thousand."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesT:
+    """t intervals of a slope, each at the largest autocorrelation that is not ruled out at its level: ``steps`` are
+    those of `RATES` and of `LARGEST`, for smaller error rates than all of these."""
+
+    steps: tuple[StudentT, ...]
+
+    def at(self, level: float) -> Interval:
+        # Of all steps up to the level's own, the farthest ends, so that intervals grow with their level.
+        used = 1 + sum(1 - level < rate * (1 - ROUNDED) for rate in RATES)
+        ends = [step.at(level) for step in self.steps[:used]]
+        return min(low for low, _ in ends), max(high for _, high in ends)
+
+    def coverage(self, level: float) -> float:
+        return level
+
+    def plain(self) -> dict[str, Json]:
+        return {"kind": "series t", "steps": [step.plain() for step in self.steps]}
 
 
 def series_slope(
@@ -45,8 +70,9 @@ def series_slope(
 
     The interval is t's with the error and the degrees of freedom (Satterthwaite's, of the residual sum of squares) that
     the slope has where the correlation of two errors is r to the power of their distance in places, which may have
-    gaps. r is the upper ``BOUND`` confidence bound, between 0 and .99, of the residuals' correlation of neighbours
-    (exact for normal errors: Imhof 1961). It assumes errors of one variance.
+    gaps. r is the upper confidence bound, between 0 and .99, of the residuals' correlation of neighbours (exact for
+    normal errors: Imhof 1961), at a confidence that grows with the level (`SeriesT`). It assumes errors of one
+    variance. The standard error, the degrees of freedom and ``autocorrelation_at_most`` are those at 97.5 % and below.
 
     NaN for fewer than two different ``x``. Without an interval where residuals do not vary. Details: ``estimate``
     (`SLOPE`), ``autocorrelation`` of the residuals and its bound ``autocorrelation_at_most``. Raises ValueError for
@@ -64,10 +90,13 @@ def series_slope(
         if len(x) > 3 and float(np.max(np.abs(residuals))) > ROUNDING * float(np.max(np.abs(y))):
             squares = float(residuals @ residuals)
             seen = float(residuals @ fit.neighbours @ residuals) / squares
-            bound = fit.largest_autocorrelation(seen)
-            error, freedom = fit.error(bound, squares)
+            bounds = [fit.largest_autocorrelation(seen, MISSED * rate) for rate in RATES]
+            spreads = [fit.error(bound, squares) for bound in (*bounds, LARGEST)]
+            (error, freedom), bound = spreads[0], bounds[0]
             details |= {"autocorrelation": seen, "autocorrelation_at_most": bound}
-            intervals = StudentT(effect=effect, error=error, freedom=freedom, units=len(x))
+            intervals = SeriesT(
+                steps=tuple(StudentT(effect=effect, error=e, freedom=f, units=len(x)) for e, f in spreads)
+            )
         else:
             details["no_interval"] = "the values lie on a line, so that no variance was seen"
     return Statistic(
@@ -123,17 +152,17 @@ class _Fit:
         return cls(slope=solved[1], residual=np.eye(len(x)) - design @ solved, neighbours=(distance == nearest) / 2,
                    distance=distance)  # fmt: skip
 
-    def largest_autocorrelation(self, seen: float) -> float:
+    def largest_autocorrelation(self, seen: float, missed: float) -> float:
         """The largest coefficient under which residuals as little correlated as those seen come about with a chance of
-        1 - ``BOUND``; 0 where even independent errors seldom have as little."""
+        ``missed``; 0 where even independent errors seldom have as little."""
         low, high = 0.0, LARGEST
-        if self._at_most(seen, high) >= 1 - BOUND:
+        if self._at_most(seen, high) >= missed:
             return high
-        if self._at_most(seen, low) < 1 - BOUND:
+        if self._at_most(seen, low) < missed:
             return low
         for _ in range(HALVINGS):
             middle = (low + high) / 2
-            low, high = (middle, high) if self._at_most(seen, middle) >= 1 - BOUND else (low, middle)
+            low, high = (middle, high) if self._at_most(seen, middle) >= missed else (low, middle)
         return low
 
     def error(self, autocorrelation: float, squares: float) -> tuple[float, float]:

@@ -198,7 +198,9 @@ def _named(arm: Arm, clusters: Mapping[str, str] | None) -> Sequence[str]:
 
 
 def _rounding(a: Arm, b: Arm) -> float:
-    return ROUNDING * max(float(np.max(np.abs(arm.values), initial=0.0)) for arm in (a, b))
+    """What a difference of values may be by rounding: of their size, and of their range where that is known, so that
+    what is 0 but for rounding is."""
+    return ROUNDING * max(float(np.max(np.abs([*arm.values, *(arm.span or ())]), initial=0.0)) for arm in (a, b))
 
 
 def _check(*arms: Arm) -> None:

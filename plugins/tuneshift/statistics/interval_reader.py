@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from ..errors import RecordError
 from ..plain import Json
+from .autocorrelated import SeriesT
 from .bounded import BoundedDifference, BoundedMean, BoundedT
 from .intervals import AllWithin, AtBound, Bca, Expanded, Intervals, NoIntervals, StudentT, TwoOneSided, Wilson
 from .jackknife import LogitT, LogitTChange
@@ -34,6 +35,8 @@ def _read(plain: Mapping[str, Json]) -> Intervals:
             return NoIntervals()
         case "t":
             return _student(fields)
+        case "series t":
+            return SeriesT(steps=tuple(_student(_without_kind(step)) for step in fields["steps"]))
         case "skewed t":
             return SkewedT.read(fields)
         case "logit t":
