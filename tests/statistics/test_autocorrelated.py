@@ -104,6 +104,7 @@ def test_at_the_levels_of_a_gate_no_slope_is_found_more_often_than_stated_either
     assert wrong <= stats.binom.ppf(0.999, runs, alpha)
 
 
+@pytest.mark.numerics
 def test_intervals_of_a_slope_grow_with_their_level_and_come_back_from_a_record():
     found = slope_of(errors(np.random.default_rng(9), 24, 0.3, 1)[0]).intervals
     ends = [found.at(1 - error) for error in np.geomspace(0.4, 1e-5, 200)]
