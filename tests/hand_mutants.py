@@ -110,10 +110,10 @@ KEYS = (
         "measures/params.py",
         "measures/test_params.py measures/test_key_inputs.py",
         ('        "author": None if depends_on is None else depends_on.key.digest,\n', ""),
-        ('        "ends": list(asked.planner.ends(asked.pair, asked.ref)),\n', ""),
+        ('        "ends": list(asked.planner.ends(asked.pair, asked.ref, asked.asked_in)),\n', ""),
         ('        "thinking": None if tags is None else list(tags),\n', ""),
         ('params["present"] = "text" if of_rules == TEXT_ALONE else "turn"', 'params["present"] = "turn"'),
-        ("[p.id, p.prompt, p.reference, p.cluster]", "[p.id, p.prompt, p.reference]"),
+        ("[p.id, p.prompt, p.reference, p.topic or p.cluster]", "[p.id, p.prompt, p.reference]"),
         ('"derivative_dtype": asked.ref.dtype or', '"derivative_dtype": None and'),
         ('"word_vectors": space_identity(space)', '"word_vectors": {}'),
         ('"concepts": labelled.key.digest,', '"concepts": labelled.measure.name,'),
@@ -200,7 +200,55 @@ STATISTICS = (
         ("-sesoi < low and high < sesoi", "-sesoi < low or high < sesoi"),
     ),
 )
-MUTANTS = (*ENGINE, *KEYS, *STATISTICS)
+GATE = (
+    *of(
+        "statistics/gate_rule.py",
+        "statistics/test_gate_rule.py",
+        ("shown_alpha) / claims\n    low, high", "shown_alpha)\n    low, high"),
+        ("intervals.at(1 - 2 * alpha)", "intervals.at(1 - alpha)"),
+        ("    if high < 0:\n", "    if high < -margin / 2:\n"),
+        (
+            'low > margin or high < -margin:\n            return "regressed"',
+            'high < -margin:\n            return "regressed"',
+        ),
+    ),
+    *of(
+        "statistics/look_budget.py",
+        "statistics/test_look_budget.py",
+        ("max(rate / claims, SMALLEST)", "rate / claims"),
+        ("(*floored[:-1], last)", "tuple(floored)"),
+    ),
+    *of(
+        "gate/matching.py",
+        "gate/test_matching.py gate/test_compare.py gate/test_baselines.py",
+        ('if here.get("dtype") != there.get("dtype"):', "if False:"),
+        ('if role != "tuned" and _print(pair', 'if role == "base" and _print(pair'),
+        ("if counts[0][hashed] == 1 and hashed in once", "if hashed in once"),
+        ("if counts[1][hashed] == 1}", "}"),
+    ),
+    *of(
+        "gate/rates.py",
+        "gate/test_rates.py",
+        ('if not roles or "tuned" in roles:', 'if "tuned" in roles:'),
+        ("return max(1, count)", "return count"),
+        ('if claim["effect"] is not None:', "if True:"),
+    ),
+    *of(
+        "gate/missing.py",
+        "gate/test_missing.py",
+        ("elif asked.intersection(places):", "elif False:"),
+        ("if made.intersection(places):", "if made:"),
+    ),
+    *of(
+        "gate/compare.py",
+        "gate/test_compare.py gate/test_claim_change.py gate/test_sight.py",
+        ("level = 1 - rates.shown / rates.claims", "level = 1 - rates.shown"),
+        ("LOST_SHARE = 0.02", "LOST_SHARE = 0.2"),
+        ('if outcome in ("held", "improved") and (lost', 'if outcome == "improved" and (lost'),
+        ("if change.equal and (not moves or same_evidence(claim, old)):", "if change.equal:"),
+    ),
+)
+MUTANTS = (*ENGINE, *KEYS, *STATISTICS, *GATE)
 
 
 def misfits() -> list[str]:
