@@ -20,7 +20,7 @@ from tuneshift.report import values as display
 from tuneshift.report.claims import finding_views
 from tuneshift.report.html import render_html, write_report
 from tuneshift.report.markdown import render_summary
-from tuneshift.run_record import RunRecord
+from tuneshift.run_record import RunRecord, make_record
 
 
 def test_the_page_is_well_formed_and_every_claim_is_in_it() -> None:
@@ -195,3 +195,11 @@ def test_strange_fields_of_a_run_never_cost_the_report(name: str, value: object)
     strange = RunRecord(schema=1, run={**held.run, name: value}, pairs=held.pairs, claims=held.claims)
     assert Page(render_html(strange)).faults == []
     assert "instruction_density_rises" in render_summary(strange)
+
+
+def test_why_a_claim_could_not_be_made_takes_the_whole_width() -> None:
+    error = {"finding": "f.x", "pair": "p", "prompts": "s", "group": "all", "message": "It broke <down>."}
+    page = render_html(make_record({"alpha": 0.05, "command": "pytest suites"}, [], [], [error]))
+    section = page[page.index('id="errors"') :].partition("</section>")[0]
+    assert "<b>f.x</b> on p · s: It broke &lt;down&gt;.</li>" in section
+    assert "<table" not in section  # a last column, which a narrow screen cuts off

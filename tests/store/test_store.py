@@ -345,6 +345,7 @@ def test_a_damaged_chunk_is_named_set_aside_and_alone_measured_again(full: Store
         full.read(key())
     assert error.value.path == bad
     assert "set aside as chunk-00001.json.damaged-1" in str(error.value)
+    assert str(error.value).endswith("A run measures what is missing, and only that")
     assert full.status(key(), IDS) == Progress(stored=4, total=7)
     assert fill(full) == [1]
     for got in full.read(key()).items:

@@ -74,7 +74,7 @@ class Store:
             what = f"{damaged.what}; it could not be set aside ({error})"
             raise DamagedEvidence(damaged.path, what) from damaged
         names = " and ".join(p.name for p in aside)
-        what = f"{damaged.what}; set aside as {names}. Run again: only what is missing is measured"
+        what = f"{damaged.what}; set aside as {names}. A run measures what is missing, and only that"
         raise DamagedEvidence(damaged.path, what) from damaged
 
     @contextlib.contextmanager
