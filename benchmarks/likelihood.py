@@ -34,7 +34,7 @@ from tuneshift.backends.start import answering
 from tuneshift.checkpoints.loading import Checkpoint, load
 from tuneshift.checkpoints.refs import LMBackend, ModelRef
 from tuneshift.checkpoints.scoring import response_logprobs
-from tuneshift.measures.likelihood import draws
+from tuneshift.measures.draws import draws
 from tuneshift.prompts.chat import bare_ids, end_token, resolve_chat_template
 from tuneshift.prompts.prompt import Prompt, PromptSource
 from tuneshift.prompts.sets import load_prompts

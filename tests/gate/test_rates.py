@@ -82,3 +82,10 @@ def test_two_checkpoints_against_one_baseline_share_its_rate():
     assert sharing(baseline, [halves], "good") == 4
     # A set that the run has not asks for its share still, once.
     assert sharing(baseline, [{**pairs[0], "prompts": []}], "good") == 2
+
+
+def test_claims_without_an_effect_have_no_share_and_a_rate_is_one_claims_at_least():
+    none = {**claims(tuned=TUNED)[0], "effect": None}
+    baseline = record([*claims(moves=TUNED), {**none, "finding": "a.none"}], [pair_of(ids(N))])
+    assert sharing(baseline) == 1
+    assert sharing(record(claims(base=BASE), [pair_of(ids(N))])) == 1

@@ -16,7 +16,8 @@ from tuneshift.checkpoints.loading import Checkpoint, load
 from tuneshift.checkpoints.refs import ModelRef
 from tuneshift.checkpoints.scoring import response_logprobs
 from tuneshift.errors import MeasureError, PromptError
-from tuneshift.measures.likelihood import draws, likelihood
+from tuneshift.measures.draws import draws
+from tuneshift.measures.likelihood import likelihood
 from tuneshift.prompts.chat import bare_ids, end_token
 from tuneshift.prompts.prompt import Prompt
 

@@ -17,7 +17,8 @@ from scipy import stats
 from tuneshift.checkpoints.loading import Checkpoint
 from tuneshift.checkpoints.refs import ModelRef
 from tuneshift.claims.view import NotApplicable, View
-from tuneshift.measures.likelihood import draws, likelihood
+from tuneshift.measures.draws import draws
+from tuneshift.measures.likelihood import likelihood
 from tuneshift.pairs import ModelPair
 from tuneshift.prompts.prompt import Prompt
 from tuneshift.quantities.ranking import SCORES, margins, prior_margins, ranked, ranking_survives, wins

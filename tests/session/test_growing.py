@@ -15,7 +15,8 @@ from tuneshift.run_record import write_record
 from tuneshift.session.growing import EarlierRun
 from tuneshift.session.requests import Target
 
-PRINTS = ("base" * 8, "tuned" * 8)
+BASE, TUNED = ModelRef(name="b", model="b"), ModelRef(name="t", model="t")
+PRINTS = {BASE: "base" * 8, TUNED: "tuned" * 8}
 
 
 def prompt_set(count: int, *, first: int = 0) -> PromptSet:
@@ -26,7 +27,7 @@ def prompt_set(count: int, *, first: int = 0) -> PromptSet:
 
 
 def target(prompts: PromptSet) -> Target:
-    pair = ModelPair(name="pair", base=ModelRef(name="b", model="b"), tuned=ModelRef(name="t", model="t"))
+    pair = ModelPair(name="pair", base=BASE, tuned=TUNED)
     return Target(pair=pair, prompts=prompts, group="all")
 
 
@@ -38,8 +39,8 @@ def earlier(tmp_path: Path, asked: PromptSet, *, verdict: str = "inconclusive", 
     }  # fmt: skip
     pair = {
         "name": "pair",
-        "base": {"name": "b", "fingerprint": PRINTS[0]},
-        "tuned": {"name": "t", "fingerprint": PRINTS[1]},
+        "base": {"name": "b", "fingerprint": PRINTS[BASE]},
+        "tuned": {"name": "t", "fingerprint": PRINTS[TUNED]},
         "prompts": [{"name": "set", "n": len(asked.prompts), "sha256": "x", "items": items}],
     }  # fmt: skip
     made = claim_with(verdict=verdict, reason="r", details={**claim_with()["details"], **details})
@@ -47,7 +48,7 @@ def earlier(tmp_path: Path, asked: PromptSet, *, verdict: str = "inconclusive", 
 
 
 def test_more_prompts_of_a_set_that_was_left_open_decide_nothing(tmp_path):
-    found = earlier(tmp_path, prompt_set(20)).grown(FINDING, target(prompt_set(30)), PRINTS)
+    found = earlier(tmp_path, prompt_set(20)).grown(FINDING, target(prompt_set(30)), PRINTS.get)
     assert found is not None
     before, reason = found
     assert before == 20
@@ -57,10 +58,10 @@ def test_more_prompts_of_a_set_that_was_left_open_decide_nothing(tmp_path):
 
 def test_the_grown_set_asked_again_is_still_refused(tmp_path):
     again = earlier(tmp_path, prompt_set(30), grown_from=20)
-    found = again.grown(FINDING, target(prompt_set(30)), PRINTS)
+    found = again.grown(FINDING, target(prompt_set(30)), PRINTS.get)
     assert found is not None
     assert found[0] == 20
-    assert again.grown(FINDING, target(prompt_set(40)), PRINTS)[0] == 20
+    assert again.grown(FINDING, target(prompt_set(40)), PRINTS.get)[0] == 20
 
 
 @pytest.mark.parametrize(
@@ -69,16 +70,16 @@ def test_the_grown_set_asked_again_is_still_refused(tmp_path):
         (prompt_set(20), prompt_set(20), "inconclusive", PRINTS),  # the same set again
         (prompt_set(20), prompt_set(30, first=20), "inconclusive", PRINTS),  # a fresh one
         (prompt_set(20), prompt_set(30), "reproduced", PRINTS),  # nothing was open
-        (prompt_set(20), prompt_set(30), "inconclusive", (PRINTS[0], "another")),  # another checkpoint
+        (prompt_set(20), prompt_set(30), "inconclusive", {**PRINTS, TUNED: "another"}),  # another checkpoint
     ],
 )  # fmt: skip
 def test_what_is_not_grown_is_decided(tmp_path, asked, now, verdict, prints):
-    assert earlier(tmp_path, asked, verdict=verdict).grown(FINDING, target(now), prints) is None
+    assert earlier(tmp_path, asked, verdict=verdict).grown(FINDING, target(now), prints.get) is None
 
 
 def test_no_record_and_a_damaged_one_say_nothing(tmp_path):
-    assert EarlierRun(path=tmp_path / "run.json").grown(FINDING, target(prompt_set(30)), PRINTS) is None
+    assert EarlierRun(path=tmp_path / "run.json").grown(FINDING, target(prompt_set(30)), PRINTS.get) is None
     (tmp_path / "run.json").write_text("{}")
-    assert EarlierRun(path=tmp_path / "run.json").grown(FINDING, target(prompt_set(30)), PRINTS) is None
+    assert EarlierRun(path=tmp_path / "run.json").grown(FINDING, target(prompt_set(30)), PRINTS.get) is None
     weights = replace(target(prompt_set(30)), prompts=None)
-    assert earlier(tmp_path, prompt_set(20)).grown(FINDING, weights, PRINTS) is None
+    assert earlier(tmp_path, prompt_set(20)).grown(FINDING, weights, PRINTS.get) is None

@@ -201,3 +201,13 @@ def test_the_record_says_how_the_run_measures(run) -> None:
     said = described["settings"]
     assert (said["response"], said["judges"], said["dtype"]) == ("tuned", ["ifeval"], "float64")
     assert described["measures"] == {name: measure.version for name, measure in MEASURES.items()}
+
+
+def test_prompts_without_references_have_nothing_to_rank(run, prompts) -> None:
+    ranks = replace(FINDING, id="who2024.ranks", needs=(("base", "likelihood"),))
+    lacking = run(pair(prompts("one")), catalogue=(ranks,))
+    why = lacking.inapplicable(ranks, lacking.targets[0])
+    assert why is not None
+    assert "responses cannot be ranked: of 2 prompts 0 have a reference response" in why
+    assert lacking.tasks(ranks, lacking.targets[0]) == []
+    assert lacking.inapplicable(FINDING, lacking.targets[0]) is None

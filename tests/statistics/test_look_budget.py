@@ -34,3 +34,9 @@ def test_a_last_look_that_cannot_pay_for_the_floor_is_refused() -> None:
         claim_levels((0.0, 0.0, 1e-12), 1)
     with pytest.raises(ValueError, match="rates from 0 on"):
         claim_levels((), 1)
+
+
+def test_the_last_look_pays_for_the_floor() -> None:
+    levels = claim_levels((1e-14, 1e-10), 1)
+    assert levels[0] == SMALLEST
+    assert sum(levels) == pytest.approx(1e-14 + 1e-10, abs=1e-26)  # not a floor more

@@ -6,7 +6,6 @@ where the model has one that allows it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,47 +15,19 @@ import numpy as np
 from ..backends.model import BackendModel
 from ..checkpoints.loading import Checkpoint
 from ..checkpoints.scoring import Ids, response_logprobs, usual_batch_tokens
-from ..errors import PromptError
 from ..plain import Json
 from ..prompts.chat import ChatFormat, bare_ids, chat_of, end_token
 from ..prompts.prompt import Prompt
 from ..prompts.tokens import encode, response_ids
 from ..store.evidence import EvidenceItem
 from .catalogue import Take
+from .draws import draws, has_reference
 
 if TYPE_CHECKING:
     from ..checkpoints.scoring import Floats, Request
 
 Pair = tuple[str | None, str]
 """Whose prompt stands before (None: the prompt that asks nothing), and whose reference is the response."""
-
-
-def draws(prompts: Sequence[Prompt], *, k: int, seed: int) -> dict[str, tuple[str, ...]]:
-    """For each prompt with a reference, ``k`` others at random whose responses and instructions stand beside its own.
-
-    Never one of its own topic (`Prompt.subject`), nor one with the same reference text; as many as there are where they
-    are fewer. Each prompt has its own generator, of ``seed`` and its id, and prompts are drawn in the order of their
-    ids: the order of the file does not matter. Raises PromptError where no prompt has another, ValueError for k < 1.
-    """
-    if k < 1:
-        raise ValueError(f"k, the number of other responses, must be at least 1, got {k}")
-    able = sorted((p for p in prompts if _has_reference(p)), key=lambda p: p.id)
-    # Two prompts may be drawn for one another unless their codes agree in a column.
-    topics = np.unique([p.subject for p in able], return_inverse=True)[1]
-    texts = np.unique([(p.reference or "").strip() for p in able], return_inverse=True)[1]
-    found: dict[str, tuple[str, ...]] = {}
-    for i, prompt in enumerate(able):
-        others = np.flatnonzero((topics != topics[i]) & (texts != texts[i]))
-        generator = np.random.default_rng([seed, int(hashlib.sha256(prompt.id.encode()).hexdigest()[:15], 16)])
-        drawn = generator.choice(others, size=min(k, len(others)), replace=False)
-        found[prompt.id] = tuple(able[j].id for j in drawn)
-    if not any(found.values()):
-        raise PromptError(
-            f"responses cannot be ranked: of {len(prompts)} prompts {len(able)} have a reference response, and none of "
-            "them another prompt of another topic with another reference. Give the prompt set `reference` fields, and "
-            "`topic`, or `cluster` where there is none, only where prompts belong together."
-        )
-    return found
 
 
 def likelihood(checkpoint: Checkpoint | BackendModel, params: Mapping[str, Json], sources: Mapping[str, Json]) -> Take:
@@ -157,13 +128,9 @@ class _Texts:
         return response_logprobs(asked, requests, batch_tokens=positions)
 
 
-def _has_reference(prompt: Prompt) -> bool:
-    return bool(prompt.reference and prompt.reference.strip())
-
-
 def _reason(texts: _Texts, prompt: Prompt, drawn: Mapping[str, Sequence[str]]) -> str | None:
     """Why a prompt is left out, or None."""
-    if not _has_reference(prompt):
+    if not has_reference(prompt):
         return "it has no reference response"
     if prompt.id not in drawn:
         raise ValueError(f"prompt {prompt.id!r} is not in the population, which has {len(texts.by_id)} prompts")

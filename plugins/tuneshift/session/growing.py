@@ -6,11 +6,12 @@ was kept for them; a fresh set has no such history.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from ..checkpoints.refs import ModelRef
 from ..claims.claim import GROWN
 from ..claims.finding import Finding
 from ..errors import RecordError
@@ -32,18 +33,19 @@ class EarlierRun:
         except RecordError:
             return None  # none, or none of ours: it says nothing of this run
 
-    def grown(self, finding: Finding, target: Target, fingerprints: tuple[str, str]) -> tuple[int, str] | None:
+    def grown(self, finding: Finding, target: Target, fingerprint: Callable[[ModelRef], str]) -> tuple[int, str] | None:
         """How many prompts were asked when the claim was left open, and why it cannot be decided on these; None where
         nothing was left open, or not on a part of these prompts.
 
-        ``fingerprints``: of the pair's base and tuned checkpoint. Prompts are told apart by content.
+        ``fingerprint``: of a checkpoint, as records have it. Prompts are told apart by content.
         """
         if target.prompts is None or self._record is None:
             return None
         now = {prompt.sha256[:16] for prompt in target.prompts.prompts}
         asked = {prompt.sha256[:16] for prompt in target.members}
+        checkpoints = tuple(map(fingerprint, (target.pair.base, target.pair.tuned)))
         for pair in self._record.pairs:
-            if tuple((pair.get(role) or {}).get("fingerprint") for role in ("base", "tuned")) != fingerprints:
+            if tuple((pair.get(role) or {}).get("fingerprint") for role in ("base", "tuned")) != checkpoints:
                 continue
             for prompts in pair["prompts"]:
                 before = set((prompts.get("items") or {}).get("sha256") or ())

@@ -20,7 +20,8 @@ from ..engine.plan import Planner, Task, reads_weights
 from ..engine.second import BATCH_SHARE, can_be_measured_again, second_pair, second_settings
 from ..engine.steps import Line, plan_lines
 from ..errors import NotMeasurableError, TuneshiftError
-from ..measures.catalogue import ANNOTATION, ATTRIBUTION, GENERATION
+from ..measures.catalogue import ANNOTATION, ATTRIBUTION, GENERATION, LIKELIHOOD
+from ..measures.draws import unrankable
 from ..measures.params import FORMATS, measure_of, split_format
 from ..pairs import ModelPair, resolve_pairs
 from ..plain import Json, digest
@@ -234,7 +235,8 @@ class RunSession:
                         f"{ref.name} is a {kind} adapter: learned tokens before the text, which no published finding "
                         "counts among prompt or weights; generation, likelihood and judging take it"
                     )
-        return None
+        ranks = target.prompts is not None and any(need == LIKELIHOOD.name for _, need in finding.needs)
+        return unrankable(target.prompts.prompts) if ranks and target.prompts else None
 
     def plan(self, wanted: Iterable[tuple[Finding, Target]]) -> tuple[Line, ...]:
         """Every task of the wanted claims in running order, with what is stored of it."""
@@ -291,14 +293,9 @@ class RunSession:
             judges=self.raters.judges(target, space),
             base_formats=self._base_formats(finding, target),
             judge_agreement=self._judge_agreements,
-            grown=lambda: self._grown(finding, target),
+            grown=lambda: self.earlier.grown(finding, target, self.planner.fingerprint) if self.earlier else None,
             agreement=lambda: self._agreement(finding, target),
         )
-
-    def _grown(self, finding: Finding, target: Target) -> tuple[int, str] | None:
-        pair = target.pair
-        prints = (self.planner.fingerprint(pair.base), self.planner.fingerprint(pair.tuned))
-        return None if self.earlier is None else self.earlier.grown(finding, target, prints)
 
     def _base_formats(self, finding: Finding, target: Target) -> Mapping[str, str]:
         """Other formats that the base is asked in for readings, in words."""
