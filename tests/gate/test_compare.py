@@ -311,3 +311,11 @@ def test_the_change_of_estimates_adds_their_errors_in_quadrature():
     assert found.effect == pytest.approx(-0.4)
     assert found.standard_error == pytest.approx(0.5)
     assert np.isnan(independent_change((0.5, None), (0.1, 0.4), n=50, clusters=50, level=0.95).interval[0])
+
+
+def test_the_margin_is_the_baselines_smallest_effect_of_interest():
+    wide = replace(FINDING, sesoi=0.5)
+    baseline = record([paired(OLD)], [pair_of(ids(N))])
+    new = record([paired(OLD + NOISE - 0.3, finding=wide)], [pair_of(ids(N), tuned="next")])
+    held = compare(new.claims, new.pairs, baseline, name="good", margins={}, alpha=0.05)[0]["comparison"]
+    assert (held["margin"], held["outcome"]) == (FINDING.sesoi, "regressed")

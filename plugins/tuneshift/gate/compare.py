@@ -79,7 +79,8 @@ def compare(
     for claim in claims:
         pair, other = matched[claim["pair"]]
         old, items = _counterpart(claim, pair, other, there, name)
-        margin = float(margins.get(claim["finding"], claim["sesoi"]))
+        # The baseline's: a smallest effect that was changed since, in a suite, is no way to a wider margin.
+        margin = float(margins.get(claim["finding"], (claim if isinstance(old, str) else old)["sesoi"]))
         rates = Rates(margin=margin, claims=count, alpha=alpha, shown=alpha if shown is None else shown)
         found = {**_empty(name, margin), **_differing(items), "family_was": _other_family_size(claim, old)}
         if (missing := _without_effect(claim, old)) is not None:
