@@ -44,7 +44,8 @@ def test_random_models_reproduce_nothing_and_every_claim_is_recorded(suites, rec
 
 
 def test_a_checkpoint_against_itself_reproduces_nothing(suites, record, tiny_base, tiny_prompts):
-    suites(pair=("--base", tiny_base, "--tuned", tiny_base, "--shift-prompts", tiny_prompts))
+    result = suites(pair=("--base", tiny_base, "--tuned", tiny_base, "--shift-prompts", tiny_prompts))
+    result.stdout.fnmatch_lines(["tuneshift: note: *tiny-base has the weights of its base, number for number: *"])
     density = record()["claims"][1]
     assert density["effect"] == 0.0
     assert [c["verdict"] for c in record()["claims"]].count("reproduced") == 0

@@ -188,7 +188,7 @@ def test_what_was_declared_is_not_red_in_a_run_that_is_green() -> None:
 def test_a_run_of_errors_alone_has_no_table() -> None:
     assert summary(errors=2, written=("record: a",)).lines == [
         "=tuneshift verdicts=",
-        "2 claims could not be made, because something failed. Why stands above and under `errors` in run.json.",
+        "2 claims could not be made, because something failed. Why is under `errors` in run.json and in the report.",
         "record: a",
     ]
 

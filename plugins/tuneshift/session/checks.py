@@ -97,6 +97,9 @@ def _check_checkpoints(run: RunSession, pair: ModelPair) -> None:
     for ref in live:
         if ref is not pair.base and pair.base.evidence is None:
             found = require_same_tokenizer(pair.base, ref, run.planner.readings)
+            if run.planner.fingerprint(ref) == run.planner.fingerprint(pair.base):
+                same = "the weights of its base, number for number: they can only differ by how they are asked"
+                found = (*found, f"{ref.name} has {same}")
             run.note(pair, found)
 
 

@@ -192,7 +192,7 @@ def write_summary(
     if errors:
         from ..report.conclusion import unmade
 
-        terminal.write_line(f"{unmade(errors)} Why stands above and under `errors` in run.json.", red=True)
+        terminal.write_line(f"{unmade(errors)} Why is under `errors` in run.json and in the report.", red=True)
     for line in written:
         terminal.write_line(line)
 
