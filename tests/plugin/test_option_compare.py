@@ -86,6 +86,7 @@ def test_a_comparison_that_cannot_say_is_yellow_unless_asked_otherwise(
     suites, kept, other_pair, record, pytester, monkeypatch, option, outcome, code
 ):
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("COLUMNS", "200")
     raise_baseline(kept / "good" / "baseline.json", by=0.35)  # to where the other checkpoint is
     margin = ("--shift-margin", "wu2023.instruction_density_rises=0.05")
     compare = ("--shift-compare", "good", "--shift-storage", kept, *margin)
