@@ -83,12 +83,14 @@ def test_noise_in_the_weights_regresses(gated, tmp_path):
     assert held["interval"][1] < -held["margin"]
 
 
+@pytest.mark.nightly
 def test_half_undone_tuning_still_follows_and_holds(gated, tmp_path):
     held, code = gated(perturbed(tmp_path / "half", lambda tuned, base: (tuned + base) / 2), 116)
     assert (held["outcome"], code) == ("held", 0)
     assert held["interval"][0] < 0 < held["interval"][1]
 
 
+@pytest.mark.nightly
 def test_tuning_of_which_a_twentieth_is_left_regresses(gated, tmp_path):
     held, code = gated(perturbed(tmp_path / "undone", lambda tuned, base: base + (tuned - base) / 20), 116)
     assert (held["outcome"], code) == ("regressed", 1)
