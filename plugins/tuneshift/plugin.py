@@ -19,7 +19,7 @@ import pytest
 from .errors import TuneshiftError
 from .session.fields import LOOK, PROBLEM_FIELD, SELECTION
 from .session.interrupts import TERMINATED_CODE, on_sigterm
-from .session.items import finding_of, makes_claim, target_of, wanted
+from .session.items import finding_of, makes_claim, place_of, target_of, wanted
 from .session.options import (
     add_options,
     asks_for_suites,
@@ -85,8 +85,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
         check_run(_run(config))
         if not (config.option.shift_plan or config.option.collectonly):
+            from .session.checks import note_equal_weights
             from .session.console import require_output_folder
 
+            note_equal_weights(_run(config))
             require_output_folder(Path(config.option.shift_out))
         option = config.option
         if option.shift_save or option.shift_compare or option.shift_margin or option.shift_min_power:
@@ -192,9 +194,7 @@ def claim(request: pytest.FixtureRequest) -> Claim:
     """The finding of this test on one pair, prompt set and group; ``claim.decide(quantity)`` makes its claim."""
     run, target = _run(request.config), request.param
     if _is_worker(request.config):
-        from .session.endings import place_of
-
-        _board(request.config).begin(request.node.nodeid, place_of(finding_of(request.node), target))
+        _board(request.config).begin(request.node.nodeid, place_of(request.node))
     _turn_to(target.pair.name, request.session)
 
     def conclude(record: dict[str, Json]) -> None:
@@ -252,10 +252,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 def _error_record(item: pytest.Item, error: BaseException) -> dict[str, Json]:
     """A claim that could not be made, as the run record lists it."""
     from .checkpoints.quiet import first_line
-    from .session.endings import place_of
 
     said = str(error) if isinstance(error, TuneshiftError | pytest.fail.Exception) else first_line(error)
-    return {**place_of(finding_of(item), target_of(item)), "message": said}
+    return {**place_of(item), "message": said}
 
 
 def _lacks_claim(item: pytest.Item, report: pytest.TestReport) -> bool:

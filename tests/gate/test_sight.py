@@ -11,11 +11,12 @@ from gate_records import FINDING, ids, pair_of, paired, record
 from tuneshift.cli import main
 from tuneshift.errors import UsageError
 from tuneshift.gate.baselines import Baselines, Budget
+from tuneshift.gate.claim_change import design_effect
 from tuneshift.gate.compare import compare
 from tuneshift.gate.sight import (
-    design_effect,
     draws_of,
     joined_sight,
+    own_effect,
     planned_losses,
     planned_scatter,
     require_power,
@@ -192,7 +193,7 @@ def test_the_plan_holds_tasks_fixed_as_the_gate_does():
     own_topics = {**asked, "items": {**asked["items"], "topics": list(names)}}
     fixed = draws_of({**pair, "prompts": [own_topics]}, "set")
     claim = baseline.claims[0]
-    assert design_effect(claim, draws_of(pair, "set")) > 2  # topics are the tasks themselves
-    assert design_effect(claim, fixed) == 1
+    assert design_effect(own_effect(claim, draws_of(pair, "set"))) > 2  # topics are the tasks themselves
+    assert design_effect(own_effect(claim, fixed)) == 1
     wide, narrow = (planned_scatter(claim, draws).spread.error for draws in (draws_of(pair, "set"), fixed))
     assert wide > 1.3 * narrow

@@ -80,3 +80,4 @@ def test_a_worker_that_does_not_see_the_folder_tells_nothing_and_goes_on():
     away.begin("t", PLACE)
     WorkerBoard.of({}).say("line")
     WorkerBoard.of({}).begin("t", PLACE)
+    assert not away.folder.exists()

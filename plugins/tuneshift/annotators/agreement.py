@@ -15,7 +15,7 @@ from ..files import cache_folder, publish
 from ..parse import parse_json
 from ..plain import Json, digest
 from ..resources import fixture
-from ..statistics.kappa import FAILED, SEED, kappa_of
+from ..statistics.kappa import FAILED, SEED, kappa_figure, kappa_of, kappa_text
 from ..statistics.misclassification import Youden
 from .base import LEVELS, TASKS, USER_TASKS, Annotator, Label
 from .registry import make_annotator
@@ -159,31 +159,13 @@ def agreement_text(spec: str, word_vectors: str = "minilm") -> str:
 
 def agreement_figure(found: Mapping[str, Json]) -> dict[str, Json]:
     """What `Agreement.plain` gives, as a figure of the report: kappa per category with its interval."""
-    rows = [
-        {
-            "label": kappa["name"],
-            "group": "linguistic level" if kappa["name"] == "level" else "user tasks",
-            "points": [
-                {
-                    "label": "kappa",
-                    "value": kappa["kappa"],
-                    "low": kappa["interval"][0],
-                    "high": kappa["interval"][1],
-                    "n": found["lists"],
-                }
-            ],
-        }
-        for kappa in (*found["tasks"], found["levels"])
-    ]
-    return {
-        "kind": "dots",
-        "title": "How far the annotator can be trusted",
-        "caption": f"Cohen's kappa of the annotator with {found['lists']} lists labelled by hand: 1 is agreement, 0 "
-        f"what chance gives. {' '.join(found['notes'])}".strip(),
-        "unit": "kappa",
-        "reference": 0.0,
-        "rows": rows,
-    }
+    lists = int(found["lists"])
+    return kappa_figure(
+        (*(("user tasks", kappa, lists) for kappa in found["tasks"]), ("linguistic level", found["levels"], lists)),
+        title="How far the annotator can be trusted",
+        caption=f"Cohen's kappa of the annotator with {lists} lists labelled by hand: 1 is agreement, 0 what chance "
+        f"gives. {' '.join(found['notes'])}".strip(),
+    )
 
 
 def markdown(found: Mapping[str, Json]) -> str:
@@ -208,15 +190,12 @@ def markdown(found: Mapping[str, Json]) -> str:
 
 
 def _kappa_line(kappa: Mapping[str, Json]) -> str:
-    low, high = kappa["interval"]
-    interval = "not defined" if low is None else f"{low:.2f} to {high:.2f}"
-    value = "not defined" if kappa["kappa"] is None else f"{kappa['kappa']:.2f}"
     table = np.array(kappa["confusion"])
     if kappa["rows"] == ["yes", "no"]:
         counts = f"{table[0].sum()} | {table[:, 0].sum()} | {table[0, 0]}"
     else:
         counts = f"{table.sum()} | {table.sum()} | {np.trace(table)}"
-    return f"| {kappa['name']} | {counts} | {value} | {interval} |"
+    return f"| {kappa['name']} | {counts} | {' | '.join(kappa_text(kappa))} |"
 
 
 def _task(category: str, chosen: Sequence[Labelled], given: Sequence[Sequence[Label | None]], seed: int) -> Kappa:

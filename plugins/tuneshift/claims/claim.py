@@ -131,22 +131,8 @@ class Claim:
         if statistic is not None:
             verdict = above_noise(self.finding, statistic, judge(self.finding, statistic), noise)
             statistic, verdict = self._not_grown(statistic, verdict)
-        if statistic is not None and (cost := self._precision_cost()):
-            statistic = replace(statistic, details={**statistic.details, "precision_cost": cost})
-        if statistic is not None and (paths := self._attribution_paths()):
-            statistic = replace(statistic, details={**statistic.details, "attribution_paths": paths})
-        if statistic is not None and self._attributes and (largest := self.view.largest_beyond_text()):
-            statistic = replace(statistic, details={**statistic.details, "largest_beyond_text": largest})
-        if statistic is not None and self.context:
-            statistic = replace(statistic, details={**statistic.details, **self.context})
-        if statistic is not None:
-            drawn = [made for figure in figures if (made := figure(self.view))]
-        if statistic is not None and (agreement := self.agreement()):
-            statistic = replace(statistic, details={**statistic.details, "annotator": agreement["annotator"]})
-            drawn.append(agreement_figure(agreement))
-        if statistic is not None and "judge" in statistic.details and (trust := self._judges_agree()):
-            statistic = replace(statistic, details={**statistic.details, "judge_agreement": in_short(trust)})
-            drawn.append(judges_figure(trust))
+            statistic, trust = self._explained(statistic)
+            drawn = [*(made for figure in figures if (made := figure(self.view))), *trust]
         applicable = statistic is not None
         self.conclude(
             claim_record(
@@ -169,6 +155,25 @@ class Claim:
                 figures=drawn,
             )
         )
+
+    def _explained(self, statistic: Statistic) -> tuple[Statistic, list[dict[str, Json]]]:
+        """The statistic with what stands behind it in its details, and figures of how far annotator and judges can be
+        believed."""
+        details, trust = dict(statistic.details), []
+        if cost := self._precision_cost():
+            details["precision_cost"] = cost
+        if paths := self._attribution_paths():
+            details["attribution_paths"] = paths
+        if self._attributes and (largest := self.view.largest_beyond_text()):
+            details["largest_beyond_text"] = largest
+        details |= self.context
+        if agreement := self.agreement():
+            details["annotator"] = agreement["annotator"]
+            trust.append(agreement_figure(agreement))
+        if "judge" in details and (judged := self._judges_agree()):
+            details["judge_agreement"] = in_short(judged)
+            trust.append(judges_figure(judged))
+        return replace(statistic, details=details), trust
 
     def _not_grown(self, statistic: Statistic, verdict: Verdict) -> tuple[Statistic, Verdict]:
         """A verdict that was reached by growing the set is none: left open, with the number of prompts before."""

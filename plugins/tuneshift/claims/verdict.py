@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..statistics.assurance import NeededItems, Seen, beyond_bounds, needed_items, needed_without_variance
+from ..statistics.assurance import NeededItems, beyond_bounds, needed_for, needed_without_variance
 from ..statistics.intervals import Intervals, fewest_clusters, smallest_error
 from ..statistics.statistic import Statistic
 from .finding import Direction, Finding, Outcome, Verdict
@@ -36,21 +36,13 @@ def would_decide(statistic: Statistic, *, sesoi: float, direction: Direction) ->
     the values say nothing of it: no standard error, and no bounded values that agree."""
     if statistic.n == 0 or not math.isfinite(statistic.interval[0]):
         return None
-    asked = statistic.asked or statistic.n
     if not statistic.standard_error > 0:
         return needed_without_variance(statistic.intervals, items_per_unit=statistic.n / statistic.clusters,
                                        sesoi=sesoi, direction=direction, level=statistic.level)  # fmt: skip
     if not statistic.freedom > 0:
         return None
-    units_per_item = min(1.0, (statistic.freedom + 1) / asked)
-    seen = Seen(effect=statistic.effect, error=statistic.standard_error, freedom=statistic.freedom, items=asked,
-                units_per_item=units_per_item)  # fmt: skip
-    return needed_items(
-        seen,
-        beyond_bounds(sesoi, direction, statistic.level),
-        interval=statistic.interval,
-        fewest=math.ceil(fewest_clusters(statistic.level) / units_per_item),
-    )
+    decided = beyond_bounds(sesoi, direction, statistic.level)
+    return needed_for(statistic, decided, interval=statistic.interval, level=statistic.level)
 
 
 def deciding_error(finding: Finding, intervals: Intervals) -> float | None:

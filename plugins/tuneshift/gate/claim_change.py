@@ -102,17 +102,18 @@ def _paired(
         ends = {"greater": (0,), "less": (1,), "equivalent": (0, 1)}[direction]
         worst = tuple(_at_worst(new, old, spans, fixed, end, clusters, strata) for end in ends)
     n = len(common)
-    design = _design(statistic, n)
+    design = design_effect(statistic)
     return ClaimChange(statistic=statistic, equal=all(same), lost=lost, worst=worst,
                        step=sum(widths) if bounded else 0.0, independent=n / design)  # fmt: skip
 
 
-def _design(statistic: Statistic, n: int) -> float:
-    """The design effect: by how much clusters enlarge the variance of a paired mean; 1 where nothing varies."""
+def design_effect(statistic: Statistic) -> float:
+    """By how much clusters enlarge the variance of a paired mean (Kish's design effect), at least 1; 1 where nothing
+    varies."""
     sd = statistic.details["sd_of_differences"]
     if not (sd > 0 and statistic.standard_error > 0):
         return 1.0
-    return max(1.0, statistic.standard_error**2 * n / float(sd) ** 2)
+    return max(1.0, statistic.standard_error**2 * statistic.n / float(sd) ** 2)
 
 
 def _at_worst(

@@ -15,9 +15,8 @@ from ..claims.claim_record import needed_fields
 from ..errors import UsageError, did_you_mean
 from ..plain import Json, plain
 from ..run_record import RunRecord
-from ..statistics.assurance import NeededItems, Seen, needed_items
+from ..statistics.assurance import NeededItems, needed_for
 from ..statistics.gate_rule import gate_outcome, settled_at
-from ..statistics.intervals import fewest_clusters
 from ..statistics.statistic import Statistic
 from .claim_change import ClaimChange, claim_change, same_evidence
 from .direct import compared_directly
@@ -60,7 +59,8 @@ def compare(
 ) -> list[dict[str, Json]]:
     """The claims, in the order given, each with its ``comparison`` with the baseline called ``name``.
 
-    ``margins``: finding id -> how much worse is still held, in the effect's unit; a finding without one has its sesoi.
+    ``margins``: finding id -> how much worse is still held, in the effect's unit; a finding without one has the sesoi
+    that the baseline's claim was decided by.
     ``alpha`` is the error rate at which no loss beyond a margin is claimed, ``shown`` (by default the same) the one
     that all losses and gains share which are shown, ``shared_by`` of them (by default `sharing` of ``pairs``: give it
     where the claims are a part of a run). Raises UsageError for margins that are none, for records that cannot be
@@ -280,15 +280,11 @@ def _reason(
 
 def _needed(claim: Claim, statistic: Statistic, rates: Rates) -> NeededItems | None:
     """Prompts of a fresh set that would settle the claim; of layers, heads and verbs nobody can take more."""
-    asked = statistic.asked or statistic.n
     if claim["items"] != "prompts" or not (statistic.standard_error > 0 and statistic.freedom > 0):
         return None
-    units_per_item = min(1.0, (statistic.freedom + 1) / asked)
-    seen = Seen(effect=statistic.effect, error=statistic.standard_error, freedom=statistic.freedom, items=asked,
-                units_per_item=units_per_item)  # fmt: skip
-    fewest = math.ceil(fewest_clusters(1 - 2 * rates.alpha) / units_per_item)
-    interval = statistic.intervals.at(1 - 2 * rates.alpha)
-    return needed_items(seen, settled_at(**rates.told(claim["direction"])), interval=interval, fewest=fewest)
+    level = 1 - 2 * rates.alpha
+    decided = settled_at(**rates.told(claim["direction"]))
+    return needed_for(statistic, decided, interval=statistic.intervals.at(level), level=level)
 
 
 def _noted(text: str, found: Mapping[str, Json]) -> str:

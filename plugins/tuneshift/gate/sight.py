@@ -20,9 +20,8 @@ from ..run_record import RunRecord
 from ..statistics.differences import paired_difference
 from ..statistics.gate_rule import Spread, detectable_loss
 from ..statistics.intervals import Intervals
-from ..statistics.mean_intervals import move_of_mean
-from ..statistics.statistic import Arm
-from .claim_change import ClaimChange, as_recorded, kind_of
+from ..statistics.statistic import Arm, Statistic
+from .claim_change import ClaimChange, as_recorded, design_effect, kind_of
 from .rates import Rates, can_move
 
 FLIPS = 0.05
@@ -129,28 +128,20 @@ def _of_flips(
     zero = Arm(label="", ids=tuple(ids), values=np.zeros(n), span=(0.0, 0.0))
     moved = Arm(label="", ids=tuple(ids), values=moves, span=(-step, step))
     found = paired_difference(zero, moved, level=0.95, **draws.of(ids))
-    independent = n / design_effect(claim, draws)
+    independent = n / design_effect(own_effect(claim, draws))
     error = step * math.sqrt(2 * flips / n / independent)
     spread = _spread(max(error, found.standard_error), found.freedom, step, independent)
     return None if spread is None else Scatter(spread=spread, intervals=found.intervals, effect=found.effect,
                                                error=found.standard_error)  # fmt: skip
 
 
-def design_effect(claim: Mapping[str, Json], draws: Draws) -> float:
-    """By how much what counts as one draw in a gate enlarges the variance of a paired claim's own effect, at least 1.
-
-    Not by the claim's own standard error: a verdict's draws are clusters, which a gate holds fixed.
-    """
-    first, second = claim["values"].values()
-    known = dict(zip(first["ids"], first["x"], strict=True))
-    ids = [i for i in second["ids"] if i in known]
-    differences = np.array([x - known[i] for i, x in zip(second["ids"], second["x"], strict=True) if i in known])
-    sd = float(np.std(differences, ddof=1)) if len(ids) > 1 else 0.0
-    labels = draws.of(ids)
-    if not sd > 0 or len(set(labels["clusters"])) < 2:
-        return 1.0
-    moves = move_of_mean(differences, labels["clusters"], labels["strata"])
-    return max(1.0, float(moves.influences @ moves.influences) * len(ids) / sd**2)
+def own_effect(claim: Mapping[str, Json], draws: Draws) -> Statistic:
+    """A paired claim's own effect with what counts as one draw in a gate, not with its record's standard error: a
+    verdict's draws are clusters, which a gate holds fixed."""
+    ids = list(next(iter(claim["values"].values()))["ids"])
+    sides = [dict(zip(arm["ids"], arm["x"], strict=True)) for arm in claim["values"].values()]
+    first, second = (Arm(label="", ids=tuple(ids), values=np.array([side[i] for i in ids])) for side in sides)
+    return paired_difference(first, second, level=0.95, **draws.of(ids))
 
 
 def _spread(error: float, freedom: float, step: float, items: float) -> Spread | None:

@@ -14,7 +14,7 @@ from ..plain import Json
 from ..prompts.prompt import Prompt
 from ..prompts.sets import load_prompts
 from ..resources import fixture
-from ..statistics.kappa import FAILED, SEED, kappa_of
+from ..statistics.kappa import FAILED, SEED, kappa_figure, kappa_of, kappa_text
 from .base import Comparison, Judge, Scores
 
 if TYPE_CHECKING:
@@ -155,8 +155,7 @@ def in_short(found: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
     interval and n."""
     return {
         str(one["judge"]["judge"]): {
-            kappa["name"]: {"kappa": kappa["kappa"], "interval": kappa["interval"],
-                            "n": sum(map(sum, kappa["confusion"]))}
+            kappa["name"]: {"kappa": kappa["kappa"], "interval": kappa["interval"], "n": _asked(kappa)}
             for kappa in one["kappas"]
         }
         for one in found
@@ -191,40 +190,21 @@ def markdown(found: Mapping[str, Json]) -> str:
 
 
 def _kappa_line(kappa: Mapping[str, Json]) -> str:
-    low, high = kappa["interval"]
-    interval = "not defined" if low is None else f"{low:.2f} to {high:.2f}"
-    value = "not defined" if kappa["kappa"] is None else f"{kappa['kappa']:.2f}"
     rows = kappa["confusion"]
     agree = sum(row[k] for k, row in enumerate(rows))
-    return f"| {kappa['name']} | {sum(map(sum, rows))} | {agree} | {value} | {interval} |"
+    return f"| {kappa['name']} | {_asked(kappa)} | {agree} | {' | '.join(kappa_text(kappa))} |"
+
+
+def _asked(kappa: Mapping[str, Json]) -> int:
+    return sum(map(sum, kappa["confusion"]))
 
 
 def agreement_figure(found: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
     """What `JudgeAgreement.plain` gives of each judge, as a figure of the report: kappa with its interval."""
-    rows = [
-        {
-            "label": kappa["name"],
-            "group": str(one["judge"]["judge"]),
-            "points": [
-                {
-                    "label": "kappa",
-                    "value": kappa["kappa"],
-                    "low": kappa["interval"][0],
-                    "high": kappa["interval"][1],
-                    "n": sum(map(sum, kappa["confusion"])),
-                }
-            ],
-        }
-        for one in found
-        for kappa in one["kappas"]
-    ]
-    return {
-        "kind": "dots",
-        "title": "How far the judge can be trusted",
-        "caption": "Cohen's kappa of the judge with 150 responses judged by hand, over all and by prompt set: 1 is "
+    return kappa_figure(
+        ((str(one["judge"]["judge"]), kappa, _asked(kappa)) for one in found for kappa in one["kappas"]),
+        title="How far the judge can be trusted",
+        caption="Cohen's kappa of the judge with 150 responses judged by hand, over all and by prompt set: 1 is "
         "agreement, 0 what chance gives. A pairwise judge is asked which of two responses follows. One author wrote "
         "and judged the responses, and knew the rules.",
-        "unit": "kappa",
-        "reference": 0.0,
-        "rows": rows,
-    }
+    )

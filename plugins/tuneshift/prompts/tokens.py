@@ -67,7 +67,9 @@ def _told(text: str, spans: tuple[Span, ...]) -> npt.NDArray[np.int64]:
     counts = np.zeros(len(text) + 1, dtype=np.int64)
     for start, end in spans:
         counts[start + 1 : end + 1] = [character not in WHITE_SPACE for character in text[start:end]]
-    return np.cumsum(counts)
+    before = np.cumsum(counts)
+    before.setflags(write=False)  # it is shared
+    return before
 
 
 def nonspace_mask(text: str, offsets: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

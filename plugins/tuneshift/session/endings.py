@@ -5,20 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from ..claims.finding import Finding
 from ..gate.text import explain_comparison
 from ..plain import Json
 from ..statistics.gate_rule import RED
 from .console import explain
-from .requests import Target
 
 Ending = tuple[Literal["pass", "fail", "skip", "xfail"], str]
 """What the test does, and the message that it does it with."""
-
-
-def place_of(finding: Finding, target: Target) -> dict[str, Json]:
-    """Where a finding's claim on a target stands, as in a record of a claim."""
-    return {"finding": finding.id, "pair": target.pair.name, "prompts": target.on, "group": target.group}
 
 
 def ending(

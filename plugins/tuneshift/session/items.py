@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import pytest
 
     from ..claims.finding import Finding
+    from ..plain import Json
     from .requests import Target
 
 
@@ -26,6 +27,12 @@ def target_of(item: pytest.Item) -> Target:
     """The pair, prompt set and group that the test is about."""
     target: Target = item.callspec.params["claim"]  # type: ignore[attr-defined]
     return target
+
+
+def place_of(item: pytest.Item) -> dict[str, Json]:
+    """Where the claim stands that the test makes, as in a record of a claim."""
+    target = target_of(item)
+    return {"finding": finding_of(item).id, "pair": target.pair.name, "prompts": target.on, "group": target.group}
 
 
 def makes_claim(item: pytest.Item) -> bool:

@@ -289,13 +289,10 @@ def margins_of(given: Sequence[str], option: str) -> dict[str, float]:
     margins: dict[str, float] = {}
     for text in given:
         finding, equals, value = text.partition("=")
-        try:
-            margin = float(value)
-        except ValueError:
-            margin = math.nan
-        if not equals or not 0 < margin < math.inf:
+        size = _size(value)
+        if not equals or size is None:
             raise UsageError(f"{option} {text!r}: write FINDING=VALUE with a number above 0, as {EXAMPLE_MARGIN}.")
-        margins[finding] = margin
+        margins[finding] = size
     return margins
 
 
@@ -306,13 +303,19 @@ def losses_of(given: Sequence[str], option: str) -> dict[str | None, float]:
     losses: dict[str | None, float] = {}
     for text in given:
         finding, _, value = text.rpartition("=")
-        try:
-            loss = float(value)
-        except ValueError:
-            loss = math.nan
-        if not 0 < loss < math.inf:
+        size = _size(value)
+        if size is None:
             raise UsageError(
                 f"{option} {text!r}: write a number of margins above 0, as 2, or FINDING=LOSS, as {EXAMPLE_MARGIN}."
             )
-        losses[finding or None] = loss
+        losses[finding or None] = size
     return losses
+
+
+def _size(text: str) -> float | None:
+    """A finite number above 0; None for anything else."""
+    try:
+        size = float(text)
+    except ValueError:
+        return None
+    return size if 0 < size < math.inf else None

@@ -18,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .bounded import BoundedMean
-from .intervals import TwoOneSided
+from .intervals import TwoOneSided, fewest_clusters
 
 if TYPE_CHECKING:
     from .intervals import Intervals
+    from .statistic import Statistic
 
 Floats = npt.NDArray[np.float64]
 Direction = Literal["greater", "less", "equivalent"]
@@ -107,6 +108,19 @@ def power_at(seen: Seen, n: int, decided: Decided, *, truth: float) -> float:
     """Probability that a fresh set of ``n`` items decides, for ``truth`` as the effect and a known standard error."""
     error, freedom = _fresh(seen, n)
     return _within(decided(np.array([error]), freedom), truth, np.array([error]))
+
+
+def needed_for(statistic: Statistic, decided: Decided, *, interval: tuple[float, float], level: float) -> NeededItems:
+    """`needed_items` of what a statistic saw, whose standard error and degrees of freedom are above 0; all items that
+    were asked are counted, of two groups both. ``interval`` is its own at ``level``, at which a fresh set is decided.
+
+    Raises ValueError as `Seen`.
+    """
+    asked = statistic.asked or statistic.n
+    seen = Seen(effect=statistic.effect, error=statistic.standard_error, freedom=statistic.freedom, items=asked,
+                units_per_item=min(1.0, (statistic.freedom + 1) / asked))  # fmt: skip
+    fewest = math.ceil(fewest_clusters(level) / seen.units_per_item)
+    return needed_items(seen, decided, interval=interval, fewest=fewest)
 
 
 def needed_items(

@@ -67,8 +67,11 @@ SMALLEST_ERROR, LARGEST_ERROR = 1e-12, 0.49
 
 def p_value(intervals: Intervals, value: float = 0.0) -> float:
     """Two-sided p of a true ``value``; 1 where no interval of 51 % or more leaves it out."""
-    if isinstance(intervals, WithP):
-        return intervals.p(value)
+    return intervals.p(value) if isinstance(intervals, WithP) else searched_p(intervals, value)
+
+
+def searched_p(intervals: Intervals, value: float) -> float:
+    """The same from the intervals alone, whether or not they have a p of their own."""
     found = smallest_error(intervals, lambda low, high: not low <= value <= high)
     return 1.0 if found is None else found
 

