@@ -202,22 +202,6 @@ def test_all_prompt_tokens_are_a_reading_only_where_there_are_others_than_the_us
     assert "largest_beyond_text" not in concluded[0]["details"]
 
 
-def test_ratings_come_before_verifiers():
-    rated = replace(PAIR, ratings="rating")
-    low, high, _ = view(pair=rated).followed_arms(instruction_score, min_tokens=5)
-    assert set(low.ids) == {p.id for p in PROMPTS if p.fields["rating"] == 1}
-    assert set(high.ids) == {p.id for p in PROMPTS if p.fields["rating"] >= 2}
-    low, high, _ = view().followed_arms(instruction_score, min_tokens=5)
-    assert set(high.ids) == {p.id for i, p in enumerate(PROMPTS) if HEEDED[i]}
-
-
-def test_short_responses_are_left_out_of_followed_against_not():
-    seen = view(items=items(own=4))
-    low, high, _ = seen.followed_arms(instruction_score, min_tokens=5)
-    assert len(low.ids) == len(high.ids) == 0
-    assert seen.excluded["response under 5 tokens"] == 40
-
-
 def test_without_labels_the_finding_is_not_applicable():
     bare = tuple(replace(p, verify=None) for p in PROMPTS)
     made, concluded = claim(prompts=bare)
