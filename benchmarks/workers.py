@@ -40,7 +40,7 @@ def cpu_seconds(folder: Path, environment: dict[str, str], *arguments: str) -> f
     """User and system time of one run and of all processes that it started. Raises RuntimeError where it broke."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-m", "pytest", "suites", "-q", f"--pairs={folder / 'pairs.toml'}",
-               f"--shift-out={folder / 'results'}", "-p", "tuneshift.plugin", *arguments]  # fmt: skip
+               f"--shift-out={folder / 'results'}", "-p", "tuneshift", *arguments]  # fmt: skip
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if run.returncode not in (0, 1):  # 1: a finding is contradicted
         raise RuntimeError(
