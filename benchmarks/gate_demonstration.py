@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from damage import noisy, rounded
 from safetensors.torch import load_file, save_file
 
 from tuneshift.embedded.recipe import load_workbook
@@ -38,25 +39,17 @@ Tensor = torch.Tensor
 Change = Callable[[Tensor, Tensor], Tensor]
 
 
-def rounded_to_int8(weights: Tensor) -> Tensor:
-    """Each row of a matrix on 255 levels from its own largest size; vectors as they are."""
-    if weights.ndim < 2:
-        return weights
-    scale = weights.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / 127
-    return (weights / scale).round().clamp(-127, 127) * scale
-
-
-def noisy(share: float) -> Change:
-    generator = torch.Generator().manual_seed(0)
-    return lambda tuned, base: tuned + share * tuned.std() * torch.randn(tuned.shape, generator=generator)
+def noise(share: float) -> Change:
+    change = noisy(share)
+    return lambda tuned, base: change(tuned)
 
 
 CHECKPOINTS: Mapping[str, Change | None] = {
     "same": None,
     "bf16 copy": lambda tuned, base: tuned.to(torch.bfloat16),
-    "int8 copy": lambda tuned, base: rounded_to_int8(tuned),
-    "10 % noise": noisy(0.1),
-    "30 % noise": noisy(0.3),
+    "int8 copy": lambda tuned, base: rounded(tuned, 8),
+    "10 % noise": noise(0.1),
+    "30 % noise": noise(0.3),
     "half undone": lambda tuned, base: (tuned + base) / 2,
 }
 
