@@ -39,7 +39,7 @@ PASSED_ON = {"… on …: …"}
 """Frames around another message that have words, but none that help to look them up."""
 
 DIRECTIONS = {
-    "greater": "an effect above {sesoi:g}",
+    "greater": "an effect above {bound:g}",
     "less": "an effect below -{sesoi:g}",
     "equivalent": "an effect between -{sesoi:g} and {sesoi:g}",
 }
@@ -172,7 +172,7 @@ def facts(finding: Finding) -> str:
         ("id", f"`{finding.id}`"),
         ("claim", finding.claim),
         ("source", finding.source),
-        ("reproduced by", f"{DIRECTIONS[finding.direction].format(sesoi=finding.sesoi)} ({finding.unit})"),
+        ("reproduced by", f"{_decides(finding)} ({finding.unit})"),
         ("why that size", finding.sesoi_reason),
         ("tested how", finding.how),
         ("counted over", finding.items),
@@ -180,6 +180,10 @@ def facts(finding: Finding) -> str:
         ("departs from the paper", finding.deviations or "nowhere that we know of"),
     )
     return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {_cell(text)} |" for name, text in rows)]) + "\n"
+
+
+def _decides(finding: Finding) -> str:
+    return DIRECTIONS[finding.direction].format(sesoi=finding.sesoi, bound=finding.bound)
 
 
 def _cell(text: str) -> str:

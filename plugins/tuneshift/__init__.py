@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         responses_figure,
         win_matrix_figure,
     )
+    from .quantities.likelihood import likelihood_change
     from .quantities.ranking import ranked, ranking_survives
     from .quantities.ranking_figures import margin_figure, ranking_figure
     from .quantities.recognition import (
@@ -101,6 +102,7 @@ _MODULES = {
     "instruction_share_slope": ".quantities.recognition",
     "instruction_verbs_gain": ".quantities.verb_relations",
     "levels_shift": ".quantities.concept_shares",
+    "likelihood_change": ".quantities.likelihood",
     "longest_response": ".quantities.recognition",
     "mean_instruction_share": ".quantities.recognition",
     "middle_density_share": ".quantities.recognition",
@@ -195,6 +197,7 @@ __all__ = [
     "length_figure",
     "level_shares_figure",
     "levels_shift",
+    "likelihood_change",
     "load_pairs",
     "load_prompts",
     "load_rules",

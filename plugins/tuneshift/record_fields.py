@@ -251,6 +251,8 @@ CLAIM = _table(
         "comparison": _or_none(_COMPARISON),
         "expected": _or_none(_table({"reason": _text}, verdict=_one_of(*VERDICTS))),
         "evidence": _or_none(_each(_or_none(_name), _label)),
+        "noninferior": _flag,
+        "prompt_set": _text,
         "left_out": _each(_count),
         "intervals": _or_none(_intervals),
         **dict.fromkeys(("sensitivity", "secondary"), _row(_READING)),

@@ -97,7 +97,7 @@ def test_the_report_opens_in_a_browser_and_says_so(red, project, tmp_path):
     )
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
     page = html.unescape(done.stdout)
-    assert re.search(r"<h1[^>]*>\d+ of 18 claims regressed against baseline good\.", page)
+    assert re.search(r"<h1[^>]*>\d+ of 20 claims regressed against baseline good\.", page)
     assert 'id="theme"' in page
     assert re.search(r'<button type="button" id="theme">(Dark|Light)</button>', page), "the report's script did not run"
     (lost,) = [c for c in red[1]["claims"] if c["finding"] == "hewitt2024.tuned_follows"]

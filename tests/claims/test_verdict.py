@@ -36,6 +36,28 @@ def finding(direction: Direction, sesoi: float) -> Finding:
     )
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "expected", "words"),
+    [
+        (-0.04, 0.02, Outcome.REPRODUCED, "lies wholly above the smallest effect of interest, -0.05"),
+        (0.20, 0.40, Outcome.REPRODUCED, "lies wholly above"),
+        (-0.06, 0.02, Outcome.INCONCLUSIVE, "holds the smallest effect of interest, -0.05"),
+        (-0.20, -0.06, Outcome.CONTRADICTED, "lies wholly below the smallest effect of interest, -0.05"),
+    ],
+)
+def test_no_loss_is_claimed_by_noninferior(low: float, high: float, expected: Outcome, words: str) -> None:
+    claimed = replace(finding("greater", 0.05), noninferior=True)
+    verdict = judge(claimed, with_interval(low, high))
+    assert verdict.outcome is expected
+    assert words in verdict.reason
+    assert (verdict.needed is not None) is (expected is Outcome.INCONCLUSIVE)
+
+
+def test_noninferior_is_of_the_direction_greater() -> None:
+    with pytest.raises(ValueError, match="noninferior is of the direction greater; this one is less"):
+        replace(finding("less", 0.05), noninferior=True)
+
+
 def with_interval(low: float, high: float, *, n: int = 40, clusters: int = 40) -> Statistic:
     return Statistic(
         effect=(low + high) / 2,

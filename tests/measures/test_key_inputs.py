@@ -221,6 +221,8 @@ ROWS: dict[tuple[str, str], set[str]] = {
     ("generation.plain", "own"): IN_PLAIN | BACKEND,
     ("generation.rules.plain", "own"): IN_PLAIN | {"Settings.rules"},
     ("attribution.plain", "own"): IN_PLAIN | {"version attribution", "Settings.response"},
+    # As plain text, whatever the format; a set's hash has its references too.
+    ("text", "own"): ANY | BACKEND | {"batches", "Prompt.id", "Prompt.prompt", "Prompt.reference", "version text"},
     ("likelihood", "own"): ASKED
     | BACKEND
     | {"version likelihood", "constant RANKED", "Prompt.cluster", "Prompt.topic"},

@@ -67,6 +67,8 @@ KEYS = {
     ("generation.rules+text", (), None): "f14f0e9066c5bcbe",
     ("likelihood", (), None): "ddb13d76cdaa2da0",
     ("likelihood", (("backend", SERVER),), None): "0d6b813c913a3f18",
+    ("text", (), None): "e7bf2890f04cf59d",
+    ("text", (), 0.5): "ed4bbd7b1686ed93",
     ("attribution", (), None): "54dd18b65e24c9f7",
     ("attribution", (("response", "reference"),), None): "f1f63f683295a243",
     ("attribution", (("response", "tuned"),), None): "4fc2c771e40d3279",

@@ -32,6 +32,10 @@ class Finding:
     an error rate with, paper and section as ``wu2023.recognition``; a finding that names none is its own family.
     ``asks``: what its test asks beyond that evidence, ``judge`` or ``word space``: where it is not installed, nothing
     is measured for the finding.
+
+    ``noninferior``: of ``greater``, claims effect > -sesoi in its place: no loss past it. ``prompt_set``: a shipped set
+    that is asked whatever the pair names; ``""`` for the pair's own. Raises ValueError for ``noninferior`` in another
+    direction.
     """
 
     id: str
@@ -48,10 +52,19 @@ class Finding:
     items: str = "prompts"
     family: str = ""
     asks: tuple[Literal["judge", "word space"], ...] = ()
+    noninferior: bool = False
+    prompt_set: str = ""
 
     def __post_init__(self) -> None:
+        if self.noninferior and self.direction != "greater":
+            raise ValueError(f"{self.id}: noninferior is of the direction greater; this one is {self.direction}")
         if not self.family:
             object.__setattr__(self, "family", self.id)
+
+    @property
+    def bound(self) -> float:
+        """The effect that the claim is held against, with its sign; of ``equivalent`` the upper one of two."""
+        return -self.sesoi if self.noninferior or self.direction == "less" else self.sesoi
 
 
 @dataclass(frozen=True, kw_only=True)

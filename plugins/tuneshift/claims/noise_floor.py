@@ -35,7 +35,8 @@ def noise_floor(effect: float, quantity: Quantity, view: View, settings: str) ->
 
 def above_noise(finding: Finding, statistic: Statistic, verdict: Verdict, noise: Mapping[str, Json] | None) -> Verdict:
     """The verdict, or inconclusive where an effect is no larger than what measuring again moves it by."""
-    if noise is None or verdict.outcome is not Outcome.REPRODUCED or finding.direction == "equivalent":
+    claims_none = finding.direction == "equivalent" or finding.noninferior
+    if noise is None or verdict.outcome is not Outcome.REPRODUCED or claims_none:
         return verdict
     if abs(statistic.effect) > noise["floor"]:
         return verdict

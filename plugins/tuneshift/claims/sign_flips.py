@@ -38,8 +38,7 @@ def sign_flip_row(finding: Finding, statistic: Statistic, clusters: Sequence[str
         return sign_flip(replace(base, values=base.values + bound), tuned, clusters=clusters, seed=seed, flips=FLIPS)
 
     error = 1 - statistic.level
-    sesoi = finding.sesoi
-    bounds = {"greater": (sesoi,), "less": (-sesoi,), "equivalent": (-sesoi, sesoi)}[finding.direction]
+    bounds = (-finding.sesoi, finding.sesoi) if finding.direction == "equivalent" else (finding.bound,)
     rejected = all(flipped(bound).p <= error for bound in bounds)
     plain_flip = flipped(0.0)
     patterns = f"all {plain_flip.flips:,}" if plain_flip.exact else f"{plain_flip.flips:,} random"
@@ -55,8 +54,8 @@ def sign_flip_row(finding: Finding, statistic: Statistic, clusters: Sequence[str
 def _outcome(finding: Finding, effect: float) -> Outcome:
     """Where every bound is rejected, the side on which the effect lies."""
     claimed = {
-        "greater": effect > finding.sesoi,
-        "less": effect < -finding.sesoi,
+        "greater": effect > finding.bound,
+        "less": effect < finding.bound,
         "equivalent": abs(effect) < finding.sesoi,
     }[finding.direction]
     return Outcome.REPRODUCED if claimed else Outcome.CONTRADICTED

@@ -12,7 +12,8 @@ from .finding import Direction, Finding, Outcome, Verdict
 
 def judge(finding: Finding, statistic: Statistic) -> Verdict:
     """The verdict on a finding. Reproduced: the interval lies beyond the sesoi in the claimed direction (for
-    ``equivalent``: wholly within it). Contradicted: it lies wholly on the other side of the sesoi. Else inconclusive,
+    ``equivalent``: wholly within it; for ``noninferior``: above the sesoi as a loss). Contradicted: it lies wholly on
+    the other side of that bound. Else inconclusive,
     with the number of items of a fresh set that would decide (`assurance`); not where the items are a model's layers,
     heads or verbs, of which nobody can take more.
 
@@ -27,8 +28,13 @@ def judge(finding: Finding, statistic: Statistic) -> Verdict:
     if outcome is not Outcome.INCONCLUSIVE:
         return Verdict(outcome=outcome, reason=_decided(finding, outcome, low, high))
     more = finding.items == "prompts"
-    needed = would_decide(statistic, sesoi=finding.sesoi, direction=finding.direction) if more else None
+    needed = would_decide(statistic, sesoi=_told(finding), direction=finding.direction) if more else None
     return Verdict(outcome=outcome, reason=_undecided(finding, low, high), needed=needed)
+
+
+def _told(finding: Finding) -> float:
+    """The sesoi as planning reads it: of ``noninferior`` below zero, of ``less`` the size of the fall."""
+    return finding.bound if finding.noninferior else finding.sesoi
 
 
 def would_decide(statistic: Statistic, *, sesoi: float, direction: Direction) -> NeededItems | None:
@@ -51,10 +57,10 @@ def deciding_error(finding: Finding, intervals: Intervals) -> float | None:
 
 
 def _outcome(finding: Finding, low: float, high: float) -> Outcome:
-    sesoi = finding.sesoi
+    sesoi, bound = finding.sesoi, finding.bound
     reproduced, contradicted = {
-        "greater": (low > sesoi, high < sesoi),
-        "less": (high < -sesoi, low > -sesoi),
+        "greater": (low > bound, high < bound),
+        "less": (high < bound, low > bound),
         "equivalent": (-sesoi < low and high < sesoi, low > sesoi or high < -sesoi),
     }[finding.direction]
     if reproduced:
@@ -63,9 +69,7 @@ def _outcome(finding: Finding, low: float, high: float) -> Outcome:
 
 
 def _bound(finding: Finding) -> str:
-    return {"greater": "{:+.3g}", "less": "{:+.3g}", "equivalent": "±{:.3g}"}[finding.direction].format(
-        -finding.sesoi if finding.direction == "less" else finding.sesoi
-    )
+    return ("±{:.3g}" if finding.direction == "equivalent" else "{:+.3g}").format(finding.bound)
 
 
 def _interval(low: float, high: float) -> str:
@@ -77,7 +81,9 @@ def _decided(finding: Finding, outcome: Outcome, low: float, high: float) -> str
     if finding.direction == "equivalent":
         where = "lies wholly within" if outcome is Outcome.REPRODUCED else "lies wholly outside"
     elif outcome is Outcome.REPRODUCED:
-        where = "lies wholly beyond"
+        where = "lies wholly above" if finding.noninferior else "lies wholly beyond"
+    elif finding.noninferior:
+        where = "lies wholly below"
     else:
         where = "does not reach"
     return f"{interval} {where} {bound}".capitalize() + "."

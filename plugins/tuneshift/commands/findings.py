@@ -10,7 +10,7 @@ from .common import OK, Commands
 
 WIDTH = 100
 DIRECTIONS = {
-    "greater": "effect above {sesoi:g}",
+    "greater": "effect above {bound:g}",
     "less": "effect below -{sesoi:g}",
     "equivalent": "effect between -{sesoi:g} and {sesoi:g}",
 }
@@ -34,7 +34,7 @@ def _show_findings(arguments: argparse.Namespace) -> int:
         print(json.dumps([asdict(finding) for finding in found], indent=1, ensure_ascii=False))
         return OK
     for finding in found:
-        decides = DIRECTIONS[finding.direction].format(sesoi=finding.sesoi)
+        decides = DIRECTIONS[finding.direction].format(sesoi=finding.sesoi, bound=finding.bound)
         needs = ", ".join(f"{role} {need}" for role, need in finding.needs)
         print(finding.id)
         for label, text in (

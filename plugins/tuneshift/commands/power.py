@@ -141,7 +141,8 @@ def _questions(arguments: argparse.Namespace, finding: Finding | None) -> Iterat
         design = clustered_design(sd=sd, cluster_size=size, icc=icc)
         label = finding.id if finding else "a claim"
         direction = finding.direction if finding else "greater"
-        yield _question(arguments, label, direction, sesoi, design, claims=_family_size(finding))
+        kept = finding is not None and finding.noninferior
+        yield _question(arguments, label, direction, sesoi, design, claims=_family_size(finding), noninferior=kept)
 
 
 def _of_record(arguments: argparse.Namespace, finding: Finding | None) -> Iterator[Question]:
@@ -161,7 +162,8 @@ def _of_record(arguments: argparse.Namespace, finding: Finding | None) -> Iterat
             sesoi = claim["sesoi"] if arguments.sesoi is None else arguments.sesoi
             label = f"{claim['finding']} ({claim['prompts']}, {claim['group']})"
             shared = claim.get("family_size", 1)
-            question = _question(arguments, label, claim["direction"], sesoi, design, claims=shared)
+            kept = claim.get("noninferior", False)
+            question = _question(arguments, label, claim["direction"], sesoi, design, claims=shared, noninferior=kept)
         except (KeyError, TypeError) as error:
             raise UsageError(f"{arguments.record}: a claim is damaged ({error}).") from error
         yield question
@@ -184,9 +186,11 @@ def _family_size(finding: Finding | None) -> int:
 
 
 def _question(
-    arguments: argparse.Namespace, label: str, direction: str, sesoi: float, design: Design, *, claims: int
-) -> Question:
-    decision: Decision = arguments.decision or ("equivalent" if direction == "equivalent" else "beyond")
+    arguments: argparse.Namespace, label: str, direction: str, sesoi: float, design: Design, *, claims: int,
+    noninferior: bool,
+) -> Question:  # fmt: skip
+    usual: Decision = "noninferior" if noninferior else "equivalent" if direction == "equivalent" else "beyond"
+    decision: Decision = arguments.decision or usual
     assumed = arguments.effect
     if assumed is None:
         assumed = 2 * sesoi if decision == "beyond" else 0.0

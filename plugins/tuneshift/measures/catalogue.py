@@ -60,6 +60,7 @@ ANNOTATION = Measure(
     name="annotation", version=1, chunk=1, preparation=".annotation:annotation", axis="layers", loads=False
 )
 LIKELIHOOD = Measure(name="likelihood", version=2, chunk=32, preparation=".likelihood:likelihood")
+TEXT = Measure(name="text", version=1, chunk=32, preparation=".text:text")
 MEASURES: Mapping[str, Measure] = {
-    m.name: m for m in (GENERATION, ATTRIBUTION, LIKELIHOOD, RELATIONS, CONCEPTS, ANNOTATION)
+    m.name: m for m in (GENERATION, ATTRIBUTION, LIKELIHOOD, TEXT, RELATIONS, CONCEPTS, ANNOTATION)
 }

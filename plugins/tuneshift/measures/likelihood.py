@@ -111,21 +111,20 @@ class _Texts:
     def fits(self, pair: Pair) -> bool:
         """Whether the response can be scored: there is something before it, and nothing is cut."""
         before, tokens = len(self.context(pair[0])), len(self.response(pair[1]))
-        return before > 0 and before + tokens <= self.scored_length
+        return before > 0 and before + tokens <= scored_length(self.checkpoint)
 
-    @property
-    def scored_length(self) -> int:
-        """Tokens that a context and its response may have together; nothing follows the last, so it needs no place."""
-        asked = self.checkpoint
-        return asked.scored_length if isinstance(asked, BackendModel) else asked.context_length + 1
 
-    def logprobs(self, requests: Sequence[Request]) -> list[Floats]:
-        """Sums per request, by our own passes or the checkpoint's backend."""
-        asked = self.checkpoint
-        if isinstance(asked, BackendModel):
-            return asked.response_logprobs(requests, batch_share=self.batch_share)
-        positions = max(1, int(usual_batch_tokens(asked) * self.batch_share))
-        return response_logprobs(asked, requests, batch_tokens=positions)
+def scored_length(asked: Checkpoint | BackendModel) -> int:
+    """Tokens that a context and its response may have together; nothing follows the last, so it needs no place."""
+    return asked.scored_length if isinstance(asked, BackendModel) else asked.context_length + 1
+
+
+def logprobs(asked: Checkpoint | BackendModel, requests: Sequence[Request], *, batch_share: float) -> list[Floats]:
+    """Sums per request, [response] float64 in nats, by our own passes or the checkpoint's backend."""
+    if isinstance(asked, BackendModel):
+        return asked.response_logprobs(requests, batch_share=batch_share)
+    positions = max(1, int(usual_batch_tokens(asked) * batch_share))
+    return response_logprobs(asked, requests, batch_tokens=positions)
 
 
 def _reason(texts: _Texts, prompt: Prompt, drawn: Mapping[str, Sequence[str]]) -> str | None:
@@ -151,7 +150,7 @@ def _scored(texts: _Texts, pairs: Sequence[Pair]) -> dict[Pair, float]:
     for context, response in filter(texts.fits, pairs):
         by_context.setdefault(context, []).append(response)
     requests = [(texts.context(c), [texts.response(r) for r in responses]) for c, responses in by_context.items()]
-    sums = texts.logprobs(requests)
+    sums = logprobs(texts.checkpoint, requests, batch_share=texts.batch_share)
     return {
         (context, response): float(value)
         for (context, responses), values in zip(by_context.items(), sums, strict=True)

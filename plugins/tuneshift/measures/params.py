@@ -12,7 +12,7 @@ from ..pairs import ModelPair
 from ..plain import NOTHING, Json, digest
 from ..prompts.chat import chat_params
 from ..prompts.prompt import PromptSet
-from .catalogue import ANNOTATION, ATTRIBUTION, CONCEPTS, GENERATION, LIKELIHOOD, MEASURES, RELATIONS, Measure
+from .catalogue import ANNOTATION, ATTRIBUTION, CONCEPTS, GENERATION, LIKELIHOOD, MEASURES, RELATIONS, TEXT, Measure
 
 if TYPE_CHECKING:
     from ..engine.plan import Planner, Task
@@ -146,6 +146,11 @@ def likelihood(asked: Asked) -> Held:
     return Held(params=params, sources={"population": population}, served=True)
 
 
+def text(asked: Asked) -> Held:
+    """Log-probabilities of plain texts: no format and no variant, the texts and the weights say all."""
+    return Held(params={}, served=True)
+
+
 def attribution(asked: Asked) -> Held:
     """Importance of prompt tokens for a response: the format, the longest response, whose it is, what is derived.
 
@@ -222,6 +227,7 @@ def annotation(asked: Asked) -> Held:
 HELD: Mapping[str, Callable[[Asked], Held]] = {
     GENERATION.name: generation,
     LIKELIHOOD.name: likelihood,
+    TEXT.name: text,
     ATTRIBUTION.name: attribution,
     RELATIONS.name: relations,
     CONCEPTS.name: concepts,

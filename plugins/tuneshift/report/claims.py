@@ -146,7 +146,7 @@ def shortfall(claim: Mapping[str, Json]) -> float:
     if effect is None:
         return -math.inf
     beyond = {"less": effect + sesoi, "equivalent": abs(effect) - sesoi}.get(
-        str(claim.get("direction")), sesoi - effect
+        str(claim.get("direction")), (-sesoi if claim.get("noninferior") else sesoi) - effect
     )
     return beyond / (sesoi or 1.0)
 

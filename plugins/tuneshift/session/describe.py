@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..backends.spec import identity
@@ -50,11 +51,7 @@ def describe_pairs(run: RunSession) -> list[dict[str, Json]]:
                 "vocabulary": run.planner.words(pair),
                 "word_vectors": run.planner.word_space(pair),
             },
-            "prompts": [
-                _describe_prompts(t.prompts)
-                for t in {t.prompts.name: t for t in run.targets if t.pair is pair and t.prompts}.values()
-                if t.prompts
-            ],
+            "prompts": [_describe_prompts(prompts) for prompts in _sets(run, pair)],
         }
         for pair in run.pairs
     ]
@@ -76,6 +73,12 @@ def _describe(run: RunSession, pair: ModelPair, ref: ModelRef) -> dict[str, Json
         "ends": list(run.planner.ends(pair, ref)),
         **({} if backend is None else {"backend": identity(backend)}),
     }
+
+
+def _sets(run: RunSession, pair: ModelPair) -> Iterable[PromptSet]:
+    """The prompt sets that a pair is asked: its own, and those that findings bring."""
+    brought = [target for f in run.known_findings() if f.prompt_set for target in run.targets_of(f)]
+    return {t.prompts.name: t.prompts for t in (*run.targets, *brought) if t.pair is pair and t.prompts}.values()
 
 
 def _describe_prompts(prompts: PromptSet) -> dict[str, Json]:

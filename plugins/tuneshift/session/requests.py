@@ -52,12 +52,13 @@ class Options:
 class Target:
     """What a finding's test is parametrised by: a pair, one of its prompt sets, and one group of that set.
 
-    ``prompts`` is None for a finding on weights.
+    ``prompts`` is None for a finding on weights. ``brought``: the finding brings the set, whatever the pair's are.
     """
 
     pair: ModelPair
     prompts: PromptSet | None
     group: str
+    brought: bool = False
 
     @property
     def id(self) -> str:
@@ -65,7 +66,7 @@ class Target:
         parts = [f"pair:{self.pair.name}"]
         if self.prompts is None:
             return parts[0]
-        if len(self.pair.prompts) > 1:
+        if self.brought or len(self.pair.prompts) > 1:
             parts.append(self.prompts.name)
         if self.prompts.groups != ("all",):
             parts.append(self.group)

@@ -95,7 +95,11 @@ class RunSession:
         return tuple(Target(pair=pair, prompts=None, group="all") for pair in self.pairs)
 
     def targets_of(self, finding: Finding) -> tuple[Target, ...]:
-        """What a finding is tested on: every pair where it reads weights alone, else every prompt set and group."""
+        """What a finding is tested on: every pair where it reads weights alone or brings its prompt set, else every
+        prompt set and group. Raises PairError and PromptError."""
+        if finding.prompt_set:
+            prompts = load_prompts(finding.prompt_set)
+            return tuple(Target(pair=pair, prompts=prompts, group="all", brought=True) for pair in self.pairs)
         return self.weight_targets if reads_weights(finding) else self.targets
 
     @cached_property

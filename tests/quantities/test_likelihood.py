@@ -1,0 +1,63 @@
+"""The change of log-probability per token: by hand, paired, and where there is nothing to read."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tuneshift.checkpoints.refs import ModelRef
+from tuneshift.claims.view import NotApplicable, View
+from tuneshift.pairs import ModelPair
+from tuneshift.prompts.prompt import Prompt
+from tuneshift.quantities.likelihood import likelihood_change, per_token
+from tuneshift.store.evidence import EvidenceItem
+
+PAIR = ModelPair(name="pair", base=ModelRef(name="b", model="b"), tuned=ModelRef(name="t", model="t"))
+PROMPTS = tuple(Prompt(id=f"p{i}", prompt="Say.", instruction_spans=(), reference="r") for i in range(12))
+
+
+def passage(i: str, logprob: float, tokens: int) -> EvidenceItem:
+    return EvidenceItem(id=i, arrays={"logprob": np.array(logprob), "tokens": np.array(tokens)}, values={})
+
+
+def reference(i: str, own: float, tokens: int) -> EvidenceItem:
+    arrays = {"own": np.array(own), "lengths": np.array([tokens, 99])}
+    return EvidenceItem(id=i, arrays=arrays, values={})
+
+
+def view(**roles):
+    return View(pair=PAIR, prompts=PROMPTS, items=lambda role, need: roles.get(role), level=0.95, seed=0,
+                evidence_name=lambda role, need: str(id(roles.get(role))))  # fmt: skip
+
+
+@pytest.mark.parametrize(("need", "make"), [("text", passage), ("likelihood", reference)])
+def test_it_is_the_mean_of_differences_per_token(need, make):
+    sums = np.random.default_rng(0).normal(-40, 5, size=(2, len(PROMPTS)))
+    tokens = np.arange(5, 5 + len(PROMPTS))
+    base, tuned = ({p.id: make(p.id, s, n) for p, s, n in zip(PROMPTS, row, tokens, strict=True)} for row in sums)
+    found = likelihood_change(need)(view(base=base, tuned=tuned))
+    assert found.effect == pytest.approx(float(np.mean((sums[1] - sums[0]) / tokens)), abs=1e-12)
+    assert found.n == found.clusters == len(PROMPTS)
+    assert found.arms[0].label == "base"
+
+
+def test_a_text_left_out_of_one_checkpoint_counts_for_neither():
+    base = {p.id: passage(p.id, -10.0 - i, 5) for i, p in enumerate(PROMPTS)}
+    tuned = {**base, "p3": EvidenceItem(id="p3", left_out="it does not fit")}
+    seen = view(base=base, tuned=tuned)
+    assert likelihood_change("text")(seen).n == len(PROMPTS) - 1
+    assert seen.excluded == {"tuned: it does not fit": 1}
+
+
+def test_recorded_evidence_without_them_does_not_apply():
+    with pytest.raises(NotApplicable, match="base checkpoint has no likelihoods of plain text"):
+        likelihood_change("text")(view())
+
+
+def test_another_need_is_refused():
+    with pytest.raises(ValueError, match="likelihood or text; got 'generation'"):
+        likelihood_change("generation")
+
+
+def test_per_token_reads_the_own_response_alone():
+    assert per_token(reference("a", -6.0, 3)) == -2.0
