@@ -4,8 +4,8 @@
 
 Without options: the embedded tuned model on its 348 held-out prompts and on the sixth of them that is each task's first
 wording. `benchmarks/damage.py` says what the rungs are. Prints a Markdown table: the copy less the original, with the
-interval at the claim's level; bold where that interval lies below 0. The evidence is kept in the store, so that a second
-call only decides again.
+interval at the claim's level; bold where that interval lies below 0. The evidence is kept in the store: a second call
+only decides again.
 """
 
 from __future__ import annotations
