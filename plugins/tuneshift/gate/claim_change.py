@@ -175,9 +175,14 @@ def _of_estimates(claim: Claim, old: Claim, items: MatchedItems | None) -> Claim
         return "The effect is not a mean over items, and the items are not the same, so that it cannot be compared."
     sides = [(float(made["effect"]), made["standard_error"]) for made in (old, claim)]
     n, units = (min(claim[field], old[field]) for field in ("n", "clusters"))
+    here, there = (set().union(*_arms(made).values()) for made in (claim, old))
+    if items is not None:
+        here = {items.baseline_id.get(i, i) for i in here}
     return ClaimChange(
-        statistic=independent_change(sides[0], sides[1], n=n, clusters=units, level=LEVEL), equal=equal
-    )  # fmt: skip
+        statistic=independent_change(sides[0], sides[1], n=n, clusters=units, level=LEVEL),
+        equal=equal,
+        lost=len(here ^ there),
+    )
 
 
 def same_evidence(claim: Claim, old: Claim) -> bool:
