@@ -88,8 +88,9 @@ def _paired(
         return NO_COMMON
     sides = [[_arm(arm, common, span) for arm, span in zip(arms, spans, strict=True)] for arms in (old, new)]
     statistic = paired_change(
-        (sides[0][0], sides[0][1]), (sides[1][0], sides[1][1]), clusters=clusters, strata=strata, level=LEVEL
-    )
+        (sides[0][0], sides[0][1]), (sides[1][0], sides[1][1]), clusters=clusters, strata=strata, level=LEVEL,
+        kept=(labels[0] == "base", labels[1] == "base"),
+    )  # fmt: skip
     same = [np.array_equal(a.values, b.values) for a, b in zip(*sides, strict=True)]
     lost = len(new[0].keys() ^ old[0].keys())
     # What the run did not replace cannot have fallen: the base, or the one arm that stayed as it was.
