@@ -47,9 +47,8 @@ def main() -> None:
                 hits[name, "below"] += high < 0
     print(f"{given.pairs} pairs, 95 % intervals: share wholly above 0, wholly below, and without one")
     for name in QUANTITIES:
-        print(
-            f"{name}: {hits[name, 'above'] / given.pairs:.1%} {hits[name, 'below'] / given.pairs:.1%} {hits[name, 'none'] / given.pairs:.1%}"
-        )
+        shares = " ".join(f"{hits[name, side] / given.pairs:.1%}" for side in ("above", "below", "none"))
+        print(f"{name}: {shares}")
 
 
 if __name__ == "__main__":
