@@ -62,7 +62,9 @@ def trusted_errors(skewness: Floats) -> Floats:
     return np.interp(np.log(np.maximum(np.abs(skewness), 1e-4)), np.log(TABLE), _trusted())
 
 
-def outcomes(tails: Tails, skewed: Tails | None, trusted: Floats, claims: int) -> dict[str, Bools]:
+def outcomes(
+    tails: Tails, skewed: Tails | None, trusted: Floats, agreeing: Tails | None, claims: int
+) -> dict[str, Bools]:
     """Red, held, improved and inconclusive of each case, as `gate_outcome` has them."""
     shown, held_at = ALPHA / claims, 2 * ALPHA
 
@@ -72,6 +74,8 @@ def outcomes(tails: Tails, skewed: Tails | None, trusted: Floats, claims: int) -
             return hit
         # Down to the rate to which t is trusted it decides; past it, t's interval there and the bounded one together.
         t: Bools = getattr(skewed, side)[point] < np.log(np.maximum(trusted, error) / 2)
+        if agreeing is not None:  # no surer than without any change, where most units have none
+            t &= (trusted > error) | (getattr(agreeing, side)[point] < math.log(error / 2))
         return np.where(trusted <= error, t, hit & (t | (trusted >= 0.5)))
 
     regressed = beyond("high", -MARGIN, shown)
@@ -81,7 +85,19 @@ def outcomes(tails: Tails, skewed: Tails | None, trusted: Floats, claims: int) -
     return {"red": regressed | worse, "held": held, "inconclusive": ~(regressed | worse | held | gained)}
 
 
-def tails_of(method: str, cases: Sequence[Any]) -> tuple[Tails, Tails | None, Floats]:
+def agreeing_tails(means: Floats, units: float, mostly_equal: Bools) -> Tails:
+    """Exact tails of as many units which all have the mean; certain where most do not have one value."""
+
+    def logs(point: float, sign: float) -> Floats:
+        with np.errstate(all="ignore"):
+            tail = units * np.log((1 - sign * point) / (1 - sign * means))
+        return np.where(mostly_equal, np.where(sign * (point - means) > 0, tail, 0.0), -np.inf)
+
+    points = (-MARGIN, 0.0)
+    return Tails({x: logs(x, -1.0) for x in points}, {x: logs(x, 1.0) for x in points})
+
+
+def tails_of(method: str, cases: Sequence[Any]) -> tuple[Tails, Tails | None, Floats, Tails | None]:
     points = (-MARGIN, 0.0)
     means, errors, skews, units = cases[:4]
     if method in ("t", "BoundedT"):
@@ -96,12 +112,12 @@ def tails_of(method: str, cases: Sequence[Any]) -> tuple[Tails, Tails | None, Fl
                 s_low[point] = np.maximum(low[point], np.log(stdtr(freedom, -hall)))
                 s_high[point] = np.maximum(high[point], np.log(stdtr(freedom, hall)))
         if method == "t":
-            return Tails(low, high), None, np.zeros(0)
+            return Tails(low, high), None, np.zeros(0), None
         bounded = cases[4]
         flat = errors < 1e-12  # then t says nothing and the bounded interval stands alone
         trusted = np.where(flat | ~np.isfinite(skews), 0.5, trusted_errors(np.nan_to_num(skews)))
-        return bounded, Tails(s_low, s_high), trusted
-    return (cases[4], None, np.zeros(0)) if method == "BoundedMean" else (cases[5], None, np.zeros(0))
+        return bounded, Tails(s_low, s_high), trusted, agreeing_tails(means, units, cases[6])
+    return cases[4] if method == "BoundedMean" else cases[5], None, np.zeros(0), None
 
 
 def bounded_tails(values: Sequence[Floats], counts: Sequence[Floats], means: Floats) -> Tails:
@@ -146,7 +162,8 @@ def enumerated(n: int, loss: float) -> tuple[Floats, list[Any]]:
     values = [np.array([1.0, 0.0, -1.0])] * len(grid)
     counts = [np.array([x, n - x - y, y]) for x, y in grid.tolist()]
     pairs = [PairedBinary(gained=x, lost=y, n=n, units=n, freedom=math.inf) for x, y in grid.tolist()]
-    return chance, [m, errors, skews, float(n), bounded_tails(values, counts, m), tango_tails(pairs)]
+    equal = np.maximum(np.maximum(b, c), n - b - c) > n / 2
+    return chance, [m, errors, skews, float(n), bounded_tails(values, counts, m), tango_tails(pairs), equal]
 
 
 def clustered(n: int, loss: float, design: float, runs: int, seed: int) -> tuple[Floats, list[Any]]:
@@ -168,7 +185,8 @@ def clustered(n: int, loss: float, design: float, runs: int, seed: int) -> tuple
     labels = [str(g) for g in range(clusters) for _ in range(SIZE)]
     pairs = [PairedBinary.of(row.ravel(), labels) for row in x]
     bounded = bounded_tails([v for v, _ in distinct], [c.astype(np.float64) for _, c in distinct], m)
-    return np.full(runs, 1 / runs), [m, errors, skews, float(clusters), bounded, tango_tails(pairs)]
+    equal = np.array([c.max() > clusters / 2 for _, c in distinct])
+    return np.full(runs, 1 / runs), [m, errors, skews, float(clusters), bounded, tango_tails(pairs), equal]
 
 
 def reach_of(method: str, n: int, design: float, claims: int) -> tuple[float, float, float]:
@@ -200,13 +218,15 @@ def rows(runs: int, methods: Sequence[str], seed: int = 0) -> Iterator[Row]:
     for design, sizes in ((1.0, (58, 100, 348, 1000)), (2.0, (56, 100, 348, 1000)), (3.0, (56, 100, 348, 1000))):
         for n in sizes:
             made = {}
-            for loss in (0.0, 2 * MARGIN):
+            for loss in (0.0, MARGIN, 2 * MARGIN):
                 made[loss] = enumerated(n, loss) if design == 1 else clustered(n, loss, design, runs, seed)
             for method in methods:
                 for claims in (11, 18):
                     chance, cases = made[0.0]
                     found = outcomes(*tails_of(method, cases), claims)
                     still = {name: float(chance @ hit) for name, hit in found.items()}
+                    edge_chance, edge_cases = made[MARGIN]
+                    wrongly = float(edge_chance @ outcomes(*tails_of(method, edge_cases), claims)["held"])
                     lost_chance, lost_cases = made[2 * MARGIN]
                     red = float(lost_chance @ outcomes(*tails_of(method, lost_cases), claims)["red"])
                     error, freedom, reach = reach_of(method, n, design, claims)
@@ -224,7 +244,8 @@ def rows(runs: int, methods: Sequence[str], seed: int = 0) -> Iterator[Row]:
                         "red without a change": any_red,
                         "error of it": claims * sampling * math.sqrt(still["red"] * (1 - still["red"])),
                         "a claim held": still["held"], "all held": still["held"] ** claims,
-                        "a claim inconclusive": still["inconclusive"], "red at a loss of 0.1": red,
+                        "a claim inconclusive": still["inconclusive"], "held at a loss of m": wrongly,
+                        "red at a loss of 0.1": red,
                         "error of that": sampling * math.sqrt(red * (1 - red)),
                         "sees": sees, "red there": seen,
                     }  # fmt: skip
@@ -232,8 +253,8 @@ def rows(runs: int, methods: Sequence[str], seed: int = 0) -> Iterator[Row]:
 
 def print_table(found: Iterable[Row]) -> None:
     """The rows as docs/gate.md has them: per cent, with Monte-Carlo errors where runs were drawn."""
-    heads = ("design effect", "n", "K", "red without a change", "a claim held", "all held", "red at a loss of 2 m",
-             "sees", "red there")  # fmt: skip
+    heads = ("design effect", "n", "K", "red without a change", "a claim held", "all held", "held at a loss of m",
+             "red at a loss of 2 m", "sees", "red there")  # fmt: skip
     print(f"| {' | '.join(heads)} |\n|{' ---: |' * len(heads)}")
     for row in found:
         drawn = row["design effect"] > 1
@@ -242,6 +263,7 @@ def print_table(found: Iterable[Row]) -> None:
             for name, error in (("red without a change", "error of it"), ("red at a loss of 0.1", "error of that"))
         )
         shares = [f"{100 * row[name]:.0f} %" for name in ("a claim held", "all held")]
+        shares.append(f"{100 * row['held at a loss of m']:.1f} %")
         there = "–" if math.isnan(row["red there"]) else f"{100 * row['red there']:.0f} %"
         cells = [row["design effect"], row["n"], row["claims"], red, *shares, lost, f"{row['sees']:.3f}", there]
         print(f"| {' | '.join(map(str, cells))} |", flush=True)

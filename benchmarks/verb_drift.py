@@ -8,6 +8,7 @@ Pairs of tiny checkpoints whose heads relate verbs drawn anew (tests/quantities/
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import tempfile
 from collections import Counter
@@ -41,11 +42,13 @@ def main() -> None:
             view = planted.view_of(base, tuned)
             for name, quantity in QUANTITIES.items():
                 low, high = quantity(view).interval
+                hits[name, "none"] += math.isnan(low)
                 hits[name, "above"] += low > 0
                 hits[name, "below"] += high < 0
-    print(f"{given.pairs} pairs, 95 % intervals: share wholly above and wholly below 0")
+    print(f"{given.pairs} pairs, 95 % intervals: share wholly above 0, wholly below, and without one")
     for name in QUANTITIES:
-        print(f"{name}: {hits[name, 'above'] / given.pairs:.1%} {hits[name, 'below'] / given.pairs:.1%}")
+        shares = " ".join(f"{hits[name, side] / given.pairs:.1%}" for side in ("above", "below", "none"))
+        print(f"{name}: {shares}")
 
 
 if __name__ == "__main__":

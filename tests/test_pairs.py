@@ -14,7 +14,7 @@ from tuneshift import checkpoint_specs
 from tuneshift import pairs as module
 from tuneshift.checkpoints.refs import LMBackend
 from tuneshift.errors import PairError
-from tuneshift.pairs import ModelPair, SingleTask, load_pairs, resolve_pairs
+from tuneshift.pairs import ModelPair, SingleTask, left_out, load_pairs, resolve_pairs
 from tuneshift.prompts.prompt import PromptSource
 from tuneshift.words.spec import words_from_option
 
@@ -294,6 +294,8 @@ def test_names_choose_among_a_files_pairs(folder: Path) -> None:
     with pytest.raises(PairError) as error:
         resolve(folder, pairs_file=path, names=["thre"])
     assert "has no such pair; did you mean 'three'? known: one, three, two" in str(error.value)
+    assert left_out(pairs_file=path, names=["two"], here=folder) == ("one", "three")
+    assert left_out(pairs_file=path, names=[], here=folder) == ()
 
 
 def test_prompts_on_the_command_line_replace_every_pairs_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,11 @@ class NotInstalledError(UsageError):
     applicable here, and no test fails."""
 
 
+def counted(n: int, name: str, several: str | None = None) -> str:
+    """``1 claim``, ``3 claims``; ``several`` is a plural that does not end in s."""
+    return f"{n:,} {name if n == 1 else several or name + 's'}"
+
+
 def did_you_mean(got: str, known: Iterable[str]) -> str:
     """The known names in one clause, led by the closest to ``got`` where one is close."""
     names = sorted(known)

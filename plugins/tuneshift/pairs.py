@@ -73,6 +73,11 @@ def resolve_pairs(
     return asked(pairs, prompts, "--shift-prompts") if prompts else pairs
 
 
+def left_out(*, pairs_file: Path | None, names: Sequence[str], here: Path) -> tuple[str, ...]:
+    """The pairs of the file that `resolve_pairs` reads which ``names`` leave out; none without names."""
+    return tuple(name for name in _declared(pairs_file, here)[1] if name not in names) if names else ()
+
+
 def asked(pairs: Sequence[ModelPair], prompts: Sequence[str], label: str) -> tuple[ModelPair, ...]:
     """The pairs with these prompt sets in place of their own; messages start with ``label``. Raises PairError."""
     here = ConfigPlace(label=label, folder=Path.cwd())

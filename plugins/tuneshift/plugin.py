@@ -19,7 +19,7 @@ import pytest
 from .errors import TuneshiftError
 from .session.fields import LOOK, PROBLEM_FIELD, SELECTION
 from .session.interrupts import TERMINATED_CODE, on_sigterm
-from .session.items import finding_of, makes_claim, place_of, target_of, wanted
+from .session.items import finding_of, makes_claim, place_of, target_of, waiting, wanted
 from .session.options import (
     add_options,
     asks_for_suites,
@@ -32,6 +32,7 @@ from .session.options import (
 if TYPE_CHECKING:
     from .claims.claim import Claim
     from .claims.decisions import Key
+    from .engine.progress import Bars
     from .plain import Json
     from .session.board import WorkerBoard
     from .session.gating import Gate
@@ -45,6 +46,8 @@ CLOCK: pytest.StashKey[float] = pytest.StashKey()
 """The monotonic clock at the start: the other one may be set while a run lasts."""
 PROBLEM: pytest.StashKey[TuneshiftError] = pytest.StashKey()
 GATE: pytest.StashKey[Gate | None] = pytest.StashKey()
+WAITING: pytest.StashKey[Bars] = pytest.StashKey()
+"""What says a line a minute while a test decides."""
 AT_PAIR: pytest.StashKey[str] = pytest.StashKey()
 """The pair whose evidence is in memory."""
 MADE: pytest.StashKey[dict[str, Json]] = pytest.StashKey()
@@ -176,6 +179,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     if not claims or config.option.collectonly or session.testsfailed or _is_worker(config):
         return None
     from .engine.progress import bars_on
+    from .session.waiting import lines_past_capture
 
     run = _run(config)
     try:
@@ -185,6 +189,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     _gate(config)
     with _uncaptured(config):
         run.engine.bars = bars_on(sys.stderr)
+        config.stash[WAITING] = lines_past_capture(sys.stderr, config.add_cleanup)
         run.measure(claims)
     return None
 
@@ -216,7 +221,7 @@ def _turn_to(pair: str, session: pytest.Session) -> None:
     if _is_worker(config):
         from .engine.progress import lines_through
 
-        run.engine.bars = lines_through(_board(config).say)
+        config.stash[WAITING] = run.engine.bars = lines_through(_board(config).say)
         run.measure([(finding, target) for finding, target in wanted(session) if target.pair.name == pair])
 
 
@@ -226,7 +231,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
     for key in (MADE, CLAIM):
         if key in pyfuncitem.stash:  # of an earlier run of the same test
             del pyfuncitem.stash[key]
-    result = yield
+    with waiting(pyfuncitem, pyfuncitem.config.stash.get(WAITING, None)):
+        result = yield
     if MADE in pyfuncitem.stash:
         from .claims.claim_record import flat_properties
         from .run_record import PREFIX

@@ -224,7 +224,7 @@ _COMPARISON = _table(
         "against": _AGAINST,
         "differing": _each(_row(_name)),
         "fallen": _row(_name),
-        **{f"{side}_items": _count for side in ("new", "gone", "changed", "unpaired")},
+        **{f"{side}_items": _count for side in ("new", "gone", "changed", "relabelled", "unpaired")},
     },
     baseline=_name,
     outcome=_one_of(*CHANGES),
@@ -320,6 +320,7 @@ RUN = _table(
         "baseline": _or_none(_AGAINST),
         "gate": _or_none(GATE),
         "selection": _or_none(_row(_row(_name))),
+        "pairs_left_out": _row(_name),
     },
     alpha=_share,
 )

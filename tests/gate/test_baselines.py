@@ -178,7 +178,7 @@ def test_each_decision_spends_a_look_the_same_run_again_none_and_then_they_are_s
     def look(seed):
         run = moved(seed)
         taken = spend(storage, run)
-        found = gated(baseline, taken, run.claims, (), run.pairs, selection=None, versions={}, margins={},
+        found = gated(baseline, taken, run.claims, (), run.pairs, selection=None, left_out=(), versions={}, margins={},
                       allow_missing=False)  # fmt: skip
         held = found.claims[0]["comparison"]
         return held["against"]["look"], held["against"]["shown"], held["level"]
@@ -250,8 +250,8 @@ def test_the_first_look_of_obrien_and_fleming_has_a_level_and_is_not_lost(tmp_pa
     run = moved(3)
     look = spend(storage, run)
     assert (look.number, look.shown) == (1, pytest.approx(SMALLEST))
-    found = gated(storage.load("good"), look, run.claims, (), run.pairs, selection=None, versions={}, margins={},
-                  allow_missing=False)  # fmt: skip
+    found = gated(storage.load("good"), look, run.claims, (), run.pairs, selection=None, left_out=(),
+                  versions={}, margins={}, allow_missing=False)  # fmt: skip
     held = found.claims[0]["comparison"]
     assert held["outcome"] == "held"
     assert held["level"] == 1 - SMALLEST

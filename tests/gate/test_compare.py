@@ -83,8 +83,8 @@ def test_equal_values_of_many_prompts_are_held_by_their_range():
     ones = record([paired(np.ones(400), span=(0.0, 1.0))], [pair_of(ids(400))])
     held = compare(ones.claims, ones.pairs, ones, name="good", margins={}, alpha=0.05)[0]["comparison"]
     assert held["outcome"] == "held"
-    # The bound of one cluster a prompt, whose search ends there
-    assert held["interval"][1] == pytest.approx(2 * (1 - 0.025 ** (1 / 400)), rel=1e-4)
+    # The bound of one cluster a prompt, whose search ends there; the base, which nobody replaced, could not move.
+    assert held["interval"][1] == pytest.approx(1 - 0.025 ** (1 / 400), rel=1e-4)
 
 
 @pytest.mark.numerics
@@ -269,13 +269,46 @@ def test_another_version_of_a_measure_that_no_claim_rests_on_is_no_reason():
     check_comparable({**baseline.run, "measures": {"generation": 1, "attribution": 9}}, baseline.pairs, baseline, "g")
 
 
-def test_effects_that_were_decided_otherwise_are_not_compared():
+def test_of_effects_that_were_decided_otherwise_nothing_is_known():
     old, new = paired(OLD), paired(OLD + NOISE)
     old["details"]["decided_by"], new["details"]["decided_by"] = "sound", "meaning"
     baseline, now = (record([c], [pair_of(ids(N))]) for c in (old, new))
     held = compare(now.claims, now.pairs, baseline, name="good", margins={}, alpha=0.05)[0]["comparison"]
-    assert held["outcome"] == "not_compared"
+    assert (held["outcome"], held["effect"]) == ("inconclusive", None)
     assert "decided by is 'meaning' here and 'sound' there" in held["reason"]
+
+
+def test_a_reworded_unit_does_not_hide_a_loss():
+    baseline = record([paired(OLD)], [pair_of(ids(N))])
+    new = record([paired(OLD - 0.5, finding=replace(FINDING, unit="in other words"))], [pair_of(ids(N))])
+    held = compare(new.claims, new.pairs, baseline, name="good", margins={}, alpha=0.05)[0]["comparison"]
+    assert held["outcome"] == "inconclusive"
+    assert held["reason"] == "The finding's unit is 'in other words' here and 'u' in the baseline."
+
+
+@pytest.mark.numerics
+def test_relabelling_all_items_to_one_topic_hides_no_loss():
+    topics = [f"t{k // 2}" for k in range(N)]
+    one = pair_of(ids(N), clusters=["t"] * N)
+    there = pair_of(ids(N), clusters=topics)
+    baseline = record([paired(OLD)], [there])
+    claims = [paired(OLD + NOISE - 0.3)]
+    told = {"name": "good", "margins": {}, "alpha": 0.05}
+    honest, relabelled = (compare(claims, [pair], baseline, **told)[0]["comparison"] for pair in (there, one))
+    assert honest["outcome"] == relabelled["outcome"] == "regressed"
+    assert (honest["interval"], honest["sees"]) == (relabelled["interval"], relabelled["sees"])
+    assert "whose labels count: 80 (p000, p001" in relabelled["reason"]
+
+
+def test_of_other_estimates_items_with_a_value_in_one_run_are_lost():
+    sides = []
+    for names in (ids(40), ids(30)):
+        claim = paired(OLD[: len(names)], names=names)
+        claim["details"]["estimate"] = "made up"
+        sides.append(record([claim], [pair_of(ids(40))]))
+    held = compare(sides[1].claims, sides[1].pairs, sides[0], name="good", margins={"a.first": 9.0}, alpha=0.05)
+    assert held[0]["comparison"]["outcome"] == "inconclusive"
+    assert "10 of 40 prompts, more than 2 %, have a value in one run only" in held[0]["comparison"]["reason"]
 
 
 def test_a_claim_that_the_baseline_lacks_is_not_compared():

@@ -37,7 +37,7 @@ def test_items_fall_into_same_new_gone_and_changed_and_the_other_way_round_alike
     assert (sorted(back.new), sorted(back.gone)) == (sorted(found.gone), sorted(found.new))
     assert sorted(back.changed) == sorted(found.changed)
     assert found.complete == (sorted(here.values()) == sorted(there.values()) == sorted(here[i] for i in same))
-    assert found.clusters == {i: f"of {i}" for i in here}
+    assert found.clusters == {i: f"of {was}" for i, was in same.items()}  # the baseline's
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,25 @@ def test_items_fall_into_same_new_gone_and_changed_and_the_other_way_round_alike
 def test_what_counts_as_the_same_item(here, there, same, new, gone, changed) -> None:
     found = match_items(prompts(here), prompts(there), "good")
     assert (dict(found.baseline_id), found.new, found.gone, found.changed) == (same, new, gone, changed)
+
+
+def test_the_baselines_topics_count_and_what_was_relabelled_is_named() -> None:
+    here, there = prompts({"a": "1", "b": "2", "x": "3"}), prompts({"a": "1", "b": "2", "c": "3"})
+    here["items"]["topics"] = ["one", "one", "x"]
+    there["items"]["topics"] = ["one", "two", "c"]  # the last a draw by itself, under its id
+    found = match_items(here, there, "good")
+    assert found.clusters == {"a": "one", "b": "two", "x": "c"}
+    assert found.relabelled == ("b",)
+    here["items"]["clusters"] = ["other", "task", "task"]
+    found = match_items(here, there, "good")
+    assert found.strata == {"a": "task", "b": "task", "x": "task"}
+    assert found.relabelled == ("a", "b")
+
+
+def test_a_run_at_another_error_rate_is_refused() -> None:
+    old = baseline(pair_of(ids(3)))
+    with pytest.raises(UsageError, match=r"the error rate \(0.2 here, 0.05 there; --shift-alpha\)"):
+        check_settings({**old.run, "alpha": 0.2}, old, "good")
 
 
 def test_a_renamed_set_is_found_by_its_items_and_a_set_of_the_same_name_comes_first() -> None:

@@ -32,8 +32,8 @@ def place(finding: str) -> list[str]:
     return ["pair", finding, "set", "all"]
 
 
-def rows(claims, *, errors=(), selection=None, pairs=None):
-    found = absent(claims, errors, PAIRS if pairs is None else pairs, selection, BASELINE, "good")
+def rows(claims, *, errors=(), selection=None, pairs=None, left_out=(), baseline=BASELINE):
+    found = absent(claims, errors, PAIRS if pairs is None else pairs, selection, left_out, baseline, "good")
     return [[(row["finding"], row["reason"]) for row in side] for side in found]
 
 
@@ -48,6 +48,34 @@ def test_of_a_selection_what_was_asked_is_missing_and_the_rest_was_not_asked():
     missing, not_asked = rows(made("a.first"), selection=selection)
     assert missing == [("a.second", "Its test was selected and left no claim.")]
     assert not_asked == [("a.third", "Its test was not selected.")]
+
+
+def two_pairs():
+    """A baseline of two pairs with one claim each, and the first pair's part of a run."""
+    claims = [paired(VALUES, pair=name, evidence=EVIDENCE) for name in ("one", "two")]
+    pairs = [pair_of(ids(N), pair=name, base=name) for name in ("one", "two")]
+    return record(claims, pairs), claims[:1], pairs[:1]
+
+
+def test_a_selection_of_tests_does_not_leave_out_a_pair_or_a_prompt_set_that_the_run_no_longer_has():
+    baseline, claims, pairs = two_pairs()
+    selection = [["one", "a.first", "set", "all"]]
+    missing, not_asked = rows(claims, selection=selection, pairs=pairs, baseline=baseline)
+    assert missing == [("a.first", "This run has no pair two, which no selection of tests leaves out.")]
+    assert not not_asked
+    # The same pair on other prompts.
+    other = [pair_of(ids(N), pair="one", base="one"), pair_of([f"new {i}" for i in ids(N)], pair="two", base="two")]
+    missing, not_asked = rows(claims, selection=selection, pairs=other, baseline=baseline)
+    assert missing == [("a.first", "This run has no prompt set set, which no selection of tests leaves out.")]
+    assert not not_asked
+
+
+def test_a_pair_that_the_run_leaves_out_by_name_was_not_asked():
+    baseline, claims, pairs = two_pairs()
+    selection = [["one", "a.first", "set", "all"]]
+    missing, not_asked = rows(claims, selection=selection, pairs=pairs, left_out=["two"], baseline=baseline)
+    assert not missing
+    assert not_asked == [("a.first", "Its pair was not selected.")]
 
 
 def test_what_could_not_be_made_is_missing_whatever_was_selected():
@@ -83,8 +111,9 @@ def test_a_claim_that_applied_there_and_does_not_here_is_missing():
     ("selection", "options", "code", "said"),
     [
         (None, (), 1, "the gate is red: 1 missing"),
-        (None, ("--allow-missing",), 0, "no loss beyond its margin in any of 2 claims"),
+        (None, ("--allow-missing",), 0, "no loss beyond its margin in any of 2 claims; 1 missing, which is allowed"),
         ([place("a.first"), place("a.second")], (), 0, "not asked: 1 claim of the baseline (a.third on pair)"),
+        ([place("a.first"), place("a.second")], (), 0, "no loss beyond its margin in any of 2 claims; 1 not asked"),
         ([place("a.first"), place("a.second"), place("a.third")], (), 1, "a.third, pair: Its test was selected"),
     ],
 )
@@ -93,3 +122,15 @@ def test_the_command_is_red_where_a_claim_is_missing(tmp_path, capsys, selection
     path = write_record(record(made("a.first", "a.second"), PAIRS, selection=selection), tmp_path / "run.json")
     assert main(["gate", str(path), "--baseline", "good", "--storage", str(tmp_path / "kept"), *options]) == code
     assert said in capsys.readouterr().out
+
+
+def test_where_everything_is_missing_none_of_it_can_be_allowed(tmp_path, capsys):
+    Baselines(folder=tmp_path / "kept").save(BASELINE, "good")
+    gone = [
+        {**claim, "verdict": "not_applicable", "effect": None, "reason": "no prompt is left"}
+        for claim in record(made("a.first", "a.second", "a.third"), PAIRS).claims
+    ]
+    path = write_record(record(gone, PAIRS), tmp_path / "run.json")
+    told = ["gate", str(path), "--baseline", "good", "--storage", str(tmp_path / "kept"), "--allow-missing"]
+    assert main(told) == 1
+    assert "the gate is red: no claim was compared; 3 missing, which is allowed" in capsys.readouterr().out

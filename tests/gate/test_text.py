@@ -16,7 +16,12 @@ ABSENT = {"finding": "a.gone", "pair": "p", "prompts": "s", "group": "all", "eff
 
 
 def claims(*outcomes: str):
-    return [{"comparison": {"outcome": outcome}} for outcome in outcomes] + [{"comparison": None}]
+    """Claims with these outcomes and one without a comparison; of ``unknown`` no change could be found."""
+    effect = {"unknown": None, "missing": None, "not_compared": None}
+    return [
+        {"comparison": {"outcome": {"unknown": "inconclusive"}.get(o, o), "effect": effect.get(o, 0.1)}}
+        for o in outcomes
+    ] + [{"comparison": None}]
 
 
 @pytest.mark.parametrize(
@@ -28,16 +33,25 @@ def claims(*outcomes: str):
         (("regressed", "worse", "inconclusive"), 0, False,
          "the gate is red: 1 regressed, 1 worse; 1 claim cannot say", "red"),
         (("held", "missing"), 2, False, "the gate is red: 3 missing", "red"),
-        (("held", "missing"), 2, True, "no loss beyond its margin in the one claim", "green"),
+        (("held", "missing"), 2, True, "no loss beyond its margin in the one claim; 3 missing, which is allowed",
+         "green"),
+        (("missing",), 2, True, "the gate is red: no claim was compared; 3 missing, which is allowed", "red"),
+        (("unknown", "unknown"), 0, False, "the gate is red: no claim was compared; 2 claims cannot say", "red"),
+        (("held", "unknown"), 0, False, "no loss shown; 1 claim cannot say", "yellow"),
         (("not_compared",), 0, False, "no loss shown; no claim was compared", "yellow"),
     ],
 )  # fmt: skip
 def test_the_whole_gate_in_a_line(outcomes, missing, allow, said, colour):
-    assert conclusion(claims(*outcomes), [ABSENT] * missing, allow_missing=allow) == (said, colour)
+    assert conclusion(claims(*outcomes), [ABSENT] * missing, [], allow_missing=allow) == (said, colour)
     summary = gate_summary(claims(*outcomes), [ABSENT] * missing, [], None, allow_missing=allow)
     assert (summary["conclusion"], summary["colour"], summary["red"]) == (said, colour, colour == "red")
     kind = {"red": "error", "yellow": "warning", "green": "notice"}[colour]
     assert ci_annotations(summary) == [f"::{kind} title=tuneshift gate::{said}"]
+
+
+def test_what_was_not_asked_is_said_beside_what_held():
+    said = conclusion(claims("held", "held"), [], [ABSENT], allow_missing=False)
+    assert said == ("no loss beyond its margin in any of 2 claims; 1 not asked", "green")
 
 
 def test_an_annotation_is_one_line_whatever_a_name_holds():

@@ -20,7 +20,7 @@ def test_ids_and_patterns_choose_and_the_rest_is_deselected(suites, record, work
 
 
 def test_it_narrows_what_other_options_select_and_what_is_planned(suites):
-    suites("--finding=wu2023.*", "-k", "density_rises", "--shift-plan").stdout.fnmatch_lines(["1 claims on 1 pair(s)*"])
+    suites("--finding=wu2023.*", "-k", "density_rises", "--shift-plan").stdout.fnmatch_lines(["1 claim on 1 pair*"])
 
 
 def test_tests_without_a_finding_are_left_out(suites, pytester):
@@ -65,4 +65,4 @@ def test_a_users_own_finding_is_known_by_its_id(suites, pytester):
         """
     )
     name = next(pytester.path.glob("test_*.py")).name
-    suites("--finding=mine.*", name, "--shift-plan").stdout.fnmatch_lines(["1 claims on 1 pair(s)*"])
+    suites("--finding=mine.*", name, "--shift-plan").stdout.fnmatch_lines(["1 claim on 1 pair*"])

@@ -13,7 +13,7 @@ def test_the_plan_names_tasks_counts_and_store(suites, tmp_path, monkeypatch):
     result.stdout.fnmatch_lines(
         [
             "*= tuneshift plan =*",
-            "4 claims on 1 pair(s)",
+            "4 claims on 1 pair",
             "4 claims to decide in 1 family (an error rate of 0.05 for each on each pair, prompt set and group); no "
             "more than 0.05 false decisions are expected over all of them",
             "  *tiny-base: generation, tiny, 0/20 stored, *",

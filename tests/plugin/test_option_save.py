@@ -17,7 +17,7 @@ def test_the_run_is_kept_below_the_rootdir_and_the_terminal_says_where(suites, p
     if workers:
         pytest.importorskip("xdist", reason="pytest-xdist is not installed")
     result = suites(*DENSITY, "--shift-save", "good", f"--rootdir={pytester.path}", *workers, new_process=bool(workers))
-    result.stdout.fnmatch_lines(["baseline good: *baseline.json (1 claims)"])
+    result.stdout.fnmatch_lines(["baseline good: *baseline.json (1 claim)"])
     found = Baselines(folder=pytester.path / ".tuneshift" / "baselines").load("good")
     assert [claim["finding"] for claim in found.record.claims] == ["wu2023.instruction_density_rises"]
 

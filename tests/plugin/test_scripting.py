@@ -269,6 +269,6 @@ def test_a_notebook_shows_a_table_with_everything_escaped(found):
     assert "✔ reproduced" in html
     assert "[+0.25, +0.75]" in html
     assert "<script" not in html
-    assert repr(found) == "Run(1 claims on p: 1 reproduced, 1 failed)"
+    assert repr(found) == "Run(1 claim on p: 1 reproduced, 1 failed)"
     assert "<i>" not in found.claims._repr_html_()
     assert "5 more rows" in Rows([{"a": 1}] * 205)._repr_html_()

@@ -66,6 +66,33 @@ def test_long_work_says_how_far_it_is_where_there_is_no_terminal(suites, pyteste
     assert re.search(line, said, re.M), said
 
 
+SLOW_JUDGE = f"""{QUICK}
+import time
+
+from tuneshift.judges.similarity import SimilarityJudge
+
+scores = SimilarityJudge.scores
+
+def slowly(judge, items):
+    time.sleep(0.5)
+    return scores(judge, items)
+
+SimilarityJudge.scores = slowly
+"""
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "two workers"])
+def test_a_slow_judge_inside_a_test_says_that_it_is_at_work(suites, pytester, monkeypatch, workers):
+    """By the captured file too, which a line must get past."""
+    pytester.makepyfile(slow=SLOW_JUDGE)
+    monkeypatch.setenv("PYTHONPATH", str(pytester.path), prepend=os.pathsep)
+    result = suites("-p", "slow", "-k", "tuned_follows", *workers, suite="test_implicit_following.py",
+                    new_process=True)  # fmt: skip
+    said = result.stdout.str() if workers else result.stderr.str()
+    source = r"\[gw\d\] " if workers else ""
+    assert re.search(rf"^tuneshift: {source}deciding hewitt2024.tuned_follows on \S+, \d+ s so far$", said, re.M), said
+
+
 @pytest.mark.nightly  # tests/plugin/test_run.py asks the same of a single pair
 def test_two_workers_decide_as_one_process_does(suites, record, pytester, tiny_base, tiny_tuned, tiny_prompts):
     pairs = pytester.path / "pairs.toml"

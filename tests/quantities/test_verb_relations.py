@@ -32,11 +32,14 @@ from tuneshift.store.evidence import EvidenceItem
 from tuneshift.words.vocabulary import general_verbs, instruction_verbs
 
 INSTRUCTION = list(instruction_verbs()[:16])
-GENERAL = list(general_verbs()[:16])
-NOUNS = [f"noun{i}" for i in range(32)]
+GENERAL = list(general_verbs()[:80])
+"""Five for each instruction verb, so that there are four where tuning did not change all."""
+NOUNS = [f"noun{i}" for i in range(96)]
 WORDS = [*INSTRUCTION, *GENERAL, *NOUNS, *(f"filler{i}" for i in range(96))]
 PARTNER = dict(zip([*INSTRUCTION, *GENERAL], NOUNS, strict=True))
-LAYERS, HEADS, D_HEAD, D_MODEL = 8, 4, 16, 64
+LAYERS, HEADS, D_HEAD, D_MODEL = 8, 4, 32, 128
+DRAWN, PLANTED = 4, 12
+"""Verbs of a head, two neurons each: by chance, and planted beside them."""
 
 
 def item_of(neurons, *, words=WORDS, heads=HEADS, index=0):
@@ -139,7 +142,7 @@ CELLS = [(layer, head) for layer in range(LAYERS) for head in range(HEADS)]
 
 
 def model_of(seed):
-    """A checkpoint whose heads relate verbs of both kinds, two verbs each, drawn by the seed; the rest is the same.
+    """A checkpoint whose heads relate verbs of both kinds, `DRAWN` each, drawn by the seed; the rest is the same.
 
     Two seeds are a pair in which tuning moved relations about and favoured no kind.
     """
@@ -151,7 +154,7 @@ def model_of(seed):
     model = LlamaForCausalLM(config).requires_grad_(False)
     rng = np.random.default_rng(seed)
     for cell in CELLS:
-        write(model, cell, 0, rng.choice([*INSTRUCTION, *GENERAL], size=2, replace=False))
+        write(model, cell, 0, rng.choice([*INSTRUCTION, *GENERAL], size=DRAWN, replace=False))
     return model
 
 
@@ -168,9 +171,9 @@ def write(model, cell, start, verbs):
 
 
 def plant(model, verbs, cells):
-    """Six more verbs into each of the cells, in turn, beside what the model relates already."""
+    """More verbs into each of the cells, in turn, beside what the model relates already."""
     for turn, cell in enumerate(cells):
-        write(model, cell, 4, [verbs[(6 * turn + i) % len(verbs)] for i in range(6)])
+        write(model, cell, 2 * DRAWN, [verbs[(PLANTED * turn + i) % len(verbs)] for i in range(PLANTED)])
     return model
 
 
@@ -218,15 +221,15 @@ def test_planted_instruction_verbs_are_found(name, base, instructed):
     found = QUANTITIES[name](view_of(base, instructed))
     assert [arm.label for arm in found.arms] == ["general verbs", "instruction verbs"]
     assert found.effect > 0.2
-    # Eight layers of heads that go together leave the third reading open.
-    assert outcome(found) is (Outcome.INCONCLUSIVE if name == "heads" else Outcome.REPRODUCED)
+    assert outcome(found) is Outcome.REPRODUCED
 
 
 @pytest.mark.parametrize("name", QUANTITIES)
 def test_planted_general_verbs_do_not_pass_for_instruction_verbs(name, base, generalised):
     found = QUANTITIES[name](view_of(base, generalised))
     assert found.effect < -0.2
-    assert outcome(found) is Outcome.CONTRADICTED
+    # A head takes up twelve of eighty general verbs: eight layers leave the third reading open.
+    assert outcome(found) is (Outcome.INCONCLUSIVE if name == "heads" else Outcome.CONTRADICTED)
 
 
 @pytest.mark.parametrize("name", [*QUANTITIES, "slope"])
@@ -253,6 +256,17 @@ def test_identical_weights_reproduce_nothing(name, base, words):
     assert not np.any(head_map_figure(view)["values"])
 
 
+def test_too_few_general_verbs_to_match_are_inconclusive_and_the_number_that_it_takes_is_said():
+    """31 general verbs for eight instruction verbs, all of which changed."""
+    verbs = [*INSTRUCTION[:8], *GENERAL[:31]]
+    tuned = [item_of({(h, n): [(verb, NOUNS[0]) for verb in verbs] for h in range(HEADS) for n in (0, 1)})]
+    verdict = judge(finding(), instruction_verbs_gain()(view_of([item_of({})], tuned)))
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert verdict.reason == (
+        "No interval can be given: 8 instruction verbs choose their matches among 31 general verbs; it takes 32."
+    )
+
+
 def test_one_verb_or_none_changed_is_inconclusive(base):
     # One verb gained in every head of one arm, nothing in the other: no general verb to compare with.
     tuned = [item_of({(h, n): [(INSTRUCTION[0], GENERAL[0])] for h in range(HEADS) for n in (0, 1)})]
@@ -273,8 +287,8 @@ def test_items_are_verbs_with_their_win_rates(base, instructed):
     every = gain_over_all_verbs()(view_of(base, instructed))
     for arm, kind in zip(every.arms, (GENERAL, INSTRUCTION), strict=True):
         assert list(arm.ids) == [v for v in kind if np.isfinite(expected[v])]
-    # Sixteen of each kind: one general verb for each instruction verb that has one.
-    assert found.n == min(len(arm.ids) for arm in every.arms) == len(found.arms[0].ids) == len(found.arms[1].ids)
+    # Less than eight general verbs for each instruction verb: one control for each.
+    assert found.n == len(every.arms[1].ids) == len(found.arms[0].ids) == len(found.arms[1].ids)
     still = {k: v for k, v in view.excluded.items() if "no head gained or lost it" in k}
     assert sum(still.values()) + sum(len(a.ids) for a in every.arms) == len(verbs)
 
@@ -310,7 +324,8 @@ def test_slope_is_negative_where_lower_layers_gain_most_and_positive_where_upper
     for verbs_low, verbs_high, direction in ((INSTRUCTION, GENERAL, "less"), (GENERAL, INSTRUCTION, "greater")):
         tuned = measure(plant(plant(model_of(2), verbs_low, low), verbs_high, high), words)
         found = gain_slope()(view_of(base, tuned))
-        assert (found.effect < -0.2) == (direction == "less")
+        assert abs(found.effect) > 0.1
+        assert (found.effect < 0) == (direction == "less")
         assert outcome(found, direction) is Outcome.INCONCLUSIVE  # of eight layers
         assert found.n == found.clusters == sum(len(arm.ids) for arm in found.arms) == LAYERS
         assert [arm.label for arm in found.arms] == [f"quarter {q}" for q in (1, 2, 3, 4)]
@@ -381,9 +396,9 @@ def test_evidence_that_cannot_be_compared_is_not_applicable(base):
     fewer = item_of({}, words=WORDS[:-1])
     for wrong, message in (
         (None, "no head relations"),
-        ([fewer, *base[1:]], r"different words to compare \(160 of the vocabulary for the base, 159 for the tuned"),
+        ([fewer, *base[1:]], r"different words to compare \(288 of the vocabulary for the base, 287 for the tuned"),
         (base[:-1], "the base has 8 layers and the tuned model 7"),
-        ([item_of({}, heads=2), *base[1:]], r"layer.0 has heads and neurons \(4, 16\) in the base and \(2, 16\)"),
+        ([item_of({}, heads=2), *base[1:]], r"layer.0 has heads and neurons \(4, 32\) in the base and \(2, 32\)"),
     ):
         for quantity in (instruction_verbs_gain(), gain_over_heads(), gain_slope(), verb_dots_figure, head_map_figure):
             with pytest.raises(NotApplicable, match=message):
@@ -394,7 +409,8 @@ def test_a_layer_that_was_left_out_is_passed_over_on_both_sides(base, instructed
     gone = [EvidenceItem(id="layer.0", left_out="activations of layer 0 are NaN or infinite"), *instructed[1:]]
     view = view_of(base, gone)
     found = instruction_verbs_gain()(view)
-    assert view.excluded == {"activations of layers are NaN or infinite": 1}  # how many layers, not which
+    assert view.excluded.pop("activations of layers are NaN or infinite") == 1  # how many layers, not which
+    assert set(view.excluded) == {"general verbs: no head gained or lost it"}
     without = instruction_verbs_gain((1 / LAYERS, 1.0))(view_of(base, instructed))
     assert found.effect == without.effect
     figure = head_map_figure(view_of(base, gone))
@@ -423,7 +439,7 @@ def test_head_map_names_gained_and_lost_pairs():
 def test_verb_dots_have_rates_intervals_and_the_general_mean(base, instructed):
     view = view_of(base, instructed)
     figure = verb_dots_figure(view)
-    general, instruction = instruction_verbs_gain()(view).arms
+    general, instruction = gain_over_all_verbs()(view).arms
     assert figure["reference"] == pytest.approx(general.mean)
     shown = {row["label"]: row["points"][0] for row in figure["rows"]}
     assert {label: point["value"] for label, point in shown.items()} == dict(

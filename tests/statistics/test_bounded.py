@@ -11,6 +11,7 @@ from scipy import stats
 
 from tuneshift.statistics.bounded import BoundedDifference, BoundedMean, BoundedT, exponential_tail
 from tuneshift.statistics.interval_reader import intervals_of
+from tuneshift.statistics.intervals import searched_p
 from tuneshift.statistics.mean_intervals import difference_intervals, mean_intervals
 from tuneshift.statistics.tail_error import SkewedT
 
@@ -102,8 +103,6 @@ def test_values_outside_their_range_are_refused() -> None:
 
 
 def skewed_and_bounded(x: np.ndarray) -> BoundedT:
-    from tuneshift.statistics.mean_intervals import mean_intervals
-
     found = mean_intervals(x, own(len(x)), span=(0.0, 1.0), rounding=1e-12)
     assert isinstance(found, BoundedT)
     return found
@@ -118,6 +117,39 @@ def test_intervals_grow_with_their_level_across_the_change_of_method() -> None:
     assert all(b[0] <= a[0] + 1e-12 and b[1] >= a[1] - 1e-12 for a, b in itertools.pairwise(ends))
     assert found.at(1 - change * 1.01) == found.t.at(1 - change * 1.01)
     assert found.at(1 - change / 2)[1] >= found.bounded.at(1 - change / 2)[1]
+
+
+@pytest.mark.parametrize("n", [20, 58, 120])
+@pytest.mark.parametrize("gained", range(4))
+@pytest.mark.parametrize("lost", range(4))
+def test_a_few_that_moved_make_nobody_surer_than_none(n: int, gained: int, lost: int) -> None:
+    """t alone is surer of one change each way than of no change at all, at 58 and 0.9 by a fifth."""
+    moves = np.zeros(n)
+    moves[:gained], moves[gained : gained + lost] = 1, -1
+    found = mean_intervals(moves, own(n), span=(-1.0, 1.0), rounding=1e-12)
+    none = mean_intervals(np.zeros(n), own(n), span=(-1.0, 1.0), rounding=1e-12)
+    for level in (0.8, 0.9, 0.95, 0.99, 0.999):
+        (low, high), (lowest, highest) = found.at(level), none.at(level)
+        assert high - low >= (highest - lowest) * (1 - 1e-9)
+        # Losses alone are never better news than no change, gains never worse.
+        assert gained or low <= lowest + 1e-9
+        assert lost or high >= highest - 1e-9
+    if isinstance(found, BoundedT):
+        for value in (-0.09, -0.04, 0.03, 0.07):
+            searched = searched_p(found, value)
+            if searched < 0.49:  # the largest that is searched
+                assert found.p(value) == pytest.approx(searched, rel=1e-6)
+
+
+def test_a_few_clusters_that_moved_make_nobody_surer_than_none_either() -> None:
+    clusters = np.repeat([f"c{k}" for k in range(30)], np.r_[np.full(15, 3), np.full(15, 5)]).tolist()
+    moves = np.zeros(len(clusters))
+    none = mean_intervals(moves, clusters, span=(-1.0, 1.0), rounding=1e-12).at(0.9)
+    moves[0], moves[-1] = 1, -1
+    found = mean_intervals(moves, clusters, span=(-1.0, 1.0), rounding=1e-12)
+    assert isinstance(found, BoundedT)
+    assert np.diff(found.t.at(0.9)) < 0.8 * np.diff(none), "t alone is not surer: this test sees nothing"
+    assert np.diff(found.at(0.9)) >= np.diff(none) - 1e-9
 
 
 def test_difference_of_two_groups_holds_half_of_the_rate_each() -> None:

@@ -57,7 +57,8 @@ def test_bounds_and_p_are_those_of_the_test_itself():
     rng = np.random.default_rng(2)
     values = np.round(rng.random((5, 2)), 3)
     likeness = {f"{kind}{k}": 10.0 * k for k in range(5) for kind in ("case", "control")}
-    found = compare(values[:, 1], values[:, 0], likeness, level=0.8, permutations=40_000)
+    far = {f"control{k}": 1e6 for k in range(5, 20)}  # to choose from, and nobody's match
+    found = compare([*values[:, 1], *rng.random(15)], values[:, 0], likeness | far, level=0.8, permutations=40_000)
 
     def one_sided(shift, side):
         moved = values - np.array([shift, 0.0])
@@ -105,8 +106,8 @@ def test_intervals_grow_with_their_level_and_come_back_from_a_record():
 def test_few_labellings_and_equal_values_decide_nothing():
     rng = np.random.default_rng(5)
     # Five pairs have 32 labellings: the one seen is never rarer than one in 32.
-    assert math.isnan(compare(rng.random(5), 0.5 + 0.1 * rng.random(5)).interval[0])
-    assert math.isfinite(compare(rng.random(6), 0.5 + 0.1 * rng.random(6)).interval[0])
+    assert math.isnan(compare(rng.random(20), 0.5 + 0.1 * rng.random(5)).interval[0])
+    assert math.isfinite(compare(rng.random(24), 0.5 + 0.1 * rng.random(6)).interval[0])
     for equal in (compare(np.ones(40), np.ones(8)), compare(np.zeros(40), np.zeros(8))):
         assert (equal.effect, equal.n) == (0, 8)
         assert math.isnan(equal.interval[0])
@@ -134,6 +135,17 @@ def test_the_share_of_false_alarms_is_the_stated_one_where_verbs_depend_on_their
         welch += stats.ttest_ind(values[is_case], values[~is_case], equal_var=False).pvalue < alpha
     assert welch > stats.binom.ppf(0.999, runs, 0.2)
     assert wrong <= stats.binom.ppf(0.999, runs, alpha)
+
+
+def test_with_fewer_than_four_controls_a_case_nothing_is_decided_and_the_number_that_it_takes_is_said():
+    rng = np.random.default_rng(8)
+    controls, cases = rng.random(48), rng.random(12)
+    few = compare(controls[:47], cases)
+    assert np.isnan(few.interval).all()
+    assert math.isnan(few.p)
+    assert few.details["no_interval"] == "12 case choose their matches among 47 control; it takes 48"
+    assert few.effect == compare(controls[:47], cases, level=0.5).effect  # the effect is said all the same
+    assert np.isfinite(compare(controls, cases).interval).all()
 
 
 @pytest.mark.numerics

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ..errors import CheckpointError, UsageError
+from ..errors import CheckpointError, UsageError, counted
 from ..parse import parse_json
 from ..plain import Json
 from .adapters import merged
@@ -321,8 +321,8 @@ def _require_finite(ref: ModelRef, model: Any, dtype: str) -> None:
         shown = _some([f"{name} ({count} of them)" for name, count in bad.items()])
         hint = " Numbers beyond 65504 overflow in float16; try float32." if dtype == "float16" else ""
         raise CheckpointError(
-            f"Checkpoint {ref.name!r} has NaN or infinite weights in {len(bad)} tensors: {shown}. Nothing can be "
-            f"measured on it.{hint}"
+            f"Checkpoint {ref.name!r} has NaN or infinite weights in {counted(len(bad), 'tensor')}: {shown}. Nothing "
+            f"can be measured on it.{hint}"
         )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..errors import counted
 from ..plain import Json, plain
 from ..statistics.multiplicity import benjamini_hochberg, holm
 from .finding import Finding, Outcome
@@ -57,7 +58,7 @@ class Exposure:
 
     def sentence(self, alpha: float, verb: str = "decided") -> str:
         """The same in words."""
-        claims = f"{self.claims} claim{'' if self.claims == 1 else 's'}"
+        claims = counted(self.claims, "claim")
         families = f"{self.families} famil{'y' if self.families == 1 else 'ies'}"
         return (
             f"{claims} {verb} in {families} (an error rate of {alpha:g} for each on each pair, prompt set and group); "

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import UsageError
+from ..errors import UsageError, counted
 from ..run_record import RunRecord
 from ..session.options import EXAMPLE_MARGIN, losses_of, margins_of
 from .common import OK, PROBLEMS, Commands, read, record_file, require_other_files
@@ -89,7 +89,8 @@ def _gate(arguments: argparse.Namespace) -> int:
     look = storage.known_look(baseline, record.claims, shared_by, float(record.run["alpha"]))
     found = gated(
         baseline, look, record.claims, record.errors, record.pairs, selection=record.run.get("selection"),
-        versions=record.run.get("versions") or {}, margins=margins, allow_missing=arguments.allow_missing,
+        left_out=record.run.get("pairs_left_out") or (), versions=record.run.get("versions") or {}, margins=margins,
+        allow_missing=arguments.allow_missing,
     )  # fmt: skip
     write_comparisons(_Printed(), found.claims, found.summary)
     if os.environ.get("GITHUB_ACTIONS") == "true":
@@ -124,8 +125,8 @@ def _bless(arguments: argparse.Namespace) -> int:
         budget = Budget(looks=arguments.looks, spending=spending, alpha=float(record.run["alpha"]))
     storage = Baselines(folder=storage_folder(arguments.storage, Path.cwd()))
     path = storage.save(record, arguments.name, overwrite=arguments.force, allow=FORCE, budget=budget)
-    looks = f", {budget.looks} looks ({budget.spending})" if budget else ""
-    print(f"baseline {arguments.name}: {path} ({len(record.claims)} claims{looks})")
+    looks = f", {counted(budget.looks, 'look')} ({budget.spending})" if budget else ""
+    print(f"baseline {arguments.name}: {path} ({counted(len(record.claims), 'claim')}{looks})")
     print(*planned_text(storage.load(arguments.name), float(record.run["alpha"])), sep="\n")
     return OK
 
@@ -141,7 +142,7 @@ def _merge(arguments: argparse.Namespace) -> int:
     command = shlex.join(["tuneshift", "merge", *map(str, paths), "-o", str(arguments.out)])
     merged = merge(records, [str(path) for path in paths], command=command)
     _write(merged, arguments.out)
-    print(f"{len(merged.claims)} claims of {len(paths)} records")
+    print(f"{counted(len(merged.claims), 'claim')} of {len(paths)} records")
     return OK
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..claims.finding import Finding
-from ..errors import UsageError, did_you_mean
+from ..errors import UsageError, counted, did_you_mean
 from .common import OK, Commands, read, record_file
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _power(arguments: argparse.Namespace) -> int:
 
 def _shown_shares(sizes: set[int], alpha: float) -> str:
     """Each number of claims that share an error rate, with the coverage of their intervals."""
-    shares = (f"{m} claim{'' if m == 1 else 's'} (intervals of coverage {1 - alpha / m:.5g})" for m in sorted(sizes))
+    shares = (f"{counted(m, 'claim')} (intervals of coverage {1 - alpha / m:.5g})" for m in sorted(sizes))
     return " or by ".join(shares)
 
 

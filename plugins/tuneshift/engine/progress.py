@@ -40,7 +40,7 @@ def silent_bars(label: str, total: int, done: int, unit: str) -> Iterator[Bar]:
 
 @dataclass(kw_only=True)
 class LineBar:
-    """Counts items, and says in a line how far it is."""
+    """Counts items, and says in a line how far it is, or only for how long where no ``total`` is known (0)."""
 
     label: str
     total: int
@@ -58,7 +58,7 @@ class LineBar:
     def line(self, now: float) -> str:
         """``attribution of base: 12 of 348 prompts, 0.4 a second, about 14 min left``; without a rate before the first
         item."""
-        text = f"{self.label}: {self.done} of {self.total} {self.unit}s"
+        text = f"{self.label}: {self.done} of {self.total} {self.unit}s" if self.total else self.label
         spent = now - self.started
         if not self.counted or spent <= 0:
             return f"{text}, {_duration(spent)} so far"

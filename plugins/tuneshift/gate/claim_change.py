@@ -88,8 +88,9 @@ def _paired(
         return NO_COMMON
     sides = [[_arm(arm, common, span) for arm, span in zip(arms, spans, strict=True)] for arms in (old, new)]
     statistic = paired_change(
-        (sides[0][0], sides[0][1]), (sides[1][0], sides[1][1]), clusters=clusters, strata=strata, level=LEVEL
-    )
+        (sides[0][0], sides[0][1]), (sides[1][0], sides[1][1]), clusters=clusters, strata=strata, level=LEVEL,
+        kept=(labels[0] == "base", labels[1] == "base"),
+    )  # fmt: skip
     same = [np.array_equal(a.values, b.values) for a, b in zip(*sides, strict=True)]
     lost = len(new[0].keys() ^ old[0].keys())
     # What the run did not replace cannot have fallen: the base, or the one arm that stayed as it was.
@@ -175,9 +176,14 @@ def _of_estimates(claim: Claim, old: Claim, items: MatchedItems | None) -> Claim
         return "The effect is not a mean over items, and the items are not the same, so that it cannot be compared."
     sides = [(float(made["effect"]), made["standard_error"]) for made in (old, claim)]
     n, units = (min(claim[field], old[field]) for field in ("n", "clusters"))
+    here, there = (set().union(*_arms(made).values()) for made in (claim, old))
+    if items is not None:
+        here = {items.baseline_id.get(i, i) for i in here}
     return ClaimChange(
-        statistic=independent_change(sides[0], sides[1], n=n, clusters=units, level=LEVEL), equal=equal
-    )  # fmt: skip
+        statistic=independent_change(sides[0], sides[1], n=n, clusters=units, level=LEVEL),
+        equal=equal,
+        lost=len(here ^ there),
+    )
 
 
 def same_evidence(claim: Claim, old: Claim) -> bool:

@@ -86,10 +86,10 @@ def compare(
         if (missing := _without_effect(claim, old)) is not None:
             found |= {"outcome": missing[0], "reason": missing[1]}
         elif isinstance(old, str) or (reason := _got_otherwise(claim, old)):
-            found |= {"reason": old if isinstance(old, str) else reason}
+            found |= {"reason": old} if isinstance(old, str) else {"outcome": "inconclusive", "reason": reason}
         else:
             moves = can_move(old, other, pair, response)
-            draws = draws_of(pair, claim["prompts"])
+            draws = draws_of(other, old["prompts"])
             found |= _comparison(claim, old, items, found, rates, draws, moves=moves)
             if found["outcome"] in ("regressed", "worse"):
                 found |= {"fallen": fallen(claim, old)}
@@ -150,7 +150,7 @@ def _empty(name: str, margin: float) -> dict[str, Json]:
 
 
 def _differing(items: MatchedItems | None) -> dict[str, Json]:
-    sides = {side: getattr(items, side) if items else () for side in ("new", "gone", "changed")}
+    sides = {side: getattr(items, side) if items else () for side in ("new", "gone", "changed", "relabelled")}
     return {
         **{f"{side}_items": len(ids) for side, ids in sides.items()},
         "differing": {side: list(ids[:KEPT]) for side, ids in sides.items() if ids},
@@ -172,7 +172,8 @@ def _without_effect(claim: Claim, old: Claim | str) -> tuple[str, str] | None:
 
 
 def _got_otherwise(claim: Claim, old: Claim) -> str | None:
-    """Why the effects of a claim and the baseline's are not of one kind."""
+    """Why the effects of a claim and the baseline's are not of one kind: nothing is known of the change then, which is
+    not the same as no loss."""
     for field in ("direction", "unit", "items"):
         if claim[field] != old[field]:
             return f"The finding's {field} is {claim[field]!r} here and {old[field]!r} in the baseline."
@@ -296,4 +297,10 @@ def _noted(text: str, found: Mapping[str, Json]) -> str:
     ]
     if found["unpaired_items"]:
         notes.append(f"{found['unpaired_items']} with a value in one run only")
-    return text + (f" Items not compared: {'; '.join(notes)}." if notes else "")
+    text += f" Items not compared: {'; '.join(notes)}." if notes else ""
+    if found["relabelled_items"]:
+        text += (
+            f" Another topic or cluster than in the baseline, whose labels count: {found['relabelled_items']} "
+            f"({named(found['differing']['relabelled'])})."
+        )
+    return text

@@ -30,15 +30,15 @@ class Gated:
 
 def gated(
     baseline: Baseline, look: Look, claims: Sequence[Part], errors: Sequence[Part], pairs: Sequence[Part], *,
-    selection: Iterable[Sequence[str]] | None, versions: Mapping[str, Json], margins: Mapping[str, float],
-    allow_missing: bool,
+    selection: Iterable[Sequence[str]] | None, left_out: Iterable[str], versions: Mapping[str, Json],
+    margins: Mapping[str, float], allow_missing: bool,
 ) -> Gated:  # fmt: skip
-    """All claims of a finished run compared with a baseline. ``selection``: as `missing.absent`; ``versions``: of the
-    packages that it measured with, of which those that differ from the baseline's are named. Raises UsageError as
-    `gate.compare`."""
+    """All claims of a finished run compared with a baseline. ``selection`` and ``left_out``: as `missing.absent`;
+    ``versions``: of the packages that it measured with, of which those that differ from the baseline's are named.
+    Raises UsageError as `gate.compare`."""
     count = sharing(baseline.record, pairs, baseline.name)
     compared = compared_at(claims, pairs, baseline, versions=versions, margins=margins, look=look, shared_by=count)
-    missing, not_asked = absent(claims, errors, pairs, selection, baseline.record, baseline.name)
+    missing, not_asked = absent(claims, errors, pairs, selection, left_out, baseline.record, baseline.name)
     rows = [
         sight_row(claim, held["sees"], held["margin"], planned=held["planned"])
         for claim in compared
@@ -54,7 +54,7 @@ def gate_summary(
 ) -> dict[str, Json]:  # fmt: skip
     """What a run record keeps under ``run.gate``: the claims of the baseline that are ``missing`` or ``not_asked``,
     what the gate ``sees`` (`sight.sight`), both in words, and whether it is ``red``."""
-    said, colour = conclusion(claims, missing, allow_missing=allow_missing)
+    said, colour = conclusion(claims, missing, not_asked, allow_missing=allow_missing)
     made: dict[str, Json] = plain(
         {"conclusion": said, "colour": colour, "red": colour == "red", "sees_text": sight_text(sees), "sees": sees,
          "missing": missing, "not_asked": not_asked, "allow_missing": allow_missing}

@@ -45,8 +45,10 @@ class MatchedItems:
 
     ``baseline_id`` maps an item's id to that of the same item in the baseline, ``clusters`` an id to what counts as one
     draw where the prompt set's clusters, its tasks say, are held fixed: its topic; ``strata`` an id to its cluster.
-    ``new`` and ``changed`` are ids of this run, ``gone`` ids of the baseline; a changed item has its id in both and
-    another hash. ``of`` is the name of the baseline's prompt set.
+    Both are the baseline's, whose seal covers them: an item's hash does not, and with all items relabelled to one
+    topic nothing could be shown of them. ``relabelled`` items have another topic or cluster in this run. ``new`` and
+    ``changed`` are ids of this run, ``gone`` ids of the baseline; a changed item has its id in both and another hash.
+    ``of`` is the name of the baseline's prompt set.
     """
 
     of: str
@@ -56,6 +58,7 @@ class MatchedItems:
     new: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
+    relabelled: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -128,8 +131,8 @@ def check_pair(pair: Part, other: Part, name: str) -> None:
 
 
 def check_settings(run: Part, baseline: RunRecord, name: str) -> None:
-    """Raise UsageError where two runs measured otherwise: other versions of the measures that the baseline's claims
-    rest on, or other settings; the message names all that differs."""
+    """Raise UsageError where two runs measured otherwise, other versions of the measures that the baseline's claims
+    rest on or other settings, or decide at another error rate; the message names all that differs."""
     for what, side in (("this run", run), (f"baseline {name!r}", baseline.run)):
         if not side.get("measures"):
             raise UsageError(
@@ -150,6 +153,11 @@ def check_settings(run: Part, baseline: RunRecord, name: str) -> None:
         for setting, option in SETTINGS.items()
         if mine.get(setting) != theirs.get(setting)
     ]
+    # The rate that a baseline was saved for is that of its plan and of its looks: a run that chose another after seeing
+    # what it found would be gated by another rule.
+    rates = [side.get("alpha") for side in (run, baseline.run)]
+    if rates[0] != rates[1]:
+        differs.append(f"the error rate ({rates[0]} here, {rates[1]} there; --shift-alpha)")
     if differs:
         raise UsageError(_refusal(name, "this run", differs))
 
@@ -195,15 +203,32 @@ def match_items(prompts: Part, other: Part, name: str) -> MatchedItems:
     taken = set(matched.values())
     left = [i for i in mine if i not in matched]
     changed = tuple(i for i in left if i in theirs and i not in taken)
+    baseline_id = {i: matched[i] for i in mine if i in matched}
+    (topics, clusters), now = _labels(there), _labels(here)
     return MatchedItems(
         of=str(other["name"]),
-        baseline_id={i: matched[i] for i in mine if i in matched},
-        clusters=dict(zip(here["ids"], here["topics"], strict=True)),
-        strata=dict(zip(here["ids"], here["clusters"], strict=True)),
+        baseline_id=baseline_id,
+        clusters={i: topics[was] for i, was in baseline_id.items()},
+        strata={i: clusters[was] for i, was in baseline_id.items()},
+        relabelled=tuple(
+            i
+            for i, was in baseline_id.items()
+            # An item that is a draw by itself is labelled by its id, which may be another one now.
+            if any(
+                before[was] != after[i] and (before[was], after[i]) != (was, i)
+                for before, after in zip((topics, clusters), now, strict=True)
+            )
+        ),
         new=tuple(i for i in left if i not in changed),
         gone=tuple(i for i in theirs if i not in taken and i not in changed),
         changed=changed,
     )
+
+
+def _labels(items: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    """Item id -> its topic, and item id -> its cluster."""
+    topics, clusters = (dict(zip(items["ids"], items[label], strict=True)) for label in ("topics", "clusters"))
+    return topics, clusters
 
 
 def _items(prompts: Part, name: str) -> Mapping[str, Any]:

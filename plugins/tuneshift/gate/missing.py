@@ -16,18 +16,20 @@ Place = tuple[str, ...]
 
 def absent(
     claims: Sequence[Part], errors: Sequence[Part], pairs: Sequence[Part], selection: Iterable[Sequence[str]] | None,
-    baseline: RunRecord, name: str,
+    left_out: Iterable[str], baseline: RunRecord, name: str,
 ) -> tuple[list[dict[str, Json]], list[dict[str, Json]]]:  # fmt: skip
     """(missing, not asked): the claims of the baseline with an effect there and no claim here, each with its place and
     the ``reason``.
 
-    ``selection``: the places that the run asked where that was a part (-k, --finding, --pair, a path, a shard); None
-    for a whole run, whose every absent claim is missing.
+    ``selection``: the places that the run asked where that was a part (-k, --finding, --shift-pair, a path, a shard);
+    None for a whole run, whose every absent claim is missing. A selection leaves out tests of the run's own pairs and
+    prompt sets, and the pairs of its file that are ``left_out`` by name: what falls on no other was taken away, not
+    deselected.
     """
     made = {_place(claim) for claim in claims}
     failed = {_place(error): str(error["message"]) for error in errors}
     asked = None if selection is None else {tuple(place) for place in selection}
-    here = counterparts(pairs, baseline, name)
+    here, unnamed = counterparts(pairs, baseline, name), set(left_out)
     missing, not_asked = [], []
     for claim in baseline.claims:
         if claim["effect"] is None:
@@ -43,6 +45,12 @@ def absent(
             missing.append({**row, "reason": "This run, which is no selection, does not make the claim."})
         elif asked.intersection(places):
             missing.append({**row, "reason": "Its test was selected and left no claim."})
+        elif claim["pair"] in unnamed:
+            not_asked.append({**row, "reason": "Its pair was not selected."})
+        elif not named:
+            known = (claim["pair"], "weights") in here
+            lacks = f"prompt set {claim['prompts']}" if known else f"pair {claim['pair']}"
+            missing.append({**row, "reason": f"This run has no {lacks}, which no selection of tests leaves out."})
         else:
             not_asked.append({**row, "reason": "Its test was not selected."})
     return missing, not_asked

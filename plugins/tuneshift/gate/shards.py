@@ -107,6 +107,7 @@ def _run(records: Sequence[RunRecord], claims: Sequence[Mapping[str, Json]], com
         "command": command,
         "exit_code": max(run["exit_code"] for run in runs),
         "selection": None,
+        "pairs_left_out": [],
         "gate": _gate(runs, claims),
     }
 

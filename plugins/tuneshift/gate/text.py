@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from ..claims.table import Layout, table_lines, terminal_width
+from ..errors import counted
 from ..parse import one_line
 from ..plain import Json
 from ..statistics.gate_rule import RED
@@ -105,29 +106,42 @@ def _not_asked(rows: Sequence[Mapping[str, Json]]) -> str:
     """How many claims of the baseline a selection left out, and the first of them."""
     more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
     named = ", ".join(f"{row['finding']} on {_on(row)}" for row in rows[:SHOWN])
-    return f"{len(rows)} claim{'' if len(rows) == 1 else 's'} of the baseline ({named}{more})"
+    return f"{counted(len(rows), 'claim')} of the baseline ({named}{more})"
 
 
 def conclusion(
-    claims: Sequence[Mapping[str, Json]], missing: Sequence[Mapping[str, Json]], *, allow_missing: bool
-) -> tuple[str, str]:
-    """What the whole gate says, in a line, and its colour: red, yellow or green."""
+    claims: Sequence[Mapping[str, Json]], missing: Sequence[Mapping[str, Json]],
+    not_asked: Sequence[Mapping[str, Json]], *, allow_missing: bool,
+) -> tuple[str, str]:  # fmt: skip
+    """What the whole gate says, in a line, and its colour: red, yellow or green. A gate that should have compared
+    claims and compared none is red, whatever may be missing."""
     counts = Counter(claim["comparison"]["outcome"] for claim in claims if claim.get("comparison"))
     counts["missing"] += len(missing)
     failing = [outcome for outcome in MARKS if outcome in RED and counts[outcome]]
     if allow_missing:
         failing = [outcome for outcome in failing if outcome != "missing"]
-    unknown = counts["inconclusive"]
-    cannot = f"{unknown} claim{'' if unknown == 1 else 's'} cannot say"
+    unknown, held = counts["inconclusive"], counts["held"] + counts["improved"]
+    notes = [f"{counted(unknown, 'claim')} cannot say"] if unknown else []
+    if allow_missing and counts["missing"]:
+        notes.append(f"{counts['missing']} missing, which is allowed")
+    if not_asked:
+        notes.append(f"{len(not_asked)} not asked")
+    more = "".join(f"; {note}" for note in notes)
     if failing:
-        listed = ", ".join(f"{counts[outcome]} {outcome}" for outcome in failing)
-        return f"the gate is red: {listed}{f'; {cannot}' if unknown else ''}", "red"
+        return f"the gate is red: {', '.join(f'{counts[outcome]} {outcome}' for outcome in failing)}{more}", "red"
+    if (unknown or counts["missing"]) and not any(map(_was_compared, claims)):
+        return f"the gate is red: no claim was compared{more}", "red"
     if unknown:
-        return f"no loss shown; {cannot}", "yellow"
-    held = counts["held"] + counts["improved"]
+        return f"no loss shown{more}", "yellow"
     if not held:
-        return "no loss shown; no claim was compared", "yellow"
-    return f"no loss beyond its margin in {'the one claim' if held == 1 else f'any of {held} claims'}", "green"
+        return f"no loss shown; no claim was compared{more}", "yellow"
+    return f"no loss beyond its margin in {'the one claim' if held == 1 else f'any of {held} claims'}{more}", "green"
+
+
+def _was_compared(claim: Mapping[str, Json]) -> bool:
+    """Whether a change was found, however little it says."""
+    held = claim.get("comparison")
+    return held is not None and held["effect"] is not None
 
 
 def ci_annotations(summary: Mapping[str, Json]) -> list[str]:
@@ -200,7 +214,7 @@ def _sees(held: Mapping[str, Json]) -> str:
 
 def _moved(claim: Mapping[str, Json]) -> bool:
     held = claim["comparison"]
-    return any(held[f"{side}_items"] for side in ("new", "gone", "changed", "unpaired"))
+    return any(held[f"{side}_items"] for side in ("new", "gone", "changed", "relabelled", "unpaired"))
 
 
 def _needed(claim: Mapping[str, Json]) -> str:

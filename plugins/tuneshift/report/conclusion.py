@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..errors import counted
 from ..plain import Json
 from ..statistics.gate_rule import RED
 from .changes import margins_changed, outcome_of
@@ -29,7 +30,7 @@ def unmade(count: int) -> str:
     """One sentence on claims that could not be made, empty where there are none."""
     if not count:
         return ""
-    return f"{count} claim{'' if count == 1 else 's'} could not be made, because something failed."
+    return f"{counted(count, 'claim')} could not be made, because something failed."
 
 
 def one_draw(claims: Sequence[View]) -> str:

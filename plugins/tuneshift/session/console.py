@@ -22,7 +22,7 @@ from ..claims.finding import Finding
 from ..claims.table import Layout, table_lines, terminal_width
 from ..engine.provenance import versions
 from ..engine.rekey import outdated
-from ..errors import RecordError, TuneshiftError, UsageError
+from ..errors import RecordError, TuneshiftError, UsageError, counted
 from ..files import publish_all, remove_leftovers, require_writable
 from ..gate.look import run_baseline
 from ..gate.text import ci_annotations, write_comparisons
@@ -101,7 +101,7 @@ def write_plan(terminal: Terminal, run: RunSession, wanted: Sequence[tuple[Findi
     if not wanted:
         terminal.write_line("No test of a finding was selected.")
         return
-    terminal.write_line(f"{len(wanted)} claims on {len(run.pairs)} pair(s)")
+    terminal.write_line(f"{counted(len(wanted), 'claim')} on {counted(len(run.pairs), 'pair')}")
     terminal.write_line(run.exposure(wanted).sentence(run.options.alpha, "to decide"))
     for line in lines:
         terminal.write_line(_plan_line(line))

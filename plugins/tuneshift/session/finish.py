@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..plain import Json
 from .console import update_expectations, write_results
-from .gating import Gate
+from .gating import Gate, pairs_left_out
 from .run import RunSession
 
 PASSED, FAILED, MISUSED = 0, 1, 4
@@ -54,7 +54,8 @@ def finish(
     summary = None if found is None else found.summary
     written, unwritten = write_results(
         run, claims, errors, out=out, started=started, duration=duration, exit_code=exit_code, arguments=arguments,
-        templates=templates, more={"selection": selection, "gate": summary},
+        templates=templates,
+        more={"selection": selection, "pairs_left_out": list(pairs_left_out(run)), "gate": summary},
     )  # fmt: skip
     if gate is not None and exit_code in (PASSED, FAILED, MISUSED) and not unwritten:
         unspent = gate.spent(claims)

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from ..claims.finding import Finding
 from ..engine.provenance import versions
-from ..errors import TuneshiftError, UsageError
+from ..errors import TuneshiftError, UsageError, counted
 from ..files import remove_leftovers, require_writable
 from ..gate.baselines import Baseline, Baselines
 from ..gate.compare import check_comparable, check_margins
 from ..gate.look import Gated, compared_at, gated
 from ..gate.rates import Look, sharing
 from ..gate.sight import planned_losses, require_power, sight, sight_text
+from ..pairs import left_out
 from ..plain import Json
 from ..run_record import RunRecord
 from .describe import describe_pairs, describe_settings
@@ -57,7 +58,8 @@ def check_gating(run: RunSession) -> None:
     baseline = storage.load(asked.compare)
     check_margins(asked.margins, [finding.id for finding in run.known_findings()])
     pairs = describe_pairs(run)
-    check_comparable(describe_settings(run), pairs, baseline.record, baseline.name)
+    described = {**describe_settings(run), "alpha": run.options.alpha}
+    check_comparable(described, pairs, baseline.record, baseline.name)
     shared_by = sharing(baseline.record, pairs, baseline.name)
     look = storage.next_look(baseline, run.options.alpha, shared_by)
     if asked.min_power:
@@ -77,6 +79,8 @@ class Gate:
     asked: Gating
     pairs: Mapping[str, Mapping[str, Json]]
     """Pairs of the run by name, as the record describes them."""
+    left_out: tuple[str, ...] = ()
+    """Pairs of the file that ``--shift-pair`` does not name."""
 
     def compared(self, claim: Mapping[str, Json]) -> dict[str, Json]:
         """The claim with its comparison. Raises UsageError as `gate.compare`."""
@@ -95,7 +99,8 @@ class Gate:
             look = self.storage.counts_as(self.baseline, look, claims, self.shared_by)
         made = {str(claim["finding"]) for claim in claims}
         return gated(
-            self.baseline, look, claims, errors, list(self.pairs.values()), selection=selection, versions=versions(),
+            self.baseline, look, claims, errors, list(self.pairs.values()), selection=selection,
+            left_out=self.left_out, versions=versions(),
             margins={name: margin for name, margin in self.asked.margins.items() if name in made},
             allow_missing=self.asked.allow_missing,
         )  # fmt: skip
@@ -135,6 +140,7 @@ def open_gate(run: RunSession, look: Look | None = None) -> Gate | None:
         shared_by=shared_by,
         asked=asked,
         pairs=pairs,
+        left_out=pairs_left_out(run),
     )
 
 
@@ -150,6 +156,16 @@ def selected(run: RunSession, wanted: Sequence[tuple[Finding, Target]]) -> list[
     return asked if left_out or run.options.pair_names else None
 
 
+def pairs_left_out(run: RunSession) -> tuple[str, ...]:
+    """Names of the pairs that ``--shift-pair`` leaves out; none where the file cannot be read any more, so that their
+    claims are missing."""
+    asked = run.options
+    try:
+        return left_out(pairs_file=asked.pairs_file, names=asked.pair_names, here=asked.here)
+    except TuneshiftError:
+        return ()
+
+
 def saved(gating: Gating, record: RunRecord) -> tuple[list[str], bool]:
     """Save the run as the baseline that the options name; lines that say so, or why not, and whether it was not."""
     if gating.save is None:
@@ -160,7 +176,7 @@ def saved(gating: Gating, record: RunRecord) -> tuple[list[str], bool]:
     except TuneshiftError as error:
         return [f"tuneshift: {error}"], True
     return [
-        f"baseline {gating.save}: {path} ({len(record.claims)} claims)",
+        f"baseline {gating.save}: {path} ({counted(len(record.claims), 'claim')})",
         *planned_text(storage.load(gating.save), float(record.run["alpha"])),
     ], False
 

@@ -5,12 +5,14 @@ Loaded with the plugin in every pytest run, so it imports nothing heavy at its t
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pytest
 
     from ..claims.finding import Finding
+    from ..engine.progress import Bars
     from ..plain import Json
     from .requests import Target
 
@@ -39,6 +41,13 @@ def makes_claim(item: pytest.Item) -> bool:
     """Whether the test decides a finding: one that is marked and takes the fixture ``claim``."""
     params = getattr(getattr(item, "callspec", None), "params", {})
     return item.get_closest_marker("finding") is not None and "claim" in params
+
+
+def waiting(item: pytest.Item, bars: Bars | None) -> AbstractContextManager[object]:
+    """A line a minute while the test of a finding runs; nothing for other tests and without ``bars``."""
+    if bars is None or not makes_claim(item):
+        return nullcontext()
+    return bars(f"deciding {finding_of(item).id} on {target_of(item).id}", 0, 0, "claim")
 
 
 def wanted(session: pytest.Session) -> list[tuple[Finding, Target]]:

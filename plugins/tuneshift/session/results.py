@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
+from ..errors import UsageError, counted
 from ..plain import Json
 from ..run_record import RunRecord, read_record, write_record
 
@@ -85,7 +85,8 @@ class Run(RunRecord):
         parts = [f"{counts[verdict]} {verdict.replace('_', ' ')}" for verdict in SHAPES if counts[verdict]]
         if self.failed:
             parts.append(f"{len(self.failed)} failed")
-        return f"{len(self.claims)} claims on {', '.join(p['name'] for p in self.pairs)}: {', '.join(parts) or 'none'}"
+        pairs = ", ".join(p["name"] for p in self.pairs)
+        return f"{counted(len(self.claims), 'claim')} on {pairs}: {', '.join(parts) or 'none'}"
 
     def _repr_html_(self) -> str:
         failed = f"<p>Failed:</p>{self.failed._repr_html_()}" if self.failed else ""

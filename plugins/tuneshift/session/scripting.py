@@ -21,7 +21,7 @@ from ..claims.finding import Finding
 from ..claims.view import Quantity
 from ..engine.progress import bars_on
 from ..engine.settings import BaseFormat, ResponseMode, Settings
-from ..errors import TuneshiftError, UsageError, did_you_mean
+from ..errors import TuneshiftError, UsageError, counted, did_you_mean
 from ..files import cache_folder
 from ..gate.baselines import Baseline
 from ..gate.compare import check_comparable, compare
@@ -104,7 +104,9 @@ def run(
     session.measure(wanted)
     claims, failed = _claims(session, tests, wanted)
     if failed:
-        message = f"{len(failed)} of {len(wanted)} claims could not be made; the first: {failed[0]['message']}"
+        message = (
+            f"{len(failed)} of {counted(len(wanted), 'claim')} could not be made; the first: {failed[0]['message']}"
+        )
         if not claims:
             raise TuneshiftError(message)
         warnings.warn(message, stacklevel=2)
@@ -114,6 +116,7 @@ def run(
         "command": _call(base, tuned, pairs=pairs, findings=findings, prompts=prompts, store=store, **settings),
         "exit_code": 0,
         "selection": selected(session, wanted),
+        "pairs_left_out": [],
     }
     return as_run(make_record(fields, describe_pairs(session), decided, failed))
 

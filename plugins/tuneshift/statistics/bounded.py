@@ -23,7 +23,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -167,6 +167,17 @@ class BoundedMean:
         values, sizes, counts = self._arrays
         return float(np.sum(values * sizes * counts) / np.sum(sizes * counts))
 
+    @property
+    def mostly_equal(self) -> bool:
+        """Whether more than half of the clusters have one mean."""
+        values, _, counts = self._arrays
+        return bool(max(np.sum(counts[values == value]) for value in values) > np.sum(counts) / 2)
+
+    @property
+    def without_spread(self) -> BoundedMean:
+        """That of as many clusters which all have the mean of these."""
+        return replace(self, values=_bytes(np.full(len(self._arrays[0]), self.mean)))
+
     def at(self, level: float) -> Interval:
         if not 0 < level < 1:
             return UNKNOWN
@@ -231,6 +242,16 @@ class BoundedDifference:
         """What the difference cannot leave."""
         return self.second.low - self.first.high, self.second.high - self.first.low
 
+    @property
+    def mostly_equal(self) -> bool:
+        """Whether that is so of both groups."""
+        return self.first.mostly_equal and self.second.mostly_equal
+
+    @property
+    def without_spread(self) -> BoundedDifference:
+        """That of two groups without any."""
+        return BoundedDifference(first=self.first.without_spread, second=self.second.without_spread)
+
     def at(self, level: float) -> Interval:
         each = 1 - (1 - level) / 2
         (low_of_first, high_of_first), (low_of_second, high_of_second) = self.first.at(each), self.second.at(each)
@@ -249,8 +270,10 @@ class BoundedT:
     trusted, else those of ``bounded``.
 
     Past the level to which t is trusted, an interval still holds t's at that level, so that intervals grow with their
-    level, as the p of a decision asks. What lies beyond the range is cut off: t knows nothing of it, and no mean is
-    there to be missed.
+    level, as the p of a decision asks. Where most clusters have one mean, as of prompts whose answers did not change,
+    t's also hold the exact interval of as many clusters of the same mean that all agree: a few that differ say no more
+    than none, and t, which takes their spread for known, would be surer of one change each way than of no change. What
+    lies beyond the range is cut off: t knows nothing of it, and no mean is there to be missed.
     """
 
     t: SkewedT
@@ -264,10 +287,20 @@ class BoundedT:
     def _uncut(self, level: float) -> Interval:
         trusted = self.t.at(level)
         if not math.isnan(trusted[0]):
-            return trusted
+            return self._not_surer(trusted, level)
         low, high = self.bounded.at(level)
         t_low, t_high = self.t.at(1 - max(self.t.smallest_error, 1 - level))
         return (low, high) if math.isnan(t_low) else (min(low, t_low), max(high, t_high))
+
+    @cached_property
+    def _agreeing(self) -> BoundedMean | BoundedDifference | None:
+        return self.bounded.without_spread if self.bounded.mostly_equal else None
+
+    def _not_surer(self, interval: Interval, level: float) -> Interval:
+        if self._agreeing is None:
+            return interval
+        low, high = self._agreeing.at(level)
+        return min(interval[0], low), max(interval[1], high)
 
     def coverage(self, level: float) -> float:
         return level
@@ -277,7 +310,7 @@ class BoundedT:
         least = self.t.smallest_error
         if math.isnan(self.t.at(1 - least)[0]):
             return p_value(self.bounded, value)
-        of_t = self.t.p(value)
+        of_t = max(self.t.p(value), 0.0 if self._agreeing is None else p_value(self._agreeing, value))
         return of_t if of_t >= least else min(least, p_value(self.bounded, value))
 
     def plain(self) -> dict[str, Any]:

@@ -28,28 +28,29 @@ Arms = tuple[Arm, Arm]
 
 def paired_change(
     old: tuple[Arm, Arm], new: tuple[Arm, Arm], *, clusters: Mapping[str, str], level: float,
-    strata: Mapping[str, str] = NOTHING, same_evidence: bool = False,
+    strata: Mapping[str, str] = NOTHING, same_evidence: bool = False, kept: tuple[bool, bool] = (False, False),
 ) -> Statistic:  # fmt: skip
     """Mean over items of (second - first) in the new run less (second - first) in the old one, as `paired_difference`.
 
     All four arms have the same ids in the same order. Where the arms have a span, the change of an item cannot leave
-    their ranges' sum; a side that is the same in both runs counts for nothing. Where every item moved alike the
+    their ranges' sum; a side that is the same in both runs counts for nothing where the other moved, or where it was
+    ``kept``, the first or the second: not replaced, so that it could not move. Where every item moved alike the
     interval is then the exact bound on how many would not. ``strata`` are held fixed
     (`paired_difference`). Raises ValueError for arms of other ids and values that are not finite.
     """
-    before, after = (_moving(side, other) for side, other in ((old, new), (new, old)))
+    before, after = (_moving(side, other, kept) for side, other in ((old, new), (new, old)))
     labels = [clusters.get(i, i) for i in before.ids]
     fixed = [strata[i] for i in before.ids] if strata else None
     found = paired_difference(before, after, clusters=labels, strata=fixed, level=level, same_evidence=same_evidence)
     return replace(found, method=found.method.replace("difference of means", "difference of per-item differences"))
 
 
-def _moving(side: tuple[Arm, Arm], other: tuple[Arm, Arm]) -> Arm:
+def _moving(side: tuple[Arm, Arm], other: tuple[Arm, Arm], kept: tuple[bool, bool]) -> Arm:
     """What of a run's per-item differences can move against another run: all but an arm that is the same in both."""
     (low, high), same = side, [np.array_equal(a.values, b.values) for a, b in zip(side, other, strict=True)]
-    if same[0] and not same[1]:
+    if same[0] and (kept[0] or not same[1]):
         return replace(high, label="")
-    if same[1] and not same[0]:
+    if same[1] and (kept[1] or not same[0]):
         span = None if low.span is None else (-low.span[1], -low.span[0])
         return Arm(label="", ids=low.ids, values=-low.values, span=span)
     return Arm(label="", ids=low.ids, values=high.values - low.values, span=span_of_difference(low, high))

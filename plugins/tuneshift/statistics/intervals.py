@@ -258,7 +258,9 @@ class Expanded(_Symmetric):
     units: float
 
     def at(self, level: float) -> Interval:
-        return self.inner.at(expanded_level(level, self.units)) if self.units >= fewest_clusters(level) else UNKNOWN
+        if self.units < fewest_clusters(level):
+            return UNKNOWN
+        return self.inner.at(min(expanded_level(level, self.units), math.nextafter(1.0, 0.0)))
 
     def plain(self) -> dict[str, Json]:
         return {"kind": "expanded", "inner": self.inner.plain(), "units": self.units}

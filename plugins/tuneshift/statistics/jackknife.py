@@ -14,13 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .clustered import cluster_codes
-from .intervals import UNKNOWN, Interval, StudentT
+from .intervals import SMALLEST_ERROR, UNKNOWN, Interval, StudentT
 
 Floats = npt.NDArray[np.float64]
 Estimate = Callable[[Floats], Floats]
@@ -28,6 +29,8 @@ Estimate = Callable[[Floats], Floats]
 
 WEIGHTS_AT_ONCE = 1_000_000
 """Cells of a block of weights: 8 MB."""
+STEP = 0.05
+"""Of asinh of the deviate, in the search for where a `LogitTChange` would get shorter."""
 LEAST_SPREAD = 1e-9
 """On the scale of the interval: a spread below this is rounding."""
 
@@ -77,6 +80,10 @@ class LogitTChange:
     the effect before up to its upper one, and ``correlation`` r that of the two over leaving out clusters; the upper
     end likewise. A t interval of the change itself errs up to four times as often as stated on the side of the
     statistic nearer to the end of its range.
+
+    Where one of them is near its end, the other reaches on alone as the level grows, at first against the correlation:
+    sqrt(a^2 + b^2 - 2 r a b) falls. So that no interval is shorter than one of a lower level, each end is the farthest
+    up to its level.
     """
 
     before: LogitT
@@ -84,16 +91,43 @@ class LogitTChange:
     correlation: float
 
     def at(self, level: float) -> Interval:
-        (before_low, before_high), (after_low, after_high) = self.before.at(level), self.after.at(level)
-        if math.isnan(before_low) or math.isnan(after_low):
+        if any(math.isnan(side.at(level)[0]) for side in (self.before, self.after)):
             return UNKNOWN
-        before, after = self.before.effect, self.after.effect
-        below = self._together(after - after_low, before_high - before)
-        above = self._together(after_high - after, before - before_low)
-        return (after - before - below, after - before + above)
+        from scipy.special import stdtrit
 
-    def _together(self, a: float, b: float) -> float:
+        deviate = -float(stdtrit(self.before.inner.freedom, (1 - level) / 2))
+        change = self.after.effect - self.before.effect
+        below, above = (
+            max([self._reach(deviate, sign), *(reach for at, reach in self._peaks[sign] if at <= deviate)])
+            for sign in (-1, 1)
+        )
+        return (change - below, change + above)
+
+    def _reach(self, deviate: float, sign: int) -> float:
+        """How far the interval of one t ``deviate`` reaches from the change, downward for ``sign`` -1."""
+        a, b = (
+            abs(_from_logit(side.inner.effect + way * deviate * side.inner.error, side.low, side.high) - side.effect)
+            for side, way in ((self.after, sign), (self.before, -sign))
+        )
         return math.sqrt(max(0.0, a**2 + b**2 - 2 * self.correlation * a * b))
+
+    @cached_property
+    def _peaks(self) -> dict[int, list[tuple[float, float]]]:
+        """By sign, the deviates from which on `_reach` falls, and what it is there."""
+        from scipy.optimize import minimize_scalar
+        from scipy.special import stdtrit
+
+        farthest = -float(stdtrit(self.before.inner.freedom, SMALLEST_ERROR / 2))
+        steps = np.arange(0.0, math.asinh(farthest) + STEP, STEP)
+        found: dict[int, list[tuple[float, float]]] = {-1: [], 1: []}
+        for sign, peaks in found.items():
+            reaches = np.array([self._reach(math.sinh(step), sign) for step in steps])
+            for k in np.flatnonzero((reaches[1:-1] >= reaches[:-2]) & (reaches[1:-1] > reaches[2:])) + 1:
+                peak = minimize_scalar(lambda step, sign=sign: -self._reach(math.sinh(step), sign),
+                                       bounds=(steps[k - 1], steps[k + 1]), method="bounded",
+                                       options={"xatol": 1e-9})  # fmt: skip
+                peaks.append((math.sinh(float(peak.x)), -float(peak.fun)))
+        return found
 
     def coverage(self, level: float) -> float:
         return level

@@ -26,7 +26,7 @@ Integers = npt.NDArray[np.int64]
 CONTROLS = 5
 """Most controls of one case: their mean then adds a fifth of a case's variance, and more could take off little."""
 POOL_PER_CONTROL = 4
-"""Controls to choose from for each that is taken, so that those taken are near."""
+"""Controls to choose from for each that is taken, so that those taken are near; with fewer nothing is decided."""
 PERMUTATIONS = 4999
 """Random ones, so that p goes down to 4e-4: a hundredth of the share of any family in the catalogue."""
 
@@ -85,8 +85,10 @@ def matched_difference(
 
     It assumes that labels would fall on the members of a set alike, nothing of tails and not that items are
     independent. ``n`` and ``clusters`` are the sets, the arms hold their members, ``standard_error`` is the permuted
-    difference's standard deviation with the effect taken out. No interval where no value differs within a set, and
-    where the sets have too few ways to be labelled. Details: ``controls_per_case``.
+    difference's standard deviation with the effect taken out. No interval where no value differs within a set, where
+    the sets have too few ways to be labelled, and with fewer than ``POOL_PER_CONTROL`` controls for each case: those
+    that are nearest are not near then, and what likeness alone does is taken for an effect (``benchmarks/matched.py``).
+    Details: ``controls_per_case``.
     """
     sets = matched_sets(*(np.array([likeness[i] for i in arm.ids], dtype=np.float64) for arm in (controls, cases)))
     chosen = np.sort(sets[:, 1:].ravel())
@@ -105,6 +107,9 @@ def matched_difference(
     )
     if len(sets) == 0:
         return found
+    if (known := len(controls.ids)) < (needed := POOL_PER_CONTROL * len(cases.ids)):
+        few = f"{len(cases.ids)} {cases.label} choose their matches among {known} {controls.label}; it takes {needed}"
+        return replace(found, details={**found.details, "no_interval": few})
     values = np.column_stack([cases.values[sets[:, 0]], controls.values[sets[:, 1:]]])  # [set, member]
     if float(np.ptp(values, axis=1).max()) <= ROUNDING * float(np.max(np.abs(values))):
         return replace(found, details={**found.details, "no_interval": "no value differs within its set"})

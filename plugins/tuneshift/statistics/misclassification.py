@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from ..plain import Json
 from .differences import equivalence_p
 from .intervals import UNKNOWN, Interval, Intervals, TwoOneSided, p_value, searched_p
-from .proportions import wilson_interval
+from .proportions import melded_difference
 from .statistic import Arm, Statistic
 
 
@@ -45,15 +45,12 @@ class Youden:
         return self.sensitivity + self.specificity - 1
 
     def interval(self, level: float) -> Interval:
-        """J's, as a difference of two independent shares: Newcombe's (1998) from Wilson's intervals of each. NaN
-        without positives or negatives."""
+        """J's, as a difference of two independent shares, melded from exact bounds of each (`melded_difference`):
+        Newcombe's from Wilson's intervals errs up to 4.5 times as often as stated with fewer than 20 positives
+        (``benchmarks/corrected_shares.py``). NaN without positives or negatives."""
         if not (self.positives and self.negatives):
             return UNKNOWN
-        hit, alarm = self.sensitivity, 1 - self.specificity
-        hit_low, hit_high = wilson_interval(hit, self.positives, level)
-        alarm_low, alarm_high = wilson_interval(min(max(alarm, 0.0), 1.0), self.negatives, level)
-        low = self.index - math.hypot(hit - hit_low, alarm_high - alarm)
-        return low, self.index + math.hypot(hit_high - hit, alarm - alarm_low)
+        return melded_difference((self.hits, self.positives), (self.false_alarms, self.negatives), level)
 
     def sees(self, level: float) -> bool:
         """Whether J is above 0 by its interval: else the annotator may be giving the category blindly."""
