@@ -38,6 +38,7 @@ def token_strip(role: str, pair: ModelPair, attribution: Attribution, score: Sco
         "template": (~attribution.user).tolist(),
         "response": attribution.response,
         "response_tokens": list(attribution.response_tokens[:MAP_TOKENS]),
+        **({} if attribution.thinned_from is None else {"thinned_from": attribution.thinned_from}),
         # One character a response token, "a" for 10: a list of numbers would be three times as long.
         "levels": ["".join(f"{x:x}" for x in row) for row in attribution.levels[:, :MAP_TOKENS].tolist()],
         "score": score(attribution),

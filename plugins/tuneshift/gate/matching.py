@@ -96,7 +96,8 @@ def match_pair(pair: Part, baseline: RunRecord, name: str) -> Part:
 def check_pair(pair: Part, other: Part, name: str) -> None:
     """Raise UsageError where a pair and the baseline's differ in the base checkpoint, a sibling that both have, a chat
     format, a dtype, a backend, the length of responses, the number of their tokens that are attributed, or have no
-    prompt in common; the message names all that differs. The tuned checkpoint may be another one: it is what is compared."""
+    prompt in common; the message names all that differs. The tuned checkpoint may be another one: it
+    is what is compared."""
     differs = []
     # A role is what the record describes by a fingerprint.
     for role in [r for r, here in pair.items() if isinstance(here, Mapping) and "fingerprint" in here and r in other]:

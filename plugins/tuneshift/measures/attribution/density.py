@@ -40,8 +40,9 @@ class Attribution:
     ``levels`` [prompt token, response token] in 0..10 are made of ``importance`` (same axes; None where only levels
     were recorded; NaN for prompt tokens that it was not taken for), the first-order change in the response token's
     probability when the prompt token's embedding is removed. Masks [prompt token]: ``user`` marks the tokens of the
-    user's text (the others belong to the chat template, or are thoughts), ``instruction`` and ``context`` those of the instruction and beside it, white space and format
-    labels in neither; ``scope`` the tokens that levels and density are scaled by, the user's text unless chosen
+    user's text (the others belong to the chat template, or are thoughts), ``instruction`` and ``context`` those of the
+    instruction and beside it, white space and format labels in neither; ``scope`` the tokens that levels and density
+    are scaled by, the user's text unless chosen
     otherwise; levels outside it are 0. ``tokens`` are display strings, ``response`` the text (empty where only pieces
     were recorded), ``ended`` whether the model ended it by itself (None where it was given). ``thinned_from``: the
     tokens of the whole response where the response tokens are `evenly_spaced` ones of it; None where they are all.

@@ -47,8 +47,9 @@ def attribution(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Map
     if params.get("batch", 1) < 1:
         backend.halve()
     usual = backend.size
-    asked_rows, asked_columns = params["attributed_rows"], params["attributed_response_tokens"]
-    spare_rows = asked_rows == "text" and backend.saves_rows
+    spares_rows = params.get("attributed_rows") == "text" and backend.saves_rows
+    asked = params.get("attributed_response_tokens", "all")
+    most = None if asked == "all" else int(asked)
     half = checkpoint.dtype in ("bfloat16", "float16")
     checked = 0
 
@@ -67,8 +68,8 @@ def attribution(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Map
                 values: dict[str, Json] = (
                     dict(given.values) if given is not None else {"response": prompt.reference, "ended": None}
                 )
-                columns = evenly_spaced(len(ids), None if asked_columns == "all" else int(asked_columns))
-                rows = np.flatnonzero(encoded.in_text) if spare_rows else np.arange(len(encoded.ids))
+                columns = evenly_spaced(len(ids), most)
+                rows = np.flatnonzero(encoded.in_text) if spares_rows else np.arange(len(encoded.ids))
                 scores = _importance(backend, encoded, ids, rows, columns)
                 values["path"] = backend.name
                 if len(columns) < len(ids):

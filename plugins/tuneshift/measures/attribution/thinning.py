@@ -21,7 +21,7 @@ def evenly_spaced(length: int, count: int | None) -> npt.NDArray[np.int64]:
 
 
 def narrowed(item: EvidenceItem, params: Mapping[str, Json]) -> EvidenceItem:
-    """Of evidence of all response tokens, or of all prompt tokens, what ``params`` ask for; rows that are there stay."""
+    """Of evidence of all response or prompt tokens, what ``params`` ask for; rows that are there stay."""
     asked = params["attributed_response_tokens"]
     return item if asked == "all" or "thinned_from" in item.values else thinned(item, int(asked))
 
