@@ -90,8 +90,8 @@ def levels_map(model: Mapping[str, Json]) -> View | None:
         "row_ticks": row_ticks(tokens, height / len(tokens)),
         "picture": heat_picture([[int(level, 11) for level in str(line)] for line in lines]),
         "labels": json.dumps([tokens, across], ensure_ascii=False),
-        "summary": f"{len(tokens)} prompt tokens by {len(texts)} response tokens{thinned}; the first of the highest levels, "
-        f"{strongest[0]}, at “{tokens[-strongest[1]]}” for “{across[-strongest[2]]}”",
+        "summary": f"{len(tokens)} prompt tokens by {len(texts)} response tokens{thinned}; the first of the highest "
+        f"levels, {strongest[0]}, at “{tokens[-strongest[1]]}” for “{across[-strongest[2]]}”",
     }
 
 
