@@ -143,7 +143,10 @@ def test_a_pair_without_prompts_gets_the_shipped_set(folder: Path) -> None:
     ("body", "expected"),
     [
         ('base = "base"', "'tuned' is missing"),
-        ('base = "base"\ntuned = "tuned"\nprompt = []', "unknown key 'prompt'; did you mean 'prompts'? known: base"),
+        (
+            'base = "base"\ntuned = "tuned"\nprompt = []',
+            "unknown key 'prompt'; did you mean 'prompts'? known: attribute_tokens, base",
+        ),
         (
             'base = "base"\ntuned = { model = "tuned", revison = "x" }',
             "unknown key 'revison'; did you mean 'revision'?",
@@ -397,6 +400,16 @@ def test_a_longest_response_that_is_no_count_is_refused(tmp_path: Path, value: s
         load_pairs(path)
     path.write_text('[pairs.p]\nbase = "org/a"\ntuned = "org/b"\nmax_new_tokens = 12\n')
     assert load_pairs(path)["p"].max_new_tokens == 12
+
+
+@pytest.mark.parametrize("value", ["4", "0", "true", '"12"', "8.5"])
+def test_attributed_tokens_are_a_count_of_at_least_one_for_each_fifth(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "pairs.toml"
+    path.write_text(f'[pairs.p]\nbase = "org/a"\ntuned = "org/b"\nattribute_tokens = {value}\n')
+    with pytest.raises(PairError, match=r"attribute_tokens.*at least 5"):
+        load_pairs(path)
+    path.write_text('[pairs.p]\nbase = "org/a"\ntuned = "org/b"\nattribute_tokens = 5\n')
+    assert load_pairs(path)["p"].attribute_tokens == 5
 
 
 def test_a_checkpoint_names_what_scores_and_generates_for_it(folder: Path) -> None:

@@ -26,9 +26,11 @@ from .words.spec import vocabulary_spec, word_file
 SIBLINGS = ("response_tuned", "single_task_tuned")
 PAIR_KEYS = (
     "base", "tuned", *SIBLINGS, "prompts", "expectations", "ratings", "max_new_tokens", "single_task", "vocabulary",
-    "word_vectors", "chat_date", "chat_template_kwargs", "thinking", "plain_format",
+    "word_vectors", "chat_date", "chat_template_kwargs", "thinking", "plain_format", "attribute_tokens",
 )  # fmt: skip
 DEFAULT_PROMPTS = (PromptSource(path="general"),)
+FEWEST_ATTRIBUTED = 5
+"""Response tokens that are attributed at least: one for each fifth of the response."""
 PAIR_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
@@ -141,7 +143,8 @@ def _pair(name: str, value: Any, place: ConfigPlace) -> ModelPair:
         prompts=sources or DEFAULT_PROMPTS,
         expectations=None if expectations is None else at.path(at.typed(expectations, str)),
         ratings=None if ratings is None else place.at("ratings").typed(ratings, str),
-        max_new_tokens=_length(table.get("max_new_tokens"), place.at("max_new_tokens")),
+        max_new_tokens=_tokens(table.get("max_new_tokens"), place.at("max_new_tokens"), 1),
+        attribute_tokens=_tokens(table.get("attribute_tokens"), place.at("attribute_tokens"), FEWEST_ATTRIBUTED),
         single_task=_single_task(table.get("single_task"), place.at("single_task")),
         vocabulary=vocabulary_spec(table.get("vocabulary"), place.at("vocabulary")),
         word_vectors=word_file(table.get("word_vectors"), place.at("word_vectors")),
@@ -163,11 +166,11 @@ def _single_task(value: Any, place: ConfigPlace) -> SingleTask | None:
     return SingleTask(examples=place.existing(table["examples"], "examples"), prompts=table["prompts"])
 
 
-def _length(value: Any, place: ConfigPlace) -> int | None:
+def _tokens(value: Any, place: ConfigPlace, fewest: int) -> int | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        place.fail(f"a number of tokens of at least 1 is wanted, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or value < fewest:
+        place.fail(f"a number of tokens of at least {fewest} is wanted, got {value!r}")
     return value
 
 
@@ -293,6 +296,8 @@ class ModelPair:
     ratings: str | None = None
     max_new_tokens: int | None = None
     """Longest response in tokens; None takes the run's."""
+    attribute_tokens: int | None = None
+    """Evenly spaced response tokens that importance is taken for; None takes the run's."""
     single_task: SingleTask | None = None
     vocabulary: str | None = None
     word_vectors: str | None = None

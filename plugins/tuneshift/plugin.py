@@ -172,7 +172,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     config = session.config
     claims = wanted(session)
     if config.option.shift_plan:
-        from .session.console import write_plan
+        from .session.planned import write_plan
 
         write_plan(_reporter(config), _run(config), claims)
         return True

@@ -11,6 +11,7 @@ import pytest
 from tuneshift.checkpoints.refs import ModelRef
 from tuneshift.claims.claim import Claim
 from tuneshift.claims.claim_record import other_paths
+from tuneshift.claims.examples import chosen_prompts
 from tuneshift.claims.finding import Expectation, Finding, Outcome
 from tuneshift.claims.view import NotApplicable, View
 from tuneshift.pairs import ModelPair
@@ -18,6 +19,7 @@ from tuneshift.prompts.prompt import Prompt
 from tuneshift.quantities.recognition import followed_or_not, instruction_score, paired
 from tuneshift.report.claims import claim_view
 from tuneshift.session.console import write_summary
+from tuneshift.statistics.statistic import Arm
 from tuneshift.store.evidence import EvidenceItem
 
 TEXT = "Sort it: b a"
@@ -283,17 +285,35 @@ def test_a_response_cut_while_thinking_was_not_followed():
     assert len(view().followed_arms(instruction_score, min_tokens=0)[1].ids) == sum(HEEDED)
 
 
-def test_shown_prompts_follow_the_rule_and_the_seed():
-    made, concluded = claim()
+@pytest.mark.parametrize(("shift", "loses"), [(0.6, False), (0.1, True)])
+def test_shown_prompts_follow_the_rule_and_the_seed(shift, loses):
+    made, concluded = claim(items=items(shift))
     made.decide(SCORE, strips=instruction_score)
     record = concluded[0]
     gains = np.array(record["values"]["tuned"]["x"]) - np.array(record["values"]["base"]["x"])
     by_why = {e["why"]: e["id"] for e in record["examples"]}
     assert by_why["largest gain"] == record["values"]["base"]["ids"][int(gains.argmax())]
-    assert by_why["largest loss"] == record["values"]["base"]["ids"][int(gains.argmin())]
-    again, concluded_again = claim()
+    assert bool(gains.min() < 0) is loses
+    assert by_why.get("largest loss") == (record["values"]["base"]["ids"][int(gains.argmin())] if loses else None)
+    assert len(record["examples"]) == 4
+    again, concluded_again = claim(items=items(shift))
     again.decide(SCORE, strips=instruction_score)
     assert concluded_again[0]["examples"] == record["examples"]
+
+
+def shown(*gains: float) -> list[str]:
+    ids = tuple("abcdef"[: len(gains)])
+    base = np.array([0.3] * len(ids))
+    arms = [Arm(label=k, ids=ids, values=v) for k, v in (("base", base), ("tuned", base + np.array(gains)))]
+    return sorted(why for _, why in chosen_prompts(*arms, seed=0))
+
+
+def test_a_prompt_that_did_not_move_is_neither_the_largest_gain_nor_the_largest_loss():
+    assert shown(0.2, -0.1, 0, 0, 0) == ["drawn at random", "drawn at random", "largest gain", "largest loss"]
+    assert shown(-0.2, -0.1, 0, 0) == ["drawn at random"] * 3 + ["largest loss"]
+    assert shown(0.2, 0.1, 0, 0) == ["drawn at random"] * 3 + ["largest gain"]
+    assert shown(0, 1e-17, 5e-17, -1e-17, 0) == ["drawn at random"] * 4
+    assert shown(0.1, 0.2) == ["drawn at random", "largest gain"]
 
 
 def test_an_expectation_is_recorded_with_its_reason():

@@ -109,7 +109,7 @@ def test_a_second_measurement_without_an_effect_is_an_error_and_never_passes_a_c
 
 
 def test_the_option_is_in_no_key_of_the_first_measurement():
-    task = Offline(settings=Settings()).task(PAIR, "base", "attribution", PROMPTS)
+    task = Offline(settings=Settings(attribute_template="yes")).task(PAIR, "base", "attribution", PROMPTS)
     assert task is not None
     assert "batch" not in task.params
     assert task.depends_on is not None

@@ -128,6 +128,30 @@ def test_a_lens_without_white_space_scales_by_what_holds_a_character() -> None:
         view(members, levels=True, lens=Lens(scale="nonspace")).attributions("base")
 
 
+def test_rows_that_were_not_taken_leave_the_deciding_levels_and_no_reading_over_all_tokens() -> None:
+    members = prompts(2)
+    every = view(members)
+
+    def left_out(role: str, need: str):
+        found = {}
+        for i, item in every.items(role, need).items():
+            importance = item.arrays["importance"].copy()
+            importance[item.arrays["offsets"][:, 0] < 0] = np.nan
+            found[i] = replace(item, arrays={**item.arrays, "importance": importance})
+        return found
+
+    some = replace(every, items=left_out, _attributions={})
+    for i, mine in some.attributions("base").items():
+        assert np.array_equal(mine.levels, every.attributions("base")[i].levels)
+        assert np.array_equal(mine.density, every.attributions("base")[i].density)
+    assert some.beyond_text
+    assert some.largest_beyond_text() == {"base": "not measured"}
+    for lens in (Lens(scale="nonspace"), Lens(release_epsilon=True)):
+        assert replace(some, lens=lens, _attributions={}).attributions("base")
+    with pytest.raises(NotApplicable, match=r"^not measured: importance of tokens beside the user's text was left out"):
+        replace(some, lens=Lens(scale="all"), _attributions={}).attributions("base")
+
+
 @pytest.mark.numerics
 def test_the_share_of_response_tokens_whose_largest_importance_is_the_templates() -> None:
     seen = view(prompts(3))

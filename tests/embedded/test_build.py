@@ -86,7 +86,7 @@ def test_cards_hold_numbers_hash_and_command(family: Path) -> None:
     assert "Tuned from micro/base by `tuneshift tune --how response` on 32 exercises of all task types" in text
     assert training["plan"]["data"] in text
     assert "1 epochs (4 steps of 8), AdamW at rate 0.0001" in text
-    assert f"Loss over the last 4 steps {training['final_loss']:.3f}." in text
+    assert f"Loss {training['final_loss']:.3f} at the last." in text
 
 
 def test_nothing_tells_where_a_family_was_built(family: Path) -> None:

@@ -19,6 +19,7 @@ import pytest
 
 import tuneshift.checkpoints.loading
 from tuneshift.checkpoints.refs import ModelRef
+from tuneshift.engine.copies import stored
 from tuneshift.engine.engine import Engine
 from tuneshift.engine.plan import Task
 from tuneshift.engine.progress import bars_on
@@ -28,6 +29,7 @@ from tuneshift.measures.catalogue import Measure
 from tuneshift.prompts.prompt import Prompt, PromptSet
 from tuneshift.store.evidence import EvidenceItem, EvidenceKey
 from tuneshift.store.files import EvidenceWarning
+from tuneshift.store.session import Progress
 from tuneshift.store.store import Store
 
 PROMPTS = PromptSet(
@@ -108,6 +110,62 @@ def test_how_a_checkpoint_computed_is_recorded_beside_its_chunks(counting, tmp_p
     assert made.evidence(first).provenance["device"] == "cpu:1"  # and not what was asked for, "auto"
     assert set(made.evidence(first).provenance["versions"]) >= {"tuneshift", "torch", "transformers", "tokenizers"}
     assert made.evidence(task("one", "b", depends_on=first, loads=False)).provenance["device"] == "auto"
+
+
+def test_a_large_checkpoints_items_are_published_one_at_a_time_and_a_small_ones_together(
+    counting, tmp_path, monkeypatch
+):
+    """A kill loses what is not published: of a model of billions of parameters minutes an item."""
+    sizes = {"large": 20_000_000, "small": 19_999_999}
+    monkeypatch.setattr(
+        "tuneshift.checkpoints.inspection.inspect", lambda ref, readings: SimpleNamespace(parameters=sizes[ref.name])
+    )
+    for name, lost in (("large", 0), ("small", 1)):
+        measure = Measure(name="a", version=1, chunk=1, small_chunk=2, preparation="")
+        wanted = replace(task(name, "a"), measure=measure)
+        counting.fail_at = "p3"
+        made = engine(tmp_path)
+        made.complete([wanted])
+        assert made.store.status(wanted.key, wanted.ids).stored == 3 - lost
+        counting.fail_at = None
+        assert len(engine(tmp_path).evidence(wanted).items) == 7
+
+
+def test_evidence_that_holds_more_is_cut_down_without_loading(counting, tmp_path, monkeypatch):
+    wide = task("one", "a")
+    narrow = replace(wide, key=replace(wide.key, params={"some": 1}), params={"some": 1}, wider=(wide.key,))
+    monkeypatch.setattr(
+        Measure, "narrow", lambda self, item, params: replace(item, arrays={"x": item.arrays["x"] * params["some"] + 5})
+    )
+    made = engine(tmp_path)
+    made.evidence(wide)
+    assert stored(narrow, made.store) == Progress(stored=7, total=7)
+    counting.asked.clear()
+    counting.loads.clear()
+    found = made.evidence(narrow)
+    assert (counting.loads, counting.asked) == ([], [])
+    assert [item.arrays["x"][0] for item in found.items] == [6.0] * 7
+    assert found.provenance["narrowed_from"] == wide.key.digest
+    # And never the other way round.
+    other = engine(tmp_path / "other")
+    other.evidence(narrow)
+    assert counting.loads == ["one"]
+    other.evidence(wide)
+    assert counting.loads == ["one", "one"]
+    assert "narrowed_from" not in other.evidence(wide).provenance
+
+
+def test_wider_evidence_that_is_not_whole_or_damaged_is_not_used(counting, tmp_path):
+    wide = task("one", "a")
+    narrow = replace(wide, key=replace(wide.key, params={"some": 1}), params={"some": 1}, wider=(wide.key,))
+    made = engine(tmp_path)
+    made.evidence(wide)
+    folder = tmp_path / "a" / wide.key.digest
+    (folder / "chunk-00001.safetensors").write_bytes(b"x")
+    again = engine(tmp_path)
+    assert len(again.evidence(narrow).items) == 7
+    assert counting.loads == ["one", "one"]
+    assert stored(replace(narrow, key=replace(wide.key, params={"some": 2})), again.store).stored == 0
 
 
 def test_what_needs_no_weights_is_measured_without_a_checkpoint_in_memory(counting, tmp_path, monkeypatch):

@@ -107,6 +107,8 @@ def test_a_base_that_two_tuned_checkpoints_share_is_measured_once():
         {"max_new_tokens": 5},
         {"dtype": "bfloat16"},
         {"response": "reference"},
+        {"attribute_tokens": 5},
+        {"attribute_template": "yes"},
     ],
 )
 def test_what_changes_the_numbers_changes_the_key(change):
@@ -123,6 +125,17 @@ def test_the_longest_response_is_the_options_then_the_pairs_then_the_papers():
     assert longest(planner(), pair()) == 300
     assert longest(planner(), short) == 100
     assert longest(planner(max_new_tokens=7), short) == 7
+
+
+def test_attributed_tokens_are_the_options_then_the_pairs_then_all():
+    some = replace(pair(), attribute_tokens=64)
+    assert planner().attributed_tokens(pair()) is None
+    assert planner().attributed_tokens(some) == 64
+    assert planner(attribute_tokens=7).attributed_tokens(some) == 7
+    # No response is longer, so these are all.
+    assert planner(max_new_tokens=64).attributed_tokens(some) is None
+    recorded = replace(some, base=ModelRef(name="B", evidence=Path("b.parquet")))
+    assert planner(max_new_tokens=64).attributed_tokens(recorded) == 64
 
 
 def test_spans_and_names_do_not_change_the_key_but_texts_do():

@@ -22,7 +22,8 @@ from tuneshift.prompts.prompt import Prompt, PromptSet
 from tuneshift.session.console import header_lines
 from tuneshift.store.store import Store
 
-SETTINGS = Settings(device="cpu", max_new_tokens=8)
+SETTINGS = Settings(device="cpu", max_new_tokens=8, attribute_template="yes")
+"""With the template's tokens, as version 1 took them."""
 PROMPTS = PromptSet(
     name="set",
     source="set.jsonl",
@@ -77,6 +78,20 @@ def test_what_is_proved_the_same_is_kept_and_read_without_a_checkpoint(pair, tmp
     # The older sets stay, and a second time changes nothing.
     assert sum(map(outdated, old.list())) == len(tasks)
     assert {r.kept.digest for r in results(old, asked).values()} == {t.key.digest for t in tasks}
+
+
+def test_what_is_kept_serves_a_request_of_fewer_tokens(pair, tmp_path, monkeypatch):
+    asked = pair()
+    old, _, engine = older_store(tmp_path, asked)
+    results(old, replace(asked, attribute_tokens=5), replace(SETTINGS, attribute_template="no"))
+    monkeypatch.setattr("tuneshift.checkpoints.loading.load", lambda *_, **__: pytest.fail("loads"))
+    fewer = replace(SETTINGS, attribute_template="no", attribute_tokens=5)
+    task = Planner(settings=fewer).task(asked, "tuned", "attribution", PROMPTS)
+    whole = engine.evidence(Planner(settings=SETTINGS).task(asked, "tuned", "attribution", PROMPTS))
+    found = Engine(store=old, settings=fewer).evidence(task)
+    assert [i.arrays["importance"].shape[1] for i in whole.items] == [8] * len(whole.items)
+    for mine, theirs in zip(found.items, whole.items, strict=True):
+        assert np.array_equal(mine.arrays["importance"], theirs.arrays["importance"][:, [0, 2, 4, 5, 7]])
 
 
 def test_version_1_held_the_author_of_another_checkpoints_response_alone(pair):

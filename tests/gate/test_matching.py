@@ -114,6 +114,7 @@ def test_all_that_differs_between_pairs_is_named_at_once_and_another_tuned_check
     other["tuned"]["dtype"] = "bfloat16"
     other["base"]["chat_template"] = "t" * 100
     other["settings"]["max_new_tokens"] = 7
+    other["settings"]["attribute_tokens"] = 32
     with pytest.raises(UsageError) as caught:
         check_pair(other, old, "good")
     for words in (
@@ -121,6 +122,7 @@ def test_all_that_differs_between_pairs_is_named_at_once_and_another_tuned_check
         f"the chat format of the base checkpoint ('{'t' * 57}...' here",
         "the dtype of the tuned checkpoint (bfloat16 here, float32 there)",
         "the longest response (7 tokens here, 100 there; --shift-max-new-tokens)",
+        "the response tokens that importance is taken for (32 here, all there; --shift-attribute-tokens)",
         "--shift-save=NAME",
     ):
         assert words in str(caught.value)

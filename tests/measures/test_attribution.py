@@ -152,6 +152,56 @@ def test_batches_and_stored_tangents_do_not_change_the_numbers(name):
         assert error(backend(prompt, response), expected) < rounded(model, 11, 23)
 
 
+SOME = [
+    ((9, 4), [0, 3, 4, 8], [1, 3]),
+    ((12, 40), [5, 6], [3, 20, 30]),
+    ((40, 9), [20, 21, 39], [0, 8]),
+    ((6, 6), [2], [2]),
+]
+"""Prompt and response tokens, and those of each that are asked for: at both ends and in gaps wider than a segment."""
+
+
+@pytest.mark.parametrize("name", ["llama-gqa", "qwen3", "mistral-window", "gpt2", "gemma2"])
+def test_some_prompt_and_response_tokens_alone_have_the_importance_that_they_have_among_all(name):
+    model = made(name)
+    backend = choose_backend(model)
+    assert backend.saves_rows is (name in FAST)
+    found = []
+    for (n, m), rows, columns in SOME:
+        asked = {"prompt_tokens": torch.tensor(rows), "response_tokens": torch.tensor(columns)}
+        found += [(backend(*tokens(n, m), **{k: asked[k] for k in kept}), (n, m), kept, asked) for kept in
+                  (("prompt_tokens",), ("response_tokens",), ("prompt_tokens", "response_tokens"))]  # fmt: skip
+    reference = made(name).double()
+    for got, (n, m), kept, asked in found:
+        whole = naive(reference, *tokens(n, m))
+        expected = whole[asked["prompt_tokens"]] if "prompt_tokens" in kept else whole
+        expected = expected[:, asked["response_tokens"]] if "response_tokens" in kept else expected
+        assert got.shape == expected.shape
+        assert (got - expected).norm() < rounded(model, n, m) * whole.norm()  # a window leaves some of them nearly 0
+
+
+def test_a_cut_has_the_fewest_passes_of_all():
+    engine = choose_backend(made("llama-gqa"))
+    assert isinstance(engine, LlamaBackend)
+    cut = attribution.LlamaAttribution(engine.blocks, torch.float32).cut
+    generator = torch.Generator().manual_seed(0)
+    for n, m, rows, columns in (
+        (9, 4, 9, 4),
+        (4, 9, 4, 9),
+        (60, 24, 20, 24),
+        (30, 90, 30, 8),
+        (12, 3, 1, 3),
+        (5, 1, 2, 1),
+    ):
+        starts = torch.randperm(n, generator=generator)[:rows].sort().values.tolist()
+        ends = (n + torch.randperm(m, generator=generator)[:columns].sort().values).tolist()
+        passes = [sum(max(0, c - s) for s in starts) + sum(max(0, e - c) for e in ends) for c in range(n + m)]
+        assert passes[cut(starts, ends, 2**40)] == min(passes)
+        if (rows, columns) == (n, m):
+            assert cut(starts, ends, 2**40) == m
+        assert cut(starts, ends, 0) == starts[0]  # before the first there is no tangent to store
+
+
 @pytest.mark.parametrize("name", ["llama-gqa", "gpt2"])
 def test_later_response_tokens_do_not_reach_earlier_ones(name):
     model = made(name)
@@ -208,10 +258,10 @@ def test_a_model_whose_cache_stops_gradients_runs_in_one_piece(monkeypatch):
     model = made("gpt2")
     honest = attribution_generic.importance
 
-    def importance_without_cache(model, prompt, response, *, batch, segmented):
+    def importance_without_cache(model, prompt, response, *, segmented, **options):
         if segmented:
             raise RuntimeError("one of the differentiated tensors was not used in the graph")
-        return honest(model, prompt, response, batch=batch, segmented=segmented)
+        return honest(model, prompt, response, segmented=segmented, **options)
 
     monkeypatch.setattr(attribution_generic, "importance", importance_without_cache)
     backend = GenericBackend(model=model)

@@ -16,6 +16,7 @@ from tuneshift.checkpoints.loading import Checkpoint, load
 from tuneshift.checkpoints.refs import ModelRef
 from tuneshift.measures.attribution import generic as attribution_generic
 from tuneshift.measures.attribution.backend import GenericBackend, LlamaBackend, choose_backend, in_float32
+from tuneshift.measures.attribution.density import importance_levels
 from tuneshift.measures.attribution.llama import LlamaAttribution
 from tuneshift.measures.catalogue import ATTRIBUTION, GENERATION
 from tuneshift.prompts.prompt import Prompt
@@ -77,6 +78,51 @@ def test_attribution_stores_importance_offsets_and_tokens(checkpoint):
     assert item.arrays["offsets"].tolist() == [[i, i + 1] for i in range(8)]
     assert "".join(item.values["tokens"]) == "Say red."
     assert len(item.values["response_tokens"]) == 3
+
+
+CHAT = "{% for m in messages %}<u>{{ m['content'] }}</u>{% endfor %}<a>"
+IN_CHAT = {**OWN, "chat_template": CHAT}
+OF_TEXT = {**IN_CHAT, "attributed_rows": "text"}
+
+
+def of_path(path: str, checkpoint, monkeypatch, params, given) -> EvidenceItem:
+    if path == "generic":
+        monkeypatch.setattr(attribution_paths, "llama_blocks", lambda model: NotLlama(reason="not asked for"))
+    (item,) = take(ATTRIBUTION, checkpoint, params, [PROMPT], [given])
+    assert item.values["path"] == path
+    return item
+
+
+@pytest.mark.parametrize("path", ["llama", "generic"])
+def test_the_templates_rows_are_left_out_where_the_path_saves_work_by_it(checkpoint, monkeypatch, path):
+    given = response(20, 30, 40)
+    every = of_path(path, checkpoint, monkeypatch, IN_CHAT, given).arrays["importance"]
+    text = of_path(path, checkpoint, monkeypatch, OF_TEXT, given)
+    beside, found = text.arrays["offsets"][:, 0] < 0, text.arrays["importance"]
+    assert beside.sum() == 3
+    assert not np.isnan(every).any()
+    assert np.isnan(found).all(axis=1).tolist() == (beside.tolist() if path == "llama" else [False] * len(beside))
+    assert_near(found[~beside], every[~beside], terms=2 * terms(checkpoint.model, 16, passes=3))
+    # Levels over the user's text, which verdicts read, are the same numbers.
+    levels = [importance_levels(rows, scope=~beside) for rows in (found, every)]
+    assert np.array_equal(*levels)
+    assert levels[0].max() == 10
+
+
+@pytest.mark.parametrize("path", ["llama", "generic"])
+def test_thinned_evidence_is_what_evidence_of_all_response_tokens_is_cut_down_to(checkpoint, monkeypatch, path):
+    given = response(*range(20, 33))
+    every = of_path(path, checkpoint, monkeypatch, IN_CHAT, given)
+    params = {**IN_CHAT, "attributed_response_tokens": 5}
+    some, cut = of_path(path, checkpoint, monkeypatch, params, given), ATTRIBUTION.narrow(every, params)
+    assert some.values == cut.values
+    assert some.values["thinned_from"] == 13
+    assert len(some.values["response_tokens"]) == 5
+    error = terms(checkpoint.model, 24, passes=3)
+    assert_near(some.arrays["importance"], cut.arrays["importance"], terms=2 * error)
+    assert cut.arrays["importance"].shape[1] == 5
+    enough = of_path(path, checkpoint, monkeypatch, {**IN_CHAT, "attributed_response_tokens": 13}, given)
+    assert "thinned_from" not in enough.values
 
 
 @pytest.mark.parametrize("path", ["llama", "generic"])
@@ -166,7 +212,7 @@ def test_the_generic_path_widens_for_the_comparison_and_puts_back(tiny_base):
 def test_float32_that_does_not_fit_costs_the_comparison_and_not_the_measurement(tiny_base, monkeypatch, path):
     asked = []
 
-    def no_room(self, prompt, response):
+    def no_room(self, prompt, response, **asked_for):
         if getattr(self, "dtype", None) is torch.float32 or self.model.dtype == torch.float32:
             asked.append(1)
             raise torch.OutOfMemoryError("CUDA out of memory")

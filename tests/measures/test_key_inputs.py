@@ -153,6 +153,8 @@ INPUTS: dict[str, Change] = {
     **{f"version {measure}": version(measure) for measure in MEASURES},
     **{f"constant {name}": constant(name, value) for name, value in CONSTANTS.items()},
     "Settings.response": setting(response="reference"),
+    "Settings.attribute_tokens": setting(attribute_tokens=6),
+    "Settings.attribute_template": setting(attribute_template="yes"),
     "Settings.max_new_tokens": setting(max_new_tokens=7),
     "Settings.vocabulary": words("setting", "vocabulary", OTHER_WORDS),
     "Settings.word_vectors": words("setting", "word_vectors", OTHER_SPACE),
@@ -169,6 +171,7 @@ INPUTS: dict[str, Change] = {
     "Settings.memo": setting(memo=Path("memo.json")),
     "ModelPair.name": pair(name="q"),
     "ModelPair.siblings": pair(siblings={"response_tuned": ModelRef(name="R", model="R")}),
+    "ModelPair.attribute_tokens": pair(attribute_tokens=6),
     "ModelPair.max_new_tokens": pair(max_new_tokens=7),
     "ModelPair.vocabulary": words("pair", "vocabulary", OTHER_WORDS),
     "ModelPair.word_vectors": words("pair", "word_vectors", OTHER_SPACE),
@@ -212,6 +215,8 @@ BACKEND = {"Settings.backend", "ModelRef.backend"}
 RESPONDING = ASKED | LENGTH | {"version generation", "ends", "ModelPair.thinking"}
 FORMAT = {"template", "ModelRef.chat_template", "ModelPair.chat_date", "ModelPair.chat_template_kwargs"}
 IN_PLAIN = (RESPONDING - FORMAT) | {"Settings.plain_format", "ModelPair.plain_format"}
+ATTRIBUTED = {"Settings.attribute_tokens", "ModelPair.attribute_tokens", "Settings.attribute_template"}
+ATTRIBUTED |= {"version attribution"}
 VOCABULARY = {"Settings.vocabulary", "ModelPair.vocabulary"}
 SPACE_OF_WORDS = {"Settings.word_vectors", "ModelPair.word_vectors"}
 DIRECTIONS = ANY | VOCABULARY | {"version concepts", "width", "constant NOISE", "constant CONCEPTS_KEPT"}
@@ -220,16 +225,16 @@ ROWS: dict[tuple[str, str], set[str]] = {
     ("generation.rules", "own"): RESPONDING | {"Settings.rules"},
     ("generation.plain", "own"): IN_PLAIN | BACKEND,
     ("generation.rules.plain", "own"): IN_PLAIN | {"Settings.rules"},
-    ("attribution.plain", "own"): IN_PLAIN | {"version attribution", "Settings.response"},
     # As plain text, whatever the format; a set's hash has its references too.
     ("text", "own"): ANY | BACKEND | {"batches", "Prompt.id", "Prompt.prompt", "Prompt.reference", "version text"},
+    ("attribution.plain", "own"): IN_PLAIN | ATTRIBUTED | {"Settings.response"},
     ("likelihood", "own"): ASKED
     | BACKEND
     | {"version likelihood", "constant RANKED", "Prompt.cluster", "Prompt.topic"},
-    ("attribution", "own"): RESPONDING | {"version attribution", "Settings.response"},
-    ("attribution", "tuned"): RESPONDING | {"version attribution", "Settings.response", "tuned weights"},
-    ("attribution", "reference"): ASKED | LENGTH | {"version attribution"},
-    ("attribution.contrast", "reference"): RESPONDING | {"version attribution"},
+    ("attribution", "own"): RESPONDING | ATTRIBUTED | {"Settings.response"},
+    ("attribution", "tuned"): RESPONDING | ATTRIBUTED | {"Settings.response", "tuned weights"},
+    ("attribution", "reference"): ASKED | LENGTH | ATTRIBUTED,
+    ("attribution.contrast", "reference"): RESPONDING | ATTRIBUTED,
     ("relations", "own"): ANY | VOCABULARY | SPACE_OF_WORDS | {"version relations", "constant RELATED"},
     ("concepts", "own"): DIRECTIONS,
     ("annotation", "own"): DIRECTIONS | SPACE_OF_WORDS | {"version annotation", "Settings.annotator"},

@@ -69,22 +69,27 @@ KEYS = {
     ("likelihood", (("backend", SERVER),), None): "0d6b813c913a3f18",
     ("text", (), None): "e7bf2890f04cf59d",
     ("text", (), 0.5): "ed4bbd7b1686ed93",
-    ("attribution", (), None): "54dd18b65e24c9f7",
-    ("attribution", (("response", "reference"),), None): "f1f63f683295a243",
-    ("attribution", (("response", "tuned"),), None): "4fc2c771e40d3279",
-    ("attribution.contrast", (), None): "f1f63f683295a243",
-    ("attribution.contrast", (("response", "tuned"),), None): "54dd18b65e24c9f7",
+    ("attribution", (), None): "66114d237bad6d71",
+    ("attribution", (("response", "reference"),), None): "6d60385dff5e5de6",
+    ("attribution", (("response", "tuned"),), None): "7f6932fce6b7a6f6",
+    ("attribution.contrast", (), None): "6d60385dff5e5de6",
+    ("attribution.contrast", (("response", "tuned"),), None): "66114d237bad6d71",
+    ("attribution", (("attribute_template", "yes"),), None): "54dd18b65e24c9f7",
+    ("attribution.contrast", (("attribute_template", "yes"),), None): "f1f63f683295a243",
+    ("attribution", (("attribute_tokens", 300),), None): "66114d237bad6d71",
+    ("attribution", (("attribute_tokens", 32),), None): "7a3d1f7b80ee456e",
     ("relations", (), None): "5ff654dee449bda8",
     ("relations", (("dtype", "bfloat16"),), None): "a2fd53cdeed582da",
     ("concepts", (), None): "d41346cc2012d21f",
     ("generation", (), 0.5): "6ff0198d4826dff1",
     ("likelihood", (), 0.5): "39da86fb49799607",
-    ("attribution", (), 0.5): "4bac115f150c9229",
+    ("attribution", (), 0.5): "ec845283ca9fe816",
     ("relations", (), 0.5): "5ff654dee449bda8",
     ("concepts", (), 0.5): "d41346cc2012d21f",
 }
 """(need, settings, share of the usual batch) -> first digits of the digest, worked out before the parameters had a
-module of their own. A digest that changes leaves every store of today behind: say so in CHANGELOG."""
+module of their own; those of attributions anew when `--shift-attribute-template` came, with whose ``yes`` they are what
+they were. A digest that changes leaves every store of today behind: say so in CHANGELOG."""
 
 
 @pytest.mark.parametrize(("need", "more", "share"), KEYS, ids=str)
@@ -208,3 +213,27 @@ def test_thoughts_are_a_response_of_their_own_where_there_are_any(settings):
     plain, thinks = Offline(settings=Settings(**settings)), Thinks(settings=Settings(**settings))
     assert key_of("attribution.thoughts", plain) == key_of("attribution", plain)
     assert key_of("attribution.thoughts", thinks) != key_of("attribution", thinks)
+
+
+def test_evidence_that_holds_more_is_named_by_the_keys_of_requests_of_more(settings):
+    def task(**more):
+        found = Offline(settings=Settings(**settings, **more)).task(PAIR, "base", "attribution", PROMPTS)
+        assert found is not None
+        return found
+
+    text, every = {"attribute_template": "no"}, {"attribute_template": "yes"}
+    assert task(**every).wider == ()
+    assert task(**text).wider == (task(**every).key,)
+    assert task(**every, attribute_tokens=32).wider == (task(**every).key,)
+    wider = task(**text, attribute_tokens=32).wider
+    assert wider == (task(**text).key, task(**every, attribute_tokens=32).key, task(**every).key)
+    # Other places, not fewer of the same.
+    assert task(**text, attribute_tokens=64).key not in wider
+
+
+def test_as_many_tokens_as_the_longest_response_has_are_all(settings):
+    keys = [
+        Offline(settings=Settings(**settings, attribute_tokens=n)).task(PAIR, "base", "attribution", PROMPTS).key
+        for n in (None, 299, 300, 301)
+    ]
+    assert keys[0] == keys[2] == keys[3] != keys[1]

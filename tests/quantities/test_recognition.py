@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from tuneshift.checkpoints.refs import ModelRef
-from tuneshift.claims.view import View
+from tuneshift.claims.view import NotApplicable, View
 from tuneshift.measures.attribution.density import Attribution, importance_levels
+from tuneshift.measures.attribution.thinning import evenly_spaced
 from tuneshift.pairs import ModelPair
 from tuneshift.prompts.prompt import Prompt
 from tuneshift.quantities.recognition import (
@@ -94,6 +95,19 @@ def test_cuts_are_of_both_responses():
     assert [a.response_length for a in kept_tokens(16)(long, short)] == [16, 10]
     assert longest_response([short, long]) == 40
     assert longest_response([]) == 0
+
+
+def test_a_thinned_response_keeps_its_length_and_is_not_cut():
+    whole = random_attribution(1, 40)
+    places = evenly_spaced(40, 8)
+    some = replace(whole, levels=whole.levels[:, places], thinned_from=40)
+    assert (some.response_length, longest_response([some])) == (40, 40)
+    assert instruction_score(some) == instruction_score(replace(some, thinned_from=None))
+    with pytest.raises(NotApplicable, match="not measured: some tokens of each response were attributed"):
+        to_shorter(some, whole)
+    with pytest.raises(ValueError, match=r"8 of 40 response tokens\): a response of which some"):
+        some.first(3)
+    assert kept_tokens_figure(instruction_score, undefined="none")(view([(some, some)] * 3)) is None
 
 
 def view(pairs: list[tuple[Attribution, Attribution]]) -> View:

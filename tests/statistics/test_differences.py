@@ -13,10 +13,13 @@ import pytest
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from tuneshift.statistics.autocorrelated import series_slope
 from tuneshift.statistics.bootstrap import bootstrap_statistic, effective_clusters
+from tuneshift.statistics.change import independent_change, two_sample_change
 from tuneshift.statistics.differences import equivalence, paired_difference, two_sample_difference
 from tuneshift.statistics.estimates import weighted_auc
 from tuneshift.statistics.intervals import fewest_clusters
+from tuneshift.statistics.matched import matched_difference
 from tuneshift.statistics.statistic import Arm, Statistic
 
 pytestmark = pytest.mark.numerics
@@ -186,6 +189,27 @@ def test_a_mean_of_rounding_alone_is_zero() -> None:
     assert np.mean(won - 0.5) != 0
     found = paired_difference(arm("chance", np.full(6, 0.5)), arm("base", won), clusters=None, level=0.95)
     assert found.effect == 0.0
+
+
+def test_effects_that_are_zero_but_for_rounding_are_zero():
+    """-1.39e-17 is no effect that anybody wants to read."""
+    means = [np.full(12, 0.2), np.array([0.1, 0.2, 0.3] * 4)]
+    assert means[1].mean() != means[0].mean()
+    arms = [Arm(label=s, ids=tuple(f"{s}{i}" for i in range(12)), values=v) for s, v in zip("ab", means, strict=True)]
+    assert two_sample_difference(*arms, clusters=None, level=0.95).effect == 0.0
+    three = Arm(label="c", ids=("c0", "c1", "c2"), values=means[1][:3])
+    likeness = {i: float(k) for arm in (arms[0], three) for k, i in enumerate(arm.ids)}
+    assert matched_difference(arms[0], three, likeness=likeness, level=0.95, seed=0).effect == 0.0
+    zero, up, half = (
+        replace(arm, values=np.full(12, x)) for arm, x in zip((*arms, arms[1]), (0.1, 0.4, 0.3), strict=True)
+    )
+    runs = ((zero, half), (replace(zero, values=np.full(12, 0.2)), up))
+    assert (0.4 - 0.2) - (0.3 - 0.1) != 0
+    assert two_sample_change(*runs, clusters=None, level=0.95).effect == 0.0
+    assert 0.3 - (0.1 + 0.2) != 0
+    assert independent_change((0.1 + 0.2, 0.1), (0.3, 0.1), n=12, clusters=12, level=0.95).effect == 0.0
+    y = np.array([0.3, 0.1, 0.7, 0.7, 0.1, 0.3])
+    assert series_slope(np.arange(6.0), y, places=range(6), arms=(), level=0.95).effect == 0.0
 
 
 def test_differences_that_cancel_within_every_cluster_have_no_interval() -> None:

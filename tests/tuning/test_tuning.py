@@ -22,6 +22,7 @@ from tuneshift.cli import main
 from tuneshift.commands.common import OK, USAGE
 from tuneshift.errors import CheckpointError, UsageError
 from tuneshift.prompts.tokens import encode
+from tuneshift.tuning.card import final_loss
 from tuneshift.tuning.data import (
     NOT_LEARNED,
     Example,
@@ -315,6 +316,12 @@ def test_tuning_lowers_the_loss_on_responses(done, base, recipe):
     assert notes(done)["final_loss"] < notes(done)["first_loss"]
 
 
+@pytest.mark.parametrize(("steps", "averaged"), [(1, 1), (15, 1), (64, 6), (999, 99), (5000, 100)])
+def test_the_final_loss_is_that_of_the_last_steps_alone(steps, averaged):
+    losses = [10.0] * (steps - averaged) + [float(k) for k in range(averaged)]
+    assert final_loss(losses) == (pytest.approx((averaged - 1) / 2), averaged)
+
+
 def test_response_tuning_does_not_see_the_prompts(recipe, done, tmp_path):
     other = write(tmp_path / "other.jsonl", [{**row, "prompt": "Anything."} for row in ROWS])
     made = [
@@ -450,7 +457,7 @@ def test_the_card_says_what_was_done(done, recipe):
     assert hashlib.sha256(recipe["data"].read_bytes()).hexdigest() in text
     assert "| examples | 12 used, 0 left out (longer than 96 tokens) |" in text
     assert "| trained | all, 15 steps |" in text
-    assert f"{noted['final_loss']:.4f} over the last 15" in text
+    assert f"{noted['final_loss']:.4f} at the last |" in text
     assert "| learning rate | 0.001, 3 % warm-up" in text
     for package in ("torch", "transformers", "trl", "peft"):
         assert f"{package} {noted['versions'][package]}" in text

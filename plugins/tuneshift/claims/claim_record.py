@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -150,6 +151,25 @@ def other_paths(claim: Mapping[str, Json]) -> str | None:
         f"In half precision {taken}: the paths differ by up to a tenth there, which is no effect of tuning. Measure in "
         "float32 to be sure."
     )
+
+
+NOT_MEASURED = "not measured: "
+"""How the note of a reading begins that rests on what was not measured."""
+
+
+def not_measured(claims: Sequence[Mapping[str, Json]]) -> list[str]:
+    """A line for each reason why readings of claims were not measured: which readings, of how many claims."""
+    names: dict[str, dict[str, None]] = {}
+    counts: Counter[str] = Counter()
+    for claim in claims:
+        rows = [row for row in claim.get("sensitivity") or () if str(row.get("note") or "").startswith(NOT_MEASURED)]
+        for row in rows:
+            names.setdefault(row["note"], {})[row["name"]] = None
+        counts.update({row["note"] for row in rows})
+    return [
+        f"not measured, a reading of {counts[note]} claims ({'; '.join(found)}): {note.removeprefix(NOT_MEASURED)}"
+        for note, found in names.items()
+    ]
 
 
 def depends_on_reading(claim: Mapping[str, Json]) -> bool:

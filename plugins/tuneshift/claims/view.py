@@ -19,6 +19,8 @@ from ..prompts.verifiers import followed, verify
 from ..statistics.statistic import Arm, Span, Statistic
 from ..store.evidence import EvidenceItem
 
+TEMPLATE_LEFT_OUT = "importance of tokens beside the user's text was left out; --shift-attribute-template=yes takes it"
+
 Score = Callable[[Attribution], float | None]
 Cut = Callable[[Attribution, Attribution], tuple[Attribution, Attribution]]
 """Base and tuned attribution of a prompt -> both as they are scored."""
@@ -147,12 +149,15 @@ class View:
             response=item.values.get("response") or "",
             ended=item.values.get("ended"),
             importance=item.arrays.get("importance"),
+            thinned_from=item.values.get("thinned_from"),
         )
 
     def _levels(self, item: EvidenceItem, scope: Mask) -> Levels:
         """Levels scaled over ``scope`` [prompt token]. Recorded ones, whose prompts have no template, are as they are:
         NotApplicable where the lens scales otherwise."""
         if "importance" in item.arrays:
+            if np.isnan(item.arrays["importance"][scope]).any():
+                raise NotApplicable(f"not measured: {TEMPLATE_LEFT_OUT}")
             epsilon = self.lens.release_epsilon
             return importance_levels(item.arrays["importance"], scope=scope, release_epsilon=epsilon)
         if self.lens.release_epsilon:
@@ -166,9 +171,10 @@ class View:
         """Whether any of the attributions read so far has prompt tokens beside the user's text."""
         return any(not a.user.all() for read in self._attributions.values() for a in read.values())
 
-    def largest_beyond_text(self) -> dict[str, float]:
+    def largest_beyond_text(self) -> dict[str, float | str]:
         """Per role read so far, the share of response tokens whose largest importance lies beside the user's text, in
-        the chat template or in thoughts; of those that any token has importance for. Empty without such tokens."""
+        the chat template or in thoughts; of those that any token has importance for. Empty without such tokens; in
+        words where importance was not taken for them."""
         return {role: _largest_beyond_text(read.values()) for role, read in self._attributions.items()
                 if any(not a.user.all() and a.importance is not None for a in read.values())}  # fmt: skip
 
@@ -250,11 +256,13 @@ def _own_length(attribution: Attribution, own: Mapping[str, EvidenceItem] | None
     return len(own[attribution.id].arrays["response_ids"]) if own else attribution.response_length
 
 
-def _largest_beyond_text(attributions: Iterable[Attribution]) -> float:
+def _largest_beyond_text(attributions: Iterable[Attribution]) -> float | str:
     """Share of response tokens with any positive importance whose largest is of a token outside ``user``."""
     beyond = tokens = 0
     for found in (a for a in attributions if a.importance is not None and a.importance.size):
         assert found.importance is not None
+        if np.isnan(found.importance).any():
+            return "not measured"
         positive = found.importance.max(axis=0) > 0
         tokens += int(positive.sum())
         beyond += int((positive & ~found.user[found.importance.argmax(axis=0)]).sum())

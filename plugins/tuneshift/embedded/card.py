@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import UsageError
 from ..resources import fixture
+from ..tuning.card import last_steps
 from .recipe import PROMPTS, Member, Recipe, load_recipe
 from .vectors import WORDS
 
@@ -195,6 +196,6 @@ def how(member: Member, recipe: Recipe, training: Mapping[str, Any]) -> str:
         f"Tuned from micro/{member.parent} by `tuneshift tune --how {member.options['how']}` on "
         f"{training['examples']:,} exercises of {which} (SHA-256 of the file `{training['plan']['data']}`), "
         f"{numbers['epochs']} epochs ({training['steps']} steps of {numbers['batch']}), AdamW at rate "
-        f"{numbers['rate']}, all weights, computed in {numbers['dtype']}. Loss over the last {training['averaged']} "
-        f"steps {training['final_loss']:.3f}."
+        f"{numbers['rate']}, all weights, computed in {numbers['dtype']}. Loss "
+        f"{training['final_loss']:.3f} {last_steps(training['averaged'])}."
     )

@@ -15,9 +15,11 @@ from ..checkpoints.refs import ModelRef
 from ..errors import CheckpointError, StoreError, TuneshiftError
 from ..measures.catalogue import Take
 from ..plain import NOTHING, Json
+from ..readings import Readings
 from ..store.evidence import Evidence, EvidenceItem
 from ..store.files import DamagedEvidence, EvidenceWarning, MissingEvidence
 from ..store.store import Store
+from .copies import copy_from_wider
 from .failures import failure_log, free_memory, measure_failure
 from .plan import Task
 from .progress import silent_bars
@@ -34,7 +36,8 @@ if TYPE_CHECKING:
 ROUNDS = 3
 """Times that evidence is measured which a prune takes away before it is read."""
 SMALL = 20_000_000
-"""Parameters under which a model is measured on one CPU thread."""
+"""Parameters under which a model is measured on one CPU thread, and its attributions are published in
+``Measure.small_chunk``: publishing takes some 10 ms, which a model of a million parameters takes for a prompt."""
 
 
 @dataclass(kw_only=True)
@@ -151,8 +154,11 @@ class Engine:
 
     def _fill(self, task: Task, loaded: _Loader) -> None:
         inputs = self._inputs(task)
+        if copy_from_wider(task, self.store):
+            return
         units = {unit.id: unit for unit in task.units}
-        with self.store.session(task.key, task.ids, loaded.provenance(task), chunk_size=task.measure.chunk) as session:
+        size = self._chunk_size(task)
+        with self.store.session(task.key, task.ids, loaded.provenance(task), chunk_size=size) as session:
             missing = session.missing
             if not missing:
                 return
@@ -167,6 +173,16 @@ class Engine:
                         items.append(item)
                         bar.update(1)
                     session.write(number, items, loaded.computed(task))
+
+    def _chunk_size(self, task: Task) -> int:
+        """Items that are published together: one at a time takes longer than measuring them on a small model."""
+        measure, memo = task.measure, self.settings.memo
+        if not measure.small_chunk:
+            return measure.chunk
+        from ..checkpoints.inspection import inspect
+
+        readings = Readings(None if memo is None else memo.with_name("readings.json"))
+        return measure.small_chunk if inspect(task.ref, readings).parameters < SMALL else measure.chunk
 
     def _inputs(self, task: Task) -> dict[str, EvidenceItem]:
         """Items of what a task rests on. Raises its failure, and MissingEvidence where it was pruned."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ..backends.spec import has_our_batches, identity, is_loaded
@@ -41,7 +41,8 @@ class Task:
 
     ``units``: what there is an item for. ``on``: their name, the prompt set's or ``weights``. ``sources``: where the
     things lie that ``params`` identify by content. ``backend``: what computes it in place of our own passes.
-    ``asked_in``: the format in place of the pair's, where it writes otherwise.
+    ``asked_in``: the format in place of the pair's, where it writes otherwise. ``wider``: keys of evidence that holds
+    all of it and more, from which it can be taken without measuring.
     """
 
     ref: ModelRef
@@ -54,6 +55,7 @@ class Task:
     sources: Mapping[str, Json] = field(default_factory=lambda: NOTHING)
     backend: LMBackend | None = None
     asked_in: str | None = None
+    wider: tuple[EvidenceKey, ...] = ()
 
     @property
     def loads(self) -> bool:
@@ -219,6 +221,7 @@ class Planner:
             depends_on=held.depends_on,
             sources=held.sources,
             backend=backend,
+            wider=tuple(replace(key, params={**params, **more}) for more in held.wider),
             asked_in=asked_in if asked_in and self.chat(pair, ref, asked_in) != self.chat(pair, ref) else None,
         )
 
@@ -229,6 +232,15 @@ class Planner:
     def word_space(self, pair: ModelPair) -> str:
         """The word space of a pair's measures of weights, as `load_word_space` takes it."""
         return self.settings.word_vectors or pair.word_vectors or WORD_VECTORS
+
+    def attributed_tokens(self, pair: ModelPair) -> int | None:
+        """Response tokens of a pair's checkpoints that importance is taken for, evenly spaced; None for all of them.
+
+        As many as the longest response may have are all of them; that of recorded evidence is not known.
+        """
+        asked = self.settings.attribute_tokens or pair.attribute_tokens
+        measured = all(ref.evidence is None for ref in pair.checkpoints)
+        return None if asked is None or (measured and asked >= self.longest(pair)) else asked
 
     def longest(self, pair: ModelPair) -> int:
         """Longest response that a pair's checkpoints give, in tokens."""

@@ -25,9 +25,9 @@ from ..prompts.prompt import PromptSet
 from ..prompts.thinking import thoughts_in
 from ..prompts.tokens import encode
 from ..store.evidence import Evidence, EvidenceKey
-from ..store.session import OWN_FIELDS
 from ..store.store import Store
 from ..store.upkeep import Stored
+from .copies import write_copy
 from .plan import Planner, Task
 from .settings import ResponseMode, Settings
 
@@ -92,7 +92,12 @@ def older_key(task: Task) -> EvidenceKey:
 
 
 def _older_tasks(pairs: Sequence[Asked], settings: Settings, older: Sequence[Stored]) -> Mapping[str, Task]:
-    """Tasks of today by the digest that they had, under every dtype and longest response that the store has."""
+    """Tasks of today by the digest that they had, under every dtype and longest response that the store has.
+
+    Of attributions those of all tokens, which is what version 1 took; they serve requests of fewer.
+    """
+    settings = replace(settings, attribute_template="yes", attribute_tokens=None)
+    pairs = [(replace(pair, attribute_tokens=None), sets) for pair, sets in pairs]
     dtypes = sorted({stored.key.dtype for stored in older})
     lengths: set[int | None] = {stored.key.params.get("max_new_tokens") for stored in older}
     responses: tuple[ResponseMode, ...] = ("own", "reference", "tuned")
@@ -164,9 +169,5 @@ def _copied(store: Store, old: EvidenceKey, task: Task) -> str | None:
         evidence = store.read(old)
     except StoreError as error:
         return str(error)
-    items = {item.id: item for item in evidence.items}
-    said = {name: value for name, value in evidence.provenance.items() if name not in OWN_FIELDS}
-    with store.session(task.key, task.ids, {**said, "rekeyed_from": old.digest}, chunk_size=task.measure.chunk) as new:
-        for number, ids in new.missing:
-            new.write(number, [items[i] for i in ids])
+    write_copy(store, evidence, task, {"rekeyed_from": old.digest})
     return None

@@ -11,6 +11,8 @@ from ..checkpoints.refs import LMBackend, ModelRef
 
 ResponseMode = Literal["own", "reference", "tuned"]
 
+YesOrNo = Literal["yes", "no"]
+
 BaseFormat = Literal["generation", "both", "none"]
 """For which evidence the base is asked in another format too, for readings: responses, attributions as well, none."""
 
@@ -30,12 +32,16 @@ class Settings:
     ``word_vectors`` likewise. ``rules``: those of the rule adapter, as `load_rules` takes them. ``judges``:
     who says whether a response follows, the first decides; empty leaves it to the prompts. ``backend``: what scores and
     generates where a checkpoint names none, None for our own passes. ``response``: whose response importance is
-    attributed to. ``base_format``: what the base is asked in a plain format for, as a reading; ``plain_format``: that
+    attributed to; ``attribute_tokens``: to how many evenly spaced tokens of it, None leaves it to the pair, or else
+    takes all; ``attribute_template``: whether importance is taken of tokens beside the user's text where that costs
+    anything. ``base_format``: what the base is asked in a plain format for, as a reading; ``plain_format``: that
     format, None leaves it to the pair, or else to `PLAIN_FORMAT`. ``dtype`` and ``device`` hold where a checkpoint
     names none.
     """
 
     response: ResponseMode = "own"
+    attribute_tokens: int | None = None
+    attribute_template: YesOrNo = "no"
     max_new_tokens: int | None = None
     vocabulary: str | None = None
     word_vectors: str | None = None

@@ -9,6 +9,7 @@ from ..checkpoints.refs import ModelRef
 from ..errors import MeasureError
 from ..store.session import Progress
 from ..store.store import Store
+from .copies import stored
 from .plan import Task
 
 
@@ -85,7 +86,5 @@ class Line:
 def plan_lines(tasks: Iterable[Task], store: Store, *, again: bool = False) -> tuple[Line, ...]:
     """Every task in running order with its progress; reads the store's index only and loads no weights."""
     return tuple(
-        Line(task=task, progress=store.status(task.key, task.ids), again=again)
-        for step in steps(tasks)
-        for task in step.tasks
+        Line(task=task, progress=stored(task, store), again=again) for step in steps(tasks) for task in step.tasks
     )

@@ -98,8 +98,9 @@ def match_pair(pair: Part, baseline: RunRecord, name: str) -> Part:
 
 def check_pair(pair: Part, other: Part, name: str) -> None:
     """Raise UsageError where a pair and the baseline's differ in the base checkpoint, a sibling that both have, a chat
-    format, a dtype, a backend, the length of responses, or have no prompt in common; the message names all that
-    differs. The tuned checkpoint may be another one: it is what is compared."""
+    format, a dtype, a backend, the length of responses, the number of their tokens that are attributed, or have no
+    prompt in common; the message names all that differs. The tuned checkpoint may be another one: it
+    is what is compared."""
     differs = []
     # A role is what the record describes by a fingerprint.
     for role in [r for r, here in pair.items() if isinstance(here, Mapping) and "fingerprint" in here and r in other]:
@@ -123,6 +124,12 @@ def check_pair(pair: Part, other: Part, name: str) -> None:
     lengths = [side.get("settings", {}).get("max_new_tokens") for side in (pair, other)]
     if lengths[0] != lengths[1]:
         differs.append(f"the longest response ({lengths[0]} tokens here, {lengths[1]} there; --shift-max-new-tokens)")
+    attributed = [side.get("settings", {}).get("attribute_tokens") or "all" for side in (pair, other)]
+    if attributed[0] != attributed[1]:
+        differs.append(
+            f"the response tokens that importance is taken for ({attributed[0]} here, {attributed[1]} there; "
+            "--shift-attribute-tokens)"
+        )
     if pair["prompts"] and all(match_prompts(prompts, other, name) is None for prompts in pair["prompts"]):
         sets = [", ".join(str(p["name"]) for p in side["prompts"]) or "none" for side in (pair, other)]
         differs.append(f"the prompts: no item is the same ({sets[0]} here, {sets[1]} there)")

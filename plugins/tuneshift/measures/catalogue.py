@@ -25,14 +25,18 @@ class Measure:
     """One quantity taken from one checkpoint.
 
     ``version`` goes up when the numbers change: evidence of another version is never read. ``chunk`` is the number of
-    items that are published together; a killed run loses at most that many. ``axis``: whether there is an item for each
+    items that are published together; a killed run loses at most that many. ``small_chunk``: the same for a small
+    checkpoint; 0 where that makes no difference. ``axis``: whether there is an item for each
     prompt or for each layer. ``loads``: whether it needs the weights, or only the evidence that it rests on.
+    ``narrowing``: what makes an item of an item that holds more; empty where no evidence holds more than another.
     """
 
     name: str
     version: int
     chunk: int
     preparation: str
+    small_chunk: int = 0
+    narrowing: str = ""
     axis: Literal["prompts", "layers"] = "prompts"
     loads: bool = True
 
@@ -47,13 +51,26 @@ class Measure:
         ``params`` are part of the evidence's key, ``sources`` say where things lie that ``params`` identify by content.
         Work that all items share is done here, once.
         """
-        module, name = self.preparation.split(":")
-        prepare: Callable[..., Take] = getattr(import_module(module, package=__package__), name)
+        prepare: Callable[..., Take] = _function(self.preparation)
         return prepare(checkpoint, params, sources)
+
+    def narrow(self, item: EvidenceItem, params: Mapping[str, Json]) -> EvidenceItem:
+        """An item of evidence that holds more than ``params`` ask for, as it would have been measured under them."""
+        narrowed: Callable[..., EvidenceItem] = _function(self.narrowing)
+        return narrowed(item, params)
+
+
+def _function(named: str) -> Callable[..., Any]:
+    module, name = named.split(":")
+    found: Callable[..., Any] = getattr(import_module(module, package=__package__), name)
+    return found
 
 
 GENERATION = Measure(name="generation", version=2, chunk=32, preparation=".generation:generation")
-ATTRIBUTION = Measure(name="attribution", version=2, chunk=8, preparation=".attribution.evidence:attribution")
+ATTRIBUTION = Measure(
+    name="attribution", version=2, chunk=1, small_chunk=8, preparation=".attribution.evidence:attribution",
+    narrowing=".attribution.thinning:narrowed",
+)  # fmt: skip
 RELATIONS = Measure(name="relations", version=1, chunk=1, preparation=".relations:relations", axis="layers")
 CONCEPTS = Measure(name="concepts", version=1, chunk=1, preparation=".concepts:concepts", axis="layers")
 ANNOTATION = Measure(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from typing import TYPE_CHECKING
 
 from ..checkpoints.refs import ModelRef
@@ -83,13 +84,15 @@ class Held:
 
     ``params``: part of the key, as they are. ``sources``: where the things lie that ``params`` identify by content; no
     part of it. ``depends_on``: the task whose evidence it is computed from, None for weights and prompts alone.
-    ``served``: whether a backend may compute it in place of our own passes, and is then in the key.
+    ``served``: whether a backend may compute it in place of our own passes, and is then in the key. ``wider``: changes
+    of ``params`` under which evidence holds all of this and more.
     """
 
     params: Mapping[str, Json]
     sources: Mapping[str, Json] = field(default_factory=lambda: NOTHING)
     depends_on: Task | None = None
     served: bool = False
+    wider: tuple[Mapping[str, Json], ...] = ()
 
 
 def split_format(need: str) -> tuple[str, str | None]:
@@ -155,8 +158,9 @@ def attribution(asked: Asked) -> Held:
     """Importance of prompt tokens for a response: the format, the longest response, whose it is, what is derived.
 
     ``author``: the digest of the generation whose responses are explained, the checkpoint's own among them: another
-    version of it, other ends or tags of thoughts are other evidence. ``attributed_rows`` and
-    ``attributed_response_tokens``: the prompt tokens and response tokens that importance is taken for.
+    version of it, other ends or tags of thoughts are other evidence. ``attributed_rows``: the prompt tokens that
+    importance is taken for, ``all`` or those of the user's ``text``; ``attributed_response_tokens``: ``all``, or how
+    many evenly spaced ones. Evidence of all serves a request of fewer.
 
     Raises PairError for responses of recorded evidence, which cannot be reused.
     """
@@ -170,17 +174,23 @@ def attribution(asked: Asked) -> Held:
     # The response of another checkpoint is the one that it gives in the pair's format.
     response = GENERATION.name + LOCAL + (f".{asked.asked_in}" if asked.asked_in and own else "")
     depends_on = None if mode == "reference" else _task(asked, asked.role if own else "tuned", response)
+    tokens = asked.planner.attributed_tokens(asked.pair)
+    taken: dict[str, Json] = {
+        "attributed_rows": "all" if asked.planner.settings.attribute_template == "yes" else "text",
+        "attributed_response_tokens": "all" if tokens is None else tokens,
+    }
     params: dict[str, Json] = {
         **_format(asked),
         "max_new_tokens": asked.planner.longest(asked.pair),
         "response": "own" if own else mode,
         "author": None if depends_on is None else depends_on.key.digest,
         "thoughts": _thoughts(asked) if depends_on is not None else None,
-        "attributed_rows": "all",
-        "attributed_response_tokens": "all",
+        **taken,
         "derivative_dtype": asked.ref.dtype or asked.planner.settings.dtype,
     }
-    return Held(params=params, depends_on=depends_on)
+    choices = product(*(dict.fromkeys((value, "all")) for value in taken.values()))
+    wider = tuple(dict(zip(taken, chosen, strict=True)) for chosen in choices)[1:]
+    return Held(params=params, depends_on=depends_on, wider=wider)
 
 
 def relations(asked: Asked) -> Held:

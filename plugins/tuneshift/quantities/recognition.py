@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..claims.view import Cut, Quantity, Score, View
+from ..claims.view import Cut, NotApplicable, Quantity, Score, View
 from ..measures.attribution.density import PARTS, sparse_levels
 from ..plain import NOTHING, Json
 from ..statistics.differences import paired_difference, two_sample_difference
@@ -89,7 +89,14 @@ def _score(attribution: Attribution, tokens: Mask) -> float:
 
 
 def to_shorter(base: Attribution, tuned: Attribution) -> tuple[Attribution, Attribution]:
-    """Both with as many response tokens as the shorter response has."""
+    """Both with as many response tokens as the shorter response has.
+
+    Raises NotApplicable where some tokens of a response are attributed alone: of the longer one few would be left.
+    """
+    if base.thinned_from or tuned.thinned_from:
+        raise NotApplicable(
+            "not measured: some tokens of each response were attributed, as --shift-attribute-tokens says"
+        )
     return kept_tokens(min(base.response_length, tuned.response_length))(base, tuned)
 
 

@@ -18,12 +18,16 @@ KEPT = (16, 32, 64, 100, 200, 300)
 def kept_tokens_figure(score: Score, *, undefined: str) -> Figure:
     """The paired effect of a score by how many response tokens are kept, with its interval: what longer responses do.
 
-    Responses that are shorter stay as they are, so at the right end the curve is the effect itself.
+    Responses that are shorter stay as they are, so at the right end the curve is the effect itself. None where some
+    tokens of a response are attributed alone, so that it cannot be cut.
     """
 
     def figure(view: View) -> dict[str, Json] | None:
         roles = ("base", "tuned")
-        longest = max(longest_response(list(view.attributions(role).values())) for role in roles)
+        read = [list(view.attributions(role).values()) for role in roles]
+        if any(attribution.thinned_from for side in read for attribution in side):
+            return None
+        longest = max(map(longest_response, read))
         apart = replace(view, excluded=Counter())
         places = [*(count for count in KEPT if count < longest), longest]
         found = [paired(score, undefined=undefined, cut=kept_tokens(count))(apart) for count in places]

@@ -79,6 +79,7 @@ def levels_map(model: Mapping[str, Json]) -> View | None:
     fits = bool(texts) and len(lines) == len(tokens) <= MAP_ROWS and all(len(str(line)) == len(texts) for line in lines)
     if not fits or not all(re.fullmatch("[0-9a]*", str(line)) for line in lines):
         return None
+    thinned = f", evenly spaced of {model['thinned_from']}" if isinstance(model.get("thinned_from"), int) else ""
     height = min(14 * len(tokens), 420)
     across = [map_label(token) for token in texts]
     strongest = max((int(level, 11), -r, -c) for r, line in enumerate(lines) for c, level in enumerate(str(line)))
@@ -89,8 +90,8 @@ def levels_map(model: Mapping[str, Json]) -> View | None:
         "row_ticks": row_ticks(tokens, height / len(tokens)),
         "picture": heat_picture([[int(level, 11) for level in str(line)] for line in lines]),
         "labels": json.dumps([tokens, across], ensure_ascii=False),
-        "summary": f"{len(tokens)} prompt tokens by {len(texts)} response tokens; the first of the highest levels, "
-        f"{strongest[0]}, at “{tokens[-strongest[1]]}” for “{across[-strongest[2]]}”",
+        "summary": f"{len(tokens)} prompt tokens by {len(texts)} response tokens{thinned}; the first of the highest "
+        f"levels, {strongest[0]}, at “{tokens[-strongest[1]]}” for “{across[-strongest[2]]}”",
     }
 
 

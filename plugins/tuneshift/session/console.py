@@ -10,15 +10,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from ..checkpoints.devices import device_name
 from ..checkpoints.quiet import first_line
 from ..checkpoints.refs import ModelRef
-from ..claims.claim_record import depends_on_reading, other_paths
+from ..claims.claim_record import depends_on_reading, not_measured, other_paths
 from ..claims.decisions import exposure_of, with_run_wide
 from ..claims.expectations_update import GIVE_THE_REASON, observed_update, update_file
-from ..claims.finding import Finding
 from ..claims.table import Layout, table_lines, terminal_width
 from ..engine.provenance import versions
 from ..engine.rekey import outdated
@@ -28,14 +27,10 @@ from ..gate.look import run_baseline
 from ..gate.text import ci_annotations, write_comparisons
 from ..plain import NOTHING, Json
 from ..run_record import RunRecord, make_record, record_text, write_record
-from .describe import describe_pairs, describe_settings
+from .describe import attribution_lines, describe_pairs, describe_settings
 from .gating import saved
 from .options import command_line
-from .requests import Target
 from .run import RunSession
-
-if TYPE_CHECKING:
-    from ..engine.steps import Line
 
 MARKS = {
     "reproduced": ("✔", "green"),
@@ -67,6 +62,7 @@ def header_lines(run: RunSession) -> list[str]:
     lines += [f"tuneshift: note: {note}" for pair in run.pairs for note in run.notes(pair)]
     if _device(run) is not None:
         lines.append(f"tuneshift: device {_device(run)}, dtype {settings.dtype}, response {settings.response}")
+    lines += attribution_lines(run)
     older = sum(map(outdated, run.store.list()))
     if older:
         lines.append(
@@ -92,43 +88,6 @@ def _device(run: RunSession) -> str | None:
 
 def _shown(ref: ModelRef) -> str:
     return f"{ref.name} (recorded evidence)" if ref.evidence is not None else ref.name
-
-
-def write_plan(terminal: Terminal, run: RunSession, wanted: Sequence[tuple[Finding, Target]]) -> None:
-    """The tasks in running order with item counts, and the claims they serve."""
-    lines = run.plan(wanted)
-    terminal.write_sep("=", "tuneshift plan")
-    if not wanted:
-        terminal.write_line("No test of a finding was selected.")
-        return
-    terminal.write_line(f"{counted(len(wanted), 'claim')} on {counted(len(run.pairs), 'pair')}")
-    terminal.write_line(run.exposure(wanted).sentence(run.options.alpha, "to decide"))
-    for line in lines:
-        terminal.write_line(_plan_line(line))
-    recorded = {ref for p in run.pairs for ref in (p.base, p.tuned) if ref.evidence is not None}
-    for ref in sorted(recorded, key=lambda r: r.name):
-        terminal.write_line(f"  {ref.name}: recorded in {ref.evidence}, nothing to measure")
-    left = sum(line.progress.total - line.progress.stored for line in lines)
-    terminal.write_line(
-        f"{left} of {sum(line.progress.total for line in lines)} items to measure; store {run.options.store}"
-    )
-
-
-def _plan_line(line: Line) -> str:
-    task, progress = line.task, line.progress
-    of = f" to {task.params['response']} response" if "response" in task.params else ""
-    if "rules" in task.params:
-        on = " + ".join(name for name, rule in task.params["rules"].items() if rule)
-        of = f" under rules {on}" + (", user's text alone present" if task.params["present"] == "text" else "")
-    if task.asked_in is not None:
-        of += f", asked in the {task.asked_in} format"
-    if task.backend is not None:
-        of += f" through {task.backend.name}"
-    return (
-        f"  {task.ref.name}: {task.measure.name}{of}, {task.on}, "
-        f"{progress.stored}/{progress.total} stored, {task.key.digest[:12]}"
-        + (f", again in {task.key.dtype}" if line.again else "")
-    )
 
 
 def number(value: Json, signed: bool = False) -> str:
@@ -178,6 +137,8 @@ def write_summary(
     _write_table(terminal, ordered)
     if any(depends_on_reading(claim) for claim in ordered):
         terminal.write_line("† under another reading the verdict differs: see the claim's sensitivity in the report")
+    for line in not_measured(ordered):
+        terminal.write_line(line)
     if line := _undecided(ordered, inconclusive):
         terminal.write_line(line, yellow=True)
     if ordered:

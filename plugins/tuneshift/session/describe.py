@@ -25,6 +25,8 @@ def describe_settings(run: RunSession) -> dict[str, Json]:
         "measures": {name: measure.version for name, measure in MEASURES.items()},
         "settings": {
             "response": settings.response,
+            "attribute_tokens": settings.attribute_tokens,
+            "attribute_template": settings.attribute_template,
             "max_new_tokens": settings.max_new_tokens,
             "dtype": settings.dtype,
             "judges": list(settings.judges),
@@ -37,6 +39,15 @@ def describe_settings(run: RunSession) -> dict[str, Json]:
     }
 
 
+def attribution_lines(run: RunSession) -> list[str]:
+    """For the header, what part of each response importance is taken for, of pairs where it is not all."""
+    thinned = {pair.name: tokens for pair in run.pairs if (tokens := run.planner.attributed_tokens(pair))}
+    return [
+        f"tuneshift: pair {name}: importance for {tokens} evenly spaced tokens of each response (attribute-tokens)"
+        for name, tokens in thinned.items()
+    ]
+
+
 def describe_pairs(run: RunSession) -> list[dict[str, Json]]:
     """The run's pairs for the record: checkpoints with fingerprints, formats, prompt sets with counts."""
     return [
@@ -47,6 +58,7 @@ def describe_pairs(run: RunSession) -> list[dict[str, Json]]:
             "plain_format": run.planner.plain_format(pair),
             "settings": {
                 "max_new_tokens": run.planner.longest(pair),
+                "attribute_tokens": run.planner.attributed_tokens(pair),
                 "thinking": run.planner.thinking(pair),
                 "vocabulary": run.planner.words(pair),
                 "word_vectors": run.planner.word_space(pair),

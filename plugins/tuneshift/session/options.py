@@ -78,6 +78,12 @@ def _declare(add: Callable[..., Any]) -> None:
     add("--shift-response", default="own", choices=("own", "reference", "tuned"),
         help="Whose response importance is attributed to: each model's own (the paper's protocol, default), the prompt "
         "set's reference, or the tuned model's for both.")  # fmt: skip
+    add("--shift-attribute-tokens", type=int, metavar="N",
+        help="Take importance for N evenly spaced tokens of each response, at least 5, rather than for all: cheaper, "
+        "and scores are other ones (default: the pair's attribute_tokens, else all).")  # fmt: skip
+    add("--shift-attribute-template", default="no", choices=("no", "yes"),
+        help="Whether importance is taken of the chat template's tokens too where that costs a pass for each: no "
+        "verdict reads it, the readings over all prompt tokens do (default: %(default)s).")  # fmt: skip
     add("--shift-max-new-tokens", type=int, metavar="N",
         help="Longest response in tokens (default: the pair's max_new_tokens, else 300 as in the paper).")  # fmt: skip
     add("--shift-vocabulary", metavar="N|FILE",
@@ -170,6 +176,7 @@ def read_options(config: pytest.Config) -> Options:
     from ..backends.spec import parse_backend
     from ..engine.settings import Settings
     from ..errors import UsageError
+    from ..pairs import FEWEST_ATTRIBUTED
     from ..words.spec import words_from_option
     from .requests import Options
 
@@ -178,6 +185,11 @@ def read_options(config: pytest.Config) -> Options:
         raise UsageError(f"--shift-alpha is {option.shift_alpha}; it is an error rate, between 0 and 1 (0.05).")
     if option.shift_max_new_tokens is not None and option.shift_max_new_tokens < 1:
         raise UsageError(f"--shift-max-new-tokens is {option.shift_max_new_tokens}; a response needs at least 1.")
+    if option.shift_attribute_tokens is not None and option.shift_attribute_tokens < FEWEST_ATTRIBUTED:
+        raise UsageError(
+            f"--shift-attribute-tokens is {option.shift_attribute_tokens}; at least {FEWEST_ATTRIBUTED} are wanted, "
+            "one for each fifth of a response."
+        )
     templates_folder(config)  # a mistake here should not cost a run
     store = Path(option.shift_store).expanduser() if option.shift_store else default_store()
     return Options(
@@ -189,6 +201,8 @@ def read_options(config: pytest.Config) -> Options:
         store=store,
         settings=Settings(
             response=option.shift_response,
+            attribute_tokens=option.shift_attribute_tokens,
+            attribute_template=option.shift_attribute_template,
             max_new_tokens=option.shift_max_new_tokens,
             vocabulary=words_from_option("--shift-vocabulary", option.shift_vocabulary),
             word_vectors=words_from_option("--shift-word-vectors", option.shift_word_vectors),

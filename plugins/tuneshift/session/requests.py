@@ -11,6 +11,17 @@ from ..pairs import ModelPair
 from ..plain import NOTHING
 from ..prompts.prompt import Prompt, PromptSet
 
+RESPONSES: Mapping[str, str] = {
+    "own": "each model's own response",
+    "reference": "the reference as shared response",
+    "tuned": "the tuned model's response, shared",
+}
+
+MAKE: Mapping[str, str] = {
+    "response_tuned": "`tuneshift tune BASE --how response --data FILE --out DIR` makes one",
+    "single_task_tuned": "`tuneshift tune BASE --how single-task --data FILE --out DIR` makes one",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Gating:

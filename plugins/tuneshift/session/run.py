@@ -31,19 +31,8 @@ from ..store.evidence import EvidenceItem
 from ..store.store import Store
 from .growing import EarlierRun
 from .raters import Raters
-from .requests import Options, Target
+from .requests import MAKE, RESPONSES, Options, Target
 from .trust import JudgeAgreements, annotator_agreement
-
-RESPONSES: Mapping[str, str] = {
-    "own": "each model's own response",
-    "reference": "the reference as shared response",
-    "tuned": "the tuned model's response, shared",
-}
-
-MAKE: Mapping[str, str] = {
-    "response_tuned": "`tuneshift tune BASE --how response --data FILE --out DIR` makes one",
-    "single_task_tuned": "`tuneshift tune BASE --how single-task --data FILE --out DIR` makes one",
-}
 
 WEIGHTS = "weights"
 """What stands for the prompt set's name in a claim on weights."""
@@ -59,7 +48,7 @@ class RunSession:
     given: tuple[ModelPair, ...] | None = None
     earlier: EarlierRun | None = None
     """The run whose record this one will replace."""
-    _recorded: dict[tuple[ModelRef, str], dict[str, EvidenceItem]] = field(default_factory=dict)
+    _recorded: dict[tuple[ModelRef, str, int | None], dict[str, EvidenceItem]] = field(default_factory=dict)
     _inspected: dict[ModelRef, CheckpointInfo] = field(default_factory=dict)
     _judge_agreements: JudgeAgreements = field(default_factory=JudgeAgreements)
     _notes: dict[str, list[str]] = field(default_factory=dict)
@@ -307,14 +296,16 @@ class RunSession:
         return {name: words for name, words in FORMATS.items() if name in named}
 
     def _context(self, finding: Finding, target: Target) -> Mapping[str, Json]:
-        """Words and word space behind a claim on weights; the limit of tokens behind one on responses.
+        """Words and word space behind a claim on weights; the limits of tokens behind one on responses.
 
-        The limit of recorded evidence is not known."""
+        The longest response of recorded evidence is not known."""
         if target.prompts is not None:
             refs = [target.pair.checkpoint(role) for role, _ in finding.needs]
             known = all(ref is None or ref.evidence is None for ref in refs)
-            responds = {need.partition(".")[0] for _, need in finding.needs} & {GENERATION.name, ATTRIBUTION.name}
-            return {"max_new_tokens": self.planner.longest(target.pair)} if responds and known else {}
+            reads = {need.partition(".")[0] for _, need in finding.needs}
+            responds, tokens = reads & {GENERATION.name, ATTRIBUTION.name}, self.planner.attributed_tokens(target.pair)
+            limit = {"max_new_tokens": self.planner.longest(target.pair)} if responds and known else {}
+            return limit | ({"attribute_tokens": tokens} if tokens and ATTRIBUTION.name in reads else {})
         return {
             "vocabulary": self.planner.words(target.pair),
             "word_vectors": self.planner.word_space(target.pair),
@@ -347,7 +338,8 @@ class RunSession:
             if ref is not None and ref.evidence is not None:
                 # A finding on weights does not apply here, so there are prompts.
                 assert target.prompts is not None
-                return self._recorded_items(ref, target.prompts) if need == ATTRIBUTION.name else None
+                tokens = planner.attributed_tokens(pair)
+                return self._recorded_items(ref, target.prompts, tokens) if need == ATTRIBUTION.name else None
             if (role, need) not in tasks:
                 tasks[role, need] = planner.task(pair, role, need, target.prompts)
             task = tasks[role, need]
@@ -372,19 +364,23 @@ class RunSession:
                 return None
             if ref.evidence is not None:
                 prompts = "" if target.prompts is None else target.prompts.sha256
-                return digest(["recorded", self.planner.fingerprint(ref), need, prompts])
+                tokens = self.planner.attributed_tokens(target.pair)
+                return digest(["recorded", self.planner.fingerprint(ref), need, prompts, *([tokens] if tokens else [])])
             task = self.planner.task(target.pair, role, need, target.prompts)
             return None if task is None else task.key.digest
 
         return name
 
-    def _recorded_items(self, ref: ModelRef, prompts: PromptSet) -> dict[str, EvidenceItem]:
+    def _recorded_items(self, ref: ModelRef, prompts: PromptSet, tokens: int | None) -> dict[str, EvidenceItem]:
+        from ..measures.attribution.thinning import thinned
         from ..store.recorded import read_recorded
 
-        if (ref, prompts.sha256) not in self._recorded:
+        asked = (ref, prompts.sha256, tokens)
+        if asked not in self._recorded:
             assert ref.evidence is not None
-            self._recorded[ref, prompts.sha256] = {i.id: i for i in read_recorded(ref.evidence, prompts)}
-        return self._recorded[ref, prompts.sha256]
+            items = read_recorded(ref.evidence, prompts)
+            self._recorded[asked] = {i.id: i if tokens is None else thinned(i, tokens) for i in items}
+        return self._recorded[asked]
 
     def note(self, pair: ModelPair, lines: Iterable[str]) -> None:
         """Keep what a check found of a pair that is allowed and worth knowing."""

@@ -20,12 +20,12 @@ from ..claims.decisions import with_run_wide
 from ..claims.finding import Finding
 from ..claims.view import Quantity
 from ..engine.progress import bars_on
-from ..engine.settings import BaseFormat, ResponseMode, Settings
+from ..engine.settings import BaseFormat, ResponseMode, Settings, YesOrNo
 from ..errors import TuneshiftError, UsageError, counted, did_you_mean
 from ..files import cache_folder
 from ..gate.baselines import Baseline
 from ..gate.compare import check_comparable, compare
-from ..pairs import ModelPair, asked, load_pairs, pair_of, resolve_pairs
+from ..pairs import FEWEST_ATTRIBUTED, ModelPair, asked, load_pairs, pair_of, resolve_pairs
 from ..plain import NOTHING, Json, plain
 from ..run_record import make_record
 from ..words.spec import words_from_option
@@ -49,6 +49,8 @@ class RunSettings(TypedDict, total=False):
     """How a run measures and decides; each is the option ``--shift-NAME`` of `pytest suites`, with its default."""
 
     response: Literal["own", "reference", "tuned"]
+    attribute_tokens: int
+    attribute_template: Literal["no", "yes"]
     max_new_tokens: int
     vocabulary: int | str | os.PathLike[str]
     word_vectors: str | os.PathLike[str]
@@ -81,9 +83,9 @@ def run(
     folder, else the embedded one. ``findings``: ids or shell patterns (``wu2023.*``), ``(finding, quantity)`` of your
     own, or test functions with ``@pytest.mark.finding``; None takes all that are shipped. ``prompts`` replaces the
     pairs' prompt sets: JSONL files or names of shipped sets. ``store``: folder of the evidence store (default: as for
-    pytest). ``settings``: ``response``, ``max_new_tokens``, ``vocabulary``, ``word_vectors``, ``annotator``, ``rules``,
-    ``base_format``, ``plain_format``, ``judge``, ``backend``, ``dtype``, ``device``, ``alpha``, ``noise_floor``, each
-    as the option ``--shift-...``.
+    pytest). ``settings``: ``response``, ``attribute_tokens``, ``attribute_template``, ``max_new_tokens``,
+    ``vocabulary``, ``word_vectors``, ``annotator``, ``rules``, ``base_format``, ``plain_format``, ``judge``,
+    ``backend``, ``dtype``, ``device``, ``alpha``, ``noise_floor``, each as the option ``--shift-...``.
 
     A claim that cannot be made does not end the run: it is in ``Run.failed``, and a warning names the first. Nothing is
     written but evidence; `Run.save` and `write_report` write the rest. Progress goes to stderr: bars on a terminal, a
@@ -243,6 +245,11 @@ def _options(store: str | os.PathLike[str] | None, settings: RunSettings) -> Opt
         raise UsageError(f"alpha is {alpha}; it is an error rate, between 0 and 1 (0.05).")
     if longest is not None and longest < 1:
         raise UsageError(f"max_new_tokens is {longest}; a response needs at least 1.")
+    tokens = settings.get("attribute_tokens")
+    if tokens is not None and tokens < FEWEST_ATTRIBUTED:
+        raise UsageError(
+            f"attribute_tokens is {tokens}; at least {FEWEST_ATTRIBUTED} are wanted, one for each fifth of a response."
+        )
     judges = settings.get("judge", ())
     backend, default = settings.get("backend"), Settings()
     return Options(
@@ -254,6 +261,10 @@ def _options(store: str | os.PathLike[str] | None, settings: RunSettings) -> Opt
         store=default_store() if store is None else Path(store).expanduser(),
         settings=Settings(
             response=cast(ResponseMode, _one_of(settings, "response", get_args(ResponseMode), default.response)),
+            attribute_tokens=tokens,
+            attribute_template=cast(
+                YesOrNo, _one_of(settings, "attribute_template", get_args(YesOrNo), default.attribute_template)
+            ),
             max_new_tokens=longest,
             vocabulary=_words(settings, "vocabulary"),
             word_vectors=_words(settings, "word_vectors"),

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..plain import Json
-from .bootstrap import ROUNDING, fields_at
+from .bootstrap import ROUNDING, fields_at, rounded_off
 from .intervals import Interval, Intervals, NoIntervals, StudentT
 from .statistic import Arm, Statistic
 
@@ -85,7 +85,7 @@ def series_slope(
     intervals: Intervals = NoIntervals()
     if len(np.unique(x)) > 1:
         fit = _Fit.of(tuple(x.tolist()), tuple(places))
-        effect = float(fit.slope @ y)
+        effect = rounded_off(float(fit.slope @ y), float(np.abs(fit.slope) @ np.abs(y)))
         residuals = fit.residual @ y
         if len(x) > 3 and float(np.max(np.abs(residuals))) > ROUNDING * float(np.max(np.abs(y))):
             squares = float(residuals @ residuals)

@@ -68,6 +68,12 @@ def bootstrap_statistic(
     )
 
 
+def rounded_off(effect: float, size: float) -> float:
+    """An effect, 0 where it is no more than what rounding leaves of numbers as large as ``size``: 0.3 - 0.2 - 0.1 is
+    -2.8e-17 in float64."""
+    return 0.0 if abs(effect) <= ROUNDING * size else effect
+
+
 def effective_clusters(groups: Integers) -> float:
     """Number of equal clusters that carry as much as these: (sum n_g)**2 / sum n_g**2 (Kish 1965), for codes [item]."""
     sizes = np.bincount(groups)

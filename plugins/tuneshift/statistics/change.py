@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..plain import NOTHING
-from .bootstrap import ROUNDING, effective_clusters, fields_at
+from .bootstrap import ROUNDING, effective_clusters, fields_at, rounded_off
 from .bounded import BoundedDifference, BoundedMean, BoundedT
 from .clustered import cluster_codes, mean_influence, satterthwaite
 from .differences import method_of, paired_difference, span_of_difference
@@ -81,7 +81,8 @@ def two_sample_change(
     ends = np.cumsum([len(arm.ids) for arm in arms])
     groups = np.split(codes, ends[:-1])
     count = len(set(labels))
-    before, after = baseline[1].mean - baseline[0].mean, new[1].mean - new[0].mean
+    size = max(float(np.max(np.abs(arm.values), initial=0.0)) for arm in arms)
+    before, after = (rounded_off(side[1].mean - side[0].mean, size) for side in (baseline, new))
     error, freedom = math.nan, math.nan
     intervals: Intervals = NoIntervals()
     if min(len(np.unique(g)) for g in groups) > 1:
@@ -93,8 +94,7 @@ def two_sample_change(
         freedom = satterthwaite([float(side @ side) for side in sides], units)
         freedom = min(freedom, effective_clusters(codes) - 1)
         fewest = min(effective_clusters(g) for g in groups)
-        rounding = ROUNDING * max(float(np.max(np.abs(arm.values), initial=0.0)) for arm in arms)
-        if error > rounding:
+        if error > ROUNDING * size:
             intervals = SkewedT(effect=after - before, error=error, freedom=freedom, units=fewest,
                                 skewness=estimate_skewness(influences, fewest))  # fmt: skip
     changed = set(baseline[0].ids) ^ set(new[0].ids)
@@ -102,7 +102,7 @@ def two_sample_change(
                for a, b in zip(baseline, new, strict=True))  # fmt: skip
     if not changed and (bounded := _bounded(baseline, new, clusters)) is not None:
         intervals = BoundedT(t=intervals, bounded=bounded) if isinstance(intervals, SkewedT) else bounded
-    effect = 0.0 if same else after - before
+    effect = 0.0 if same else rounded_off(after - before, size)
     if same and same_evidence:
         intervals = StudentT(
             effect=0.0, error=0.0, freedom=effective_clusters(codes) - 1, units=effective_clusters(codes)
@@ -143,7 +143,7 @@ def independent_change(
 
     The runs share their items, so where their estimates go up and down together this interval is too wide.
     """
-    effect = new[0] - old[0]
+    effect = rounded_off(new[0] - old[0], max(abs(new[0]), abs(old[0])))
     errors = [side[1] for side in (old, new)]
     known = [error for error in errors if error is not None and error > 0]
     error = math.hypot(*known) if len(known) == len(errors) else math.nan

@@ -14,7 +14,15 @@ from dataclasses import replace
 import numpy as np
 
 from ..plain import Json
-from .bootstrap import ROUNDING, cluster_count, effective_clusters, fields_at, groups_of, root_sum_of_squares
+from .bootstrap import (
+    ROUNDING,
+    cluster_count,
+    effective_clusters,
+    fields_at,
+    groups_of,
+    root_sum_of_squares,
+    rounded_off,
+)
 from .clustered import mean_influence, satterthwaite
 from .estimates import weighted_auc
 from .intervals import Intervals, StudentT, TwoOneSided, p_value
@@ -50,14 +58,12 @@ def paired_difference(
             f"paired arms need the same ids in the same order; they differ at {_first_difference(base, tuned)}"
         )
     difference = tuned.values - base.values
-    rounding = _rounding(base, tuned)
+    rounding = ROUNDING * _size(base, tuned)
     if bool(np.all(np.abs(difference) <= rounding)):
         difference = np.zeros_like(difference)
     labels = base.ids if clusters is None else clusters
     groups = groups_of(labels, len(difference))
-    mean = float(np.mean(difference)) if len(difference) else math.nan
-    if abs(mean) <= rounding:  # 0.8 - 0.5 and 0.2 - 0.5 do not cancel in float64
-        mean = 0.0
+    mean = rounded_off(float(np.mean(difference)), _size(base, tuned)) if len(difference) else math.nan
     units, error = effective_clusters(groups), math.nan
     if cluster_count(groups) > 1:
         moves = move_of_mean(difference, labels, strata)
@@ -157,9 +163,9 @@ def two_sample_difference(low: Arm, high: Arm, *, clusters: Mapping[str, str] | 
             satterthwaite([root_sum_of_squares(m) ** 2 for m in moves], [effective_clusters(g) - 1 for _, g in sides]),
             effective_clusters(groups) - 1,
         )
-    effect = high.mean - low.mean
+    effect = rounded_off(high.mean - low.mean, _size(low, high))
     span = low.span if low.span == high.span else None
-    intervals = difference_intervals(low.values, high.values, labels, span=span, rounding=_rounding(low, high))
+    intervals = difference_intervals(low.values, high.values, labels, span=span, rounding=ROUNDING * _size(low, high))
     return Statistic(
         effect=effect,
         n=min(len(low.ids), len(high.ids)),
@@ -197,10 +203,9 @@ def _named(arm: Arm, clusters: Mapping[str, str] | None) -> Sequence[str]:
     return [clusters[i] for i in arm.ids]
 
 
-def _rounding(a: Arm, b: Arm) -> float:
-    """What a difference of values may be by rounding: of their size, and of their range where that is known, so that
-    what is 0 but for rounding is."""
-    return ROUNDING * max(float(np.max(np.abs([*arm.values, *(arm.span or ())]), initial=0.0)) for arm in (a, b))
+def _size(a: Arm, b: Arm) -> float:
+    """The size of values, and of their range where that is known, so that what is 0 but for rounding is."""
+    return max(float(np.max(np.abs([*arm.values, *(arm.span or ())]), initial=0.0)) for arm in (a, b))
 
 
 def _check(*arms: Arm) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .bootstrap import ROUNDING
 from .clustered import cluster_codes
 from .intervals import SMALLEST_ERROR, UNKNOWN, Interval, StudentT
 
@@ -198,7 +199,9 @@ def jackknife_change(
     """
 
     def change(weights: Floats) -> Floats:
-        return np.asarray(after(weights) - before(weights))
+        sides = after(weights), before(weights)
+        moved = sides[0] - sides[1]
+        return np.where(np.abs(moved) <= ROUNDING * np.abs(sides[0]), 0.0, moved)
 
     together = jackknife(change, clusters, span=None)
     # Runs that agree whichever cluster is left out: their two intervals would cancel, and no variance seen is none.

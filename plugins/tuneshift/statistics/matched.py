@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..plain import Json
-from .bootstrap import ROUNDING, fields_at
+from .bootstrap import ROUNDING, fields_at, rounded_off
 from .intervals import FLOAT32, TAIL, UNKNOWN, Interval, Intervals, NoIntervals
 from .statistic import Arm, Statistic
 
@@ -94,7 +94,7 @@ def matched_difference(
     chosen = np.sort(sets[:, 1:].ravel())
     arms = (_part(controls, chosen), _part(cases, np.sort(sets[:, 0])))
     found = Statistic(
-        effect=arms[1].mean - arms[0].mean,
+        effect=rounded_off(arms[1].mean - arms[0].mean, max(map(_size, arms))),
         **fields_at(NoIntervals(), level),
         standard_error=math.nan,
         n=len(sets),
@@ -115,6 +115,10 @@ def matched_difference(
         return replace(found, details={**found.details, "no_interval": "no value differs within its set"})
     drawn = np.random.default_rng(seed).integers(sets.shape[1], size=(permutations, len(sets)))
     return _decided(found, values, drawn)
+
+
+def _size(arm: Arm) -> float:
+    return float(np.max(np.abs(arm.values), initial=0.0))
 
 
 def _decided(found: Statistic, values: Floats, drawn: Integers) -> Statistic:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
@@ -17,6 +17,8 @@ ABOUT = {
 }
 ROLES = {"instruction": "tuned", "response": "response_tuned", "single-task": "single_task_tuned"}
 """The key of a pair file that takes each kind."""
+AVERAGED = 100
+"""Steps at most over which the final loss is averaged, and at most a tenth of all: one batch's alone is noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,18 @@ class Tuned:
     def plain(self) -> dict[str, Any]:
         """Plain JSON types."""
         return asdict(self)
+
+
+def final_loss(losses: Sequence[float]) -> tuple[float, int]:
+    """The loss at the end of a training, and over how many of its last steps that is the mean. ``losses``: every
+    step's, at least one."""
+    averaged = max(1, min(AVERAGED, len(losses) // 10))
+    return sum(losses[-averaged:]) / averaged, averaged
+
+
+def last_steps(averaged: int) -> str:
+    """The steps that a final loss is of, in words."""
+    return "at the last" if averaged == 1 else f"over the last {averaged}"
 
 
 def versions(*packages: str) -> dict[str, str]:
@@ -93,7 +107,7 @@ def _table(tuned: Tuned) -> dict[str, str]:
         "learning rate": f"{plan['rate']:g}, 3 % warm-up, then linearly to zero; AdamW, no weight decay",
         "seed": str(plan["seed"]),
         "computed in": f"{plan['dtype']} on {tuned.device}, saved in {tuned.stored}",
-        "loss": f"{tuned.first_loss:.4f} at the first step, {tuned.final_loss:.4f} over the last {tuned.averaged}",
+        "loss": f"{tuned.first_loss:.4f} at the first step, {tuned.final_loss:.4f} {last_steps(tuned.averaged)}",
         "versions": ", ".join(f"{name} {number}" for name, number in tuned.versions.items()),
     }
 

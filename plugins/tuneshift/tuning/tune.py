@@ -20,7 +20,7 @@ from ..checkpoints.tokenizers import load_tokenizer
 from ..errors import UsageError
 from ..files import acquired_lock, publish
 from ..prompts.chat import resolve_chat_template
-from .card import CARD, NOTES, Tuned, card, versions
+from .card import CARD, NOTES, Tuned, card, final_loss, last_steps, versions
 from .data import Examples, TokenRow, learned_end, paper_template, read_examples, token_rows
 from .recipe import Recipe
 
@@ -30,8 +30,6 @@ Bar = Callable[[int], Any]
 
 MAX_LENGTH = 2048
 """Tokens of the longest example, where the context allows it and nothing else is asked for; the release's number."""
-AVERAGED = 100
-"""Last steps over which the final loss is averaged."""
 PACKAGES = ("trl", "peft", "datasets")
 
 
@@ -200,11 +198,12 @@ def _tune(recipe: Recipe, prepared: _Prepared, part: Path, tell: Tell, bar: Bar 
             config.use_cache = cached  # the trainer turns it off, and it would be saved so
         tuned = _tuned(recipe, prepared, losses, checkpoint.device.type)
         _save(trainer.model, checkpoint, tuned, part / "result")
-    tell(f"{tuned.steps} steps; loss {tuned.first_loss:.3f} at first, {tuned.final_loss:.3f} at last.")
+    ended = f"{tuned.final_loss:.3f} {last_steps(tuned.averaged)}"
+    tell(f"{tuned.steps} steps; loss {tuned.first_loss:.3f} at the first, {ended}.")
 
 
 def _tuned(recipe: Recipe, prepared: _Prepared, losses: list[float], device: str) -> Tuned:
-    tail = losses[-AVERAGED:]
+    last, averaged = final_loss(losses)
     return Tuned(
         plan=prepared.plan,
         base=recipe.base,
@@ -214,8 +213,8 @@ def _tuned(recipe: Recipe, prepared: _Prepared, losses: list[float], device: str
         learned=sum(row.learned for row in prepared.rows),
         steps=len(losses),
         first_loss=losses[0],
-        final_loss=sum(tail) / len(tail),
-        averaged=len(tail),
+        final_loss=last,
+        averaged=averaged,
         device=device,
         stored="float32" if recipe.rank is not None else prepared.info.dtype,
         versions=versions("torch", "transformers", *PACKAGES),

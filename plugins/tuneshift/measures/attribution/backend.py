@@ -38,17 +38,29 @@ BATCH = 8
 
 
 class Backend(Protocol):
-    """Takes I of one prompt and response: ``backend(prompt_ids [n], response_ids [m])`` -> [n, m], float32 or wider."""
+    """Takes I of one prompt and response: ``backend(prompt_ids [n], response_ids [m])`` -> [n, m], float32 or wider.
+
+    With ``prompt_tokens`` [k] and ``response_tokens`` [j], rising places in them, of these alone: [k, j].
+    ``saves_rows``: whether prompt tokens that are not asked for save work.
+    """
 
     model: Any
     name: str
     reason: str
+    saves_rows: bool
 
     @property
     def size(self) -> int:
         """Derivatives that are taken at once."""
 
-    def __call__(self, prompt: Tensor, response: Tensor) -> Tensor: ...
+    def __call__(
+        self,
+        prompt: Tensor,
+        response: Tensor,
+        *,
+        prompt_tokens: Tensor | None = None,
+        response_tokens: Tensor | None = None,
+    ) -> Tensor: ...
 
     def halve(self) -> None:
         """Take half as many derivatives at once, at least one."""
@@ -123,6 +135,8 @@ class GenericBackend:
     model: Any
     name: str = "generic"
     reason: str = "asked for"
+    saves_rows: bool = False
+    """One backward pass gives a response token's derivatives by all prompt tokens."""
     batch: int = BATCH
     segmented: bool = field(init=False)
     _switch: int | None = field(init=False)
@@ -131,16 +145,29 @@ class GenericBackend:
         self.segmented = _cache_is_differentiable(self.model)
         self._switch = switches_at(self.model)
 
-    def __call__(self, prompt: Tensor, response: Tensor) -> Tensor:
+    def __call__(
+        self,
+        prompt: Tensor,
+        response: Tensor,
+        *,
+        prompt_tokens: Tensor | None = None,
+        response_tokens: Tensor | None = None,
+    ) -> Tensor:
         """I[n, m]; halves the batch where memory runs out, and keeps the smaller one."""
         prompt, response = _on_device(self.model, prompt, response)
+        rows, columns = _placed(prompt, prompt_tokens), _placed(prompt, response_tokens)
         whole = self._switch is not None and len(prompt) + len(response) - 1 > self._switch
         while True:
             try:
                 found = attribution_generic.importance(
-                    self.model, prompt, response, batch=self.batch, segmented=self.segmented and not whole
+                    self.model,
+                    prompt,
+                    response,
+                    batch=self.batch,
+                    segmented=self.segmented and not whole,
+                    response_tokens=columns,
                 )
-                return _finite(found)
+                return _finite(found if rows is None else found[rows])
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -173,6 +200,7 @@ class LlamaBackend:
     dtype: torch.dtype | None = None
     name: str = "llama"
     reason: str = "agreed with the generic path on a probe"
+    saves_rows: bool = True
     rows: int = ROWS
     tangent_bytes: int = TANGENT_BYTES
 
@@ -182,13 +210,29 @@ class LlamaBackend:
             self.rows *= 8  # to fill it
             self.tangent_bytes = max(self.tangent_bytes, torch.cuda.mem_get_info(device)[0] // 4)
 
-    def __call__(self, prompt: Tensor, response: Tensor) -> Tensor:
+    def __call__(
+        self,
+        prompt: Tensor,
+        response: Tensor,
+        *,
+        prompt_tokens: Tensor | None = None,
+        response_tokens: Tensor | None = None,
+    ) -> Tensor:
         """I[n, m]; halves batch and stored tangents where memory runs out, and keeps the smaller ones."""
         prompt, response = _on_device(self.model, prompt, response)
+        rows, columns = _placed(prompt, prompt_tokens), _placed(prompt, response_tokens)
         engine = LlamaAttribution(self.blocks, self.dtype or self.model.get_input_embeddings().weight.dtype)
         while True:
             try:
-                return _finite(engine.importance(prompt, response, rows=self.rows, tangent_bytes=self.tangent_bytes))
+                found = engine.importance(
+                    prompt,
+                    response,
+                    rows=self.rows,
+                    tangent_bytes=self.tangent_bytes,
+                    prompt_tokens=rows,
+                    response_tokens=columns,
+                )
+                return _finite(found)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -233,6 +277,10 @@ def _on_device(model: Any, prompt: Tensor, response: Tensor) -> tuple[Tensor, Te
         raise ValueError(f"attribution needs a prompt and a response; got {len(prompt)} and {len(response)} tokens")
     device = model.get_input_embeddings().weight.device
     return prompt.to(device), response.to(device)
+
+
+def _placed(prompt: Tensor, places: Tensor | None) -> Tensor | None:
+    return None if places is None else places.to(prompt.device)
 
 
 def _finite(found: Tensor) -> Tensor:

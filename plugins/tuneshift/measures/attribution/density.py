@@ -38,12 +38,14 @@ class Attribution:
     """What one model's response to one prompt says of the prompt's tokens.
 
     ``levels`` [prompt token, response token] in 0..10 are made of ``importance`` (same axes; None where only levels
-    were recorded), the first-order change in the response token's probability when the prompt token's embedding is
-    removed. Masks [prompt token]: ``user`` marks the tokens of the user's text (the others belong to the chat template,
-    or are thoughts), ``instruction`` and ``context`` those of the instruction and beside it, white space and format
-    labels in neither; ``scope`` the tokens that levels and density are scaled by, the user's text unless chosen
+    were recorded; NaN for prompt tokens that it was not taken for), the first-order change in the response token's
+    probability when the prompt token's embedding is removed. Masks [prompt token]: ``user`` marks the tokens of the
+    user's text (the others belong to the chat template, or are thoughts), ``instruction`` and ``context`` those of the
+    instruction and beside it, white space and format labels in neither; ``scope`` the tokens that levels and density
+    are scaled by, the user's text unless chosen
     otherwise; levels outside it are 0. ``tokens`` are display strings, ``response`` the text (empty where only pieces
-    were recorded), ``ended`` whether the model ended it by itself (None where it was given).
+    were recorded), ``ended`` whether the model ended it by itself (None where it was given). ``thinned_from``: the
+    tokens of the whole response where the response tokens are `evenly_spaced` ones of it; None where they are all.
     """
 
     id: str
@@ -57,18 +59,25 @@ class Attribution:
     response: str = ""
     ended: bool | None = None
     importance: npt.NDArray[Any] | None = None
+    thinned_from: int | None = None
 
     def __repr__(self) -> str:
         prompt, response = self.levels.shape
-        return f"Attribution({self.id!r}: {prompt} prompt tokens, {response} response tokens)"
+        of = "" if self.thinned_from is None else f" of {self.thinned_from}"
+        return f"Attribution({self.id!r}: {prompt} prompt tokens, {response}{of} response tokens)"
 
     @property
     def response_length(self) -> int:
-        """Number of response tokens."""
-        return int(self.levels.shape[1])
+        """Number of tokens of the response, attributed or not."""
+        return int(self.levels.shape[1]) if self.thinned_from is None else self.thinned_from
 
     def first(self, count: int) -> Attribution:
-        """The same of the first ``count`` response tokens alone, ``response`` and ``ended`` as they are."""
+        """The same of the first ``count`` response tokens alone, ``response`` and ``ended`` as they are.
+
+        Raises ValueError for a thinned response, whose first tokens are not all there.
+        """
+        if self.thinned_from is not None:
+            raise ValueError(f"{self!r}: a response of which some tokens are attributed cannot be cut to its first")
         return replace(
             self,
             levels=self.levels[:, :count],
@@ -103,16 +112,17 @@ def importance_levels(
 ) -> Levels:
     """Normalised importance ceil(10 relu(I) / max_n relu(I)), [prompt, response] in 0..10.
 
-    The maximum is over the prompt tokens of ``scope`` [prompt], all of them by default; the others' levels are 0.
+    The maximum is over the prompt tokens of ``scope`` [prompt], all of them by default; the others' levels are 0,
+    whatever their importance, which may be NaN for not taken.
     Scale-free by default: a response token's levels do not depend on its probability. ``release_epsilon`` adds the
-    release's absolute constant to the maximum. Raises ValueError for NaN or infinite importance.
+    release's absolute constant to the maximum. Raises ValueError for NaN or infinite importance in the scope.
     Source: arXiv:2310.00492, section 3.1; ``SPARSE_BELOW`` is not applied here.
     """
     positive = np.maximum(np.asarray(importance, dtype=np.float64), 0.0)
+    if scope is not None:
+        positive = np.where(np.asarray(scope)[:, None], positive, 0.0)
     if not np.isfinite(positive).all():
         raise ValueError("importance holds NaN or infinite values; levels need finite ones")
-    if scope is not None:
-        positive = positive * np.asarray(scope)[:, None]
     largest = positive.max(axis=0, keepdims=True, initial=0.0)
     if release_epsilon:
         largest = largest + RELEASE_EPSILON

@@ -21,6 +21,7 @@ from ..catalogue import Take
 from ..generation import too_long
 from .backend import Backend, choose_backend, in_float32
 from .density import importance_levels
+from .thinning import evenly_spaced
 
 Ids = npt.NDArray[np.int64]
 PRECISION_PROMPTS = 3
@@ -37,11 +38,18 @@ def attribution(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Map
     and in half precision, for the first few prompts,
     ``precision_cost`` against float32. ``params["batch"]``, where it is below 1, halves the derivatives that are taken
     at once. ``params["thoughts"]`` = ``response`` takes them as part of the response.
+
+    ``params["attributed_response_tokens"]``: all, or how many `evenly_spaced` ones; where a response has more, the
+    value ``thinned_from`` has its length. ``params["attributed_rows"]`` = ``text`` leaves the rows of tokens without a
+    place in the user's text at NaN where the path saves work by it.
     """
     backend = choose_backend(checkpoint.model)
     if params.get("batch", 1) < 1:
         backend.halve()
     usual = backend.size
+    spares_rows = params.get("attributed_rows") == "text" and backend.saves_rows
+    asked = params.get("attributed_response_tokens", "all")
+    most = None if asked == "all" else int(asked)
     half = checkpoint.dtype in ("bfloat16", "float16")
     checked = 0
 
@@ -60,16 +68,20 @@ def attribution(checkpoint: Checkpoint, params: Mapping[str, Json], sources: Map
                 values: dict[str, Json] = (
                     dict(given.values) if given is not None else {"response": prompt.reference, "ended": None}
                 )
-                scores = _importance(backend, encoded, ids)
+                columns = evenly_spaced(len(ids), most)
+                rows = np.flatnonzero(encoded.in_text) if spares_rows else np.arange(len(encoded.ids))
+                scores = _importance(backend, encoded, ids, rows, columns)
                 values["path"] = backend.name
+                if len(columns) < len(ids):
+                    values["thinned_from"] = len(ids)
                 if backend.size < usual:
                     checkpoint.reduced["derivatives taken together"] = backend.size
                 if half and checked < PRECISION_PROMPTS and len(ids):
-                    cost = _precision_cost(checkpoint, backend, encoded, ids, scores)
+                    cost = _precision_cost(checkpoint, backend, encoded, ids, rows, columns, scores)
                     # Where float32 did not fit once it is not tried again.
                     checked = PRECISION_PROMPTS if cost is None else checked + 1
                     values |= {} if cost is None else {"precision_cost": cost}
-                yield _attribution_item(checkpoint, prompt, encoded, ids, scores, values)
+                yield _attribution_item(checkpoint, prompt, encoded, ids[columns], rows, scores, values)
 
     return take
 
@@ -84,15 +96,27 @@ def _followed_by(prompt: EncodedPrompt, thoughts: Ids, checkpoint: Checkpoint) -
     )
 
 
-def _importance(backend: Backend, encoded: EncodedPrompt, ids: Ids) -> npt.NDArray[np.float32]:
-    if len(ids) == 0:
-        return np.zeros((len(encoded.ids), 0), dtype=np.float32)
-    scores = backend(torch.from_numpy(encoded.ids), torch.from_numpy(ids))
+def _importance(backend: Backend, encoded: EncodedPrompt, ids: Ids, rows: Ids, columns: Ids) -> npt.NDArray[np.float32]:
+    """Importance [row, column] of some prompt tokens for some of a response's."""
+    if len(rows) == 0 or len(columns) == 0:
+        return np.zeros((len(rows), len(columns)), dtype=np.float32)
+    scores = backend(
+        torch.from_numpy(encoded.ids),
+        torch.from_numpy(ids),
+        prompt_tokens=None if len(rows) == len(encoded.ids) else torch.from_numpy(rows),
+        response_tokens=None if len(columns) == len(ids) else torch.from_numpy(columns),
+    )
     return np.asarray(scores.float().cpu().numpy())
 
 
 def _precision_cost(
-    checkpoint: Checkpoint, backend: Backend, encoded: EncodedPrompt, ids: Ids, scores: npt.NDArray[np.float32]
+    checkpoint: Checkpoint,
+    backend: Backend,
+    encoded: EncodedPrompt,
+    ids: Ids,
+    rows: Ids,
+    columns: Ids,
+    scores: npt.NDArray[np.float32],
 ) -> dict[str, Json] | None:
     """What half precision costs on one prompt: relative error (Frobenius) and share of levels moved, against float32.
 
@@ -100,7 +124,7 @@ def _precision_cost(
     """
     try:
         with in_float32(backend) as exactly:
-            exact = _importance(exactly, encoded, ids)
+            exact = _importance(exactly, encoded, ids, rows, columns)
     except (RuntimeError, MemoryError, MeasureError) as error:
         if not (is_out_of_memory(error) or is_out_of_memory(error.__cause__)):
             raise
@@ -127,19 +151,23 @@ def _attribution_item(
     prompt: Prompt,
     encoded: EncodedPrompt,
     ids: Ids,
+    rows: Ids,
     scores: npt.NDArray[np.float32],
     values: Mapping[str, Json],
 ) -> EvidenceItem:
+    """``ids``: the response tokens that ``scores`` [row, token] are for; ``rows``: their prompt tokens."""
+    importance = np.full((len(encoded.ids), len(ids)), np.nan, dtype=np.float32)
+    importance[rows] = scores
     return EvidenceItem(
         id=prompt.id,
-        arrays={"importance": scores, "offsets": encoded.offsets.astype(np.int32)},
+        arrays={"importance": importance, "offsets": encoded.offsets.astype(np.int32)},
         values={
             "tokens": list(encoded.tokens),
             "response_tokens": display_tokens(ids, checkpoint.tokenizer),
             "response": values["response"],
             "ended": values["ended"],
             "path": values["path"],
-            **{name: values[name] for name in ("thoughts", "precision_cost") if name in values},
+            **{name: values[name] for name in ("thoughts", "precision_cost", "thinned_from") if name in values},
         },
     )
 

@@ -47,13 +47,23 @@ def frozen(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def importance(model: Any, prompt: Tensor, response: Tensor, *, batch: int, segmented: bool) -> Tensor:
-    """I[n, m] of token ids prompt[n] and response[m], float32 or wider.
+def importance(
+    model: Any,
+    prompt: Tensor,
+    response: Tensor,
+    *,
+    batch: int,
+    segmented: bool,
+    response_tokens: Tensor | None = None,
+) -> Tensor:
+    """I[n, m] of token ids prompt[n] and response, float32 or wider; of ``response_tokens`` [m], rising, or all of it.
 
     ``batch`` backward passes share one call; ``segmented`` needs a key-value cache that can be differentiated through.
     Everything runs in the model's own dtype but the softmax over the vocabulary, which is never below float32.
     """
     n = len(prompt)
+    wanted = torch.arange(len(response), device=response.device) if response_tokens is None else response_tokens
+    response = response[: int(wanted[-1]) + 1]  # nothing later reaches what is asked for
     columns = []
     with frozen(model), torch.enable_grad():
         tokens = torch.cat([prompt, response[:-1]])[None]
@@ -61,9 +71,9 @@ def importance(model: Any, prompt: Tensor, response: Tensor, *, batch: int, segm
         leaf = embeds[:, :n].clone().requires_grad_(True)
         inputs = torch.cat([leaf, embeds[:, n:]], dim=1)
         first = 0
-        for hidden, logits in _segments(model, inputs, n, segmented=segmented):
+        for hidden, logits in _segments(model, inputs, n - 1 + wanted, n, segmented=segmented):
             wide = torch.promote_types(logits.dtype, torch.float32)
-            chosen = response[first : first + logits.shape[1]]
+            chosen = response[wanted[first : first + logits.shape[1]]]
             probabilities, pulled = log_probability_cotangents(logits.detach()[0].to(wide), chosen)
             (cotangents,) = torch.autograd.grad(logits, hidden.head, pulled[None].to(logits.dtype))
             for low in range(0, len(chosen), batch):
@@ -96,27 +106,29 @@ class Hidden:
     head: Tensor
 
 
-def _segments(model: Any, inputs: Tensor, n: int, *, segmented: bool) -> Iterator[tuple[Hidden, Tensor]]:
-    """Hidden states and logits at the positions that predict the response, segment by segment."""
+def _segments(model: Any, inputs: Tensor, at: Tensor, n: int, *, segmented: bool) -> Iterator[tuple[Hidden, Tensor]]:
+    """Hidden states and logits at the positions ``at``, which predict the response tokens, segment by segment."""
     length = inputs.shape[1]
     if not segmented:
-        yield _forward(model, inputs, length - n + 1)
+        yield _forward(model, inputs, at)
         return
-    cache = DynamicCache(config=model.config)
+    cache, unread = DynamicCache(config=model.config), at.new_zeros(1)
     if n > 1:
-        _forward(model, inputs[:, : n - 1], 1, cache)
+        _forward(model, inputs[:, : n - 1], unread, cache)
     size = max(SEGMENT, -(-(length - n + 1) // SEGMENTS))
     for start in range(n - 1, length, size):
-        piece = inputs[:, start : start + size]
-        yield _forward(model, piece, piece.shape[1], cache)
+        here = at[(at >= start) & (at < start + size)] - start
+        found = _forward(model, inputs[:, start : start + size], here if len(here) else unread, cache)
+        if len(here):
+            yield found
 
 
-def _forward(model: Any, inputs: Tensor, keep: int, cache: DynamicCache | None = None) -> tuple[Hidden, Tensor]:
-    """The model's forward; the head sees the last ``keep`` positions only, as a leaf of their own."""
+def _forward(model: Any, inputs: Tensor, keep: Tensor, cache: DynamicCache | None = None) -> tuple[Hidden, Tensor]:
+    """The model's forward; the head sees the positions ``keep`` only, as a leaf of their own."""
     kept: list[Hidden] = []
 
     def cut(_module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        body = arguments[0][:, -keep:]
+        body = arguments[0][:, keep]
         kept.append(Hidden(body=body, head=body.detach().requires_grad_(True)))
         return (kept[-1].head, *arguments[1:])
 

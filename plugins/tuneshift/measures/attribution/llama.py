@@ -6,12 +6,16 @@ and to the keys and values of the prefix. For n < c, I[n, m] is the inner produc
 backward pass gives it outright; a response predicted before c is reached by the tangents alone. With c = M the two
 sides together are N M passes over one position, the least of all cuts.
 
+Each prompt token before the cut and each response token behind it is a pass of its own, so those that are not asked for
+cost nothing. With fewer prompt tokens the best cut lies later, with fewer response tokens earlier.
+
 Two layers do less. The first sees tangents at each position's own row only, and its input is asked for at prompt
 positions only; the last matters at predicting positions only, but for its keys and values.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import torch
@@ -44,43 +48,66 @@ class LlamaAttribution:
         self.dtype = dtype
 
     @torch.no_grad()
-    def importance(self, prompt: Tensor, response: Tensor, *, rows: int, tangent_bytes: int) -> Tensor:
-        """I[n, m], float32 or wider.
+    def importance(
+        self,
+        prompt: Tensor,
+        response: Tensor,
+        *,
+        rows: int,
+        tangent_bytes: int,
+        prompt_tokens: Tensor | None = None,
+        response_tokens: Tensor | None = None,
+    ) -> Tensor:
+        """I[n, m], float32 or wider; of ``prompt_tokens`` [n] and ``response_tokens`` [m], rising, or of all of both.
 
         A batch takes at most ``rows`` derivatives times positions, the stored tangents ``tangent_bytes``, and stored
         attention weights as much again; what does not fit costs time and changes no number but in the last digits.
         """
-        n, m = len(prompt), len(response)
-        cut = self.cut(n, m, tangent_bytes)
-        jet = forward(self.blocks, prompt, response, self.dtype, stored_weight_bytes=tangent_bytes)
-        result = jet.probabilities.new_zeros(n, m)
-        store = self._tangent_store(min(cut, n), cut, prompt.device)
-        for first, last in self._buckets(min(cut, n), cut, rows):
-            self._forward_mode(jet, result, store, first, last, cut)
+        device = prompt.device
+        own = torch.arange(len(prompt), device=device) if prompt_tokens is None else prompt_tokens
+        columns = torch.arange(len(response), device=device) if response_tokens is None else response_tokens
+        response = response[: int(columns[-1]) + 1]  # nothing later reaches what is asked for
+        starts, ends = own.tolist(), (len(prompt) + columns).tolist()
+        cut = self.cut(starts, ends, tangent_bytes)
+        jet = forward(self.blocks, prompt, response, columns, self.dtype, stored_weight_bytes=tangent_bytes)
+        result = jet.probabilities.new_zeros(len(own), len(columns))
+        pushed, direct = bisect_left(starts, cut), bisect_left(ends, cut + 1)
+        store = self._tangent_store(pushed, cut, device)
+        for first, last in self._buckets([cut - start for start in starts[:pushed]], rows):
+            self._forward_mode(jet, result, store, own[first:last], first, cut)
         # Reverse buckets mirror forward ones: the last response reaches back over the most positions.
-        direct = max(0, cut - n + 1)
-        for first, last in self._buckets(m - direct, n + m - 1 - cut, rows):
-            self._reverse_mode(jet, result, store, m - last, m - first, cut)
+        m = len(columns)
+        for first, last in self._buckets([end - cut for end in reversed(ends[direct:])], rows):
+            self._reverse_mode(jet, result, store, own, m - last, m - first, cut)
         return result.mul_(jet.probabilities)
 
-    def cut(self, n: int, m: int, tangent_bytes: int) -> int:
-        """The cut: M, or the largest below it whose stored tangents fit ``tangent_bytes``."""
+    def cut(self, starts: Sequence[int], ends: Sequence[int], tangent_bytes: int) -> int:
+        """The last cut with the fewest passes over one position whose stored tangents fit ``tangent_bytes``.
+
+        ``starts``: positions of the prompt tokens asked for, ``ends`` those behind the ones that predict the response
+        tokens, both rising.
+        """
         blocks = self.blocks
         cell = 2 * blocks.n_kv_heads * blocks.d_head * len(blocks.layers) * self.dtype.itemsize
-        cut = m
-        while cut and min(cut, n) * cut * cell > tangent_bytes:
-            cut -= 1
+        # The sum is convex in the cut: each step adds the tangents that reach the position and saves the cotangents.
+        cut = 0
+        while (
+            cut < ends[-1]
+            and (tangents := bisect_left(starts, cut + 1)) <= len(ends) - bisect_left(ends, cut + 1)
+            and tangents * (cut + 1) * cell <= tangent_bytes
+        ):
+            cut += 1
         return cut
 
-    def _buckets(self, count: int, positions: int, rows: int) -> list[tuple[int, int]]:
-        """Derivatives 0..count in batches; one from ``first`` works on positions - first positions."""
+    def _buckets(self, widths: Sequence[int], rows: int) -> list[tuple[int, int]]:
+        """Derivatives in batches [first, last); each works on ``widths`` positions, falling."""
         work = MIN_WORK if self.blocks.embedding.device.type == "cpu" else 64 * MIN_WORK
         least = -(-work // self.blocks.d_model)
-        side = -(-count // BUCKETS_PER_SIDE)
+        side = -(-len(widths) // BUCKETS_PER_SIDE)
         buckets, first = [], 0
-        while first < count:
-            width = positions - first
-            last = min(count, first + max(1, min(max(side, least // width), rows // width)))
+        while first < len(widths):
+            width = widths[first]
+            last = min(len(widths), first + max(1, min(max(side, least // width), rows // width)))
             buckets.append((first, last))
             first = last
         return buckets
@@ -97,10 +124,10 @@ class LlamaAttribution:
         """Tangents [..., in] through a projection."""
         return F.linear(x, projection.weight.to(self.dtype))
 
-    def _push_diagonal(self, x: Tensor, own: Tensor, projection: Projection) -> Tensor:
-        """Tangents that are zero but at [i, i] through a projection."""
+    def _push_own(self, x: Tensor, own: tuple[Tensor, Tensor], projection: Projection) -> Tensor:
+        """Tangents that are zero but at ``own`` through a projection."""
         y = x.new_zeros(*x.shape[:2], projection.weight.shape[0])
-        y[own, own] = self._push(x[own, own], projection)
+        y[own] = self._push(x[own], projection)
         return y
 
     def _pull(self, *pairs: tuple[Tensor, Projection]) -> Tensor:
@@ -113,35 +140,37 @@ class LlamaAttribution:
 
     # Forward mode
 
-    def _forward_mode(self, jet: Jet, result: Tensor, store: Tensor, first: int, last: int, cut: int) -> None:
-        """Tangents of prompt positions first..last at positions first..cut, into the store and the direct results."""
-        n = len(jet.embeds)
-        own = torch.arange(last - first, device=result.device)
-        x = jet.embeds.new_zeros(cut - first, last - first, jet.embeds.shape[1])
-        x[own, own] = jet.embeds[first:last]
+    def _forward_mode(self, jet: Jet, result: Tensor, store: Tensor, rows: Tensor, row: int, cut: int) -> None:
+        """Tangents of the prompt positions ``rows``, rising, at those from the first of them to the cut: into the store
+        and the direct results, both from ``row`` on."""
+        first, filled = int(rows[0]), slice(row, row + len(rows))
+        own = rows - first, torch.arange(len(rows), device=result.device)
+        x = jet.embeds.new_zeros(cut - first, len(rows), jet.embeds.shape[1])
+        x[own] = jet.embeds[rows]
         start = first
         for index, (layer, layer_jet) in enumerate(zip(self.blocks.layers, jet.layers, strict=True)):
             if index + 1 == len(jet.layers):
-                start = max(n - 1, first)
+                start = max(int(jet.at[0]), first)
             y = layer_jet.norm[first:cut].push(x)
             if index == 0:
-                q, k, v = (self._push_diagonal(y, own, p) for p in (layer.q, layer.k, layer.v))
+                q, k, v = (self._push_own(y, own, p) for p in (layer.q, layer.k, layer.v))
                 q = q[start - first :]
             else:
                 q, k, v = self._push(y[start - first :], layer.q), self._push(y, layer.k), self._push(y, layer.v)
             k = self._push_rotation(k, layer_jet.k_norm, jet.k_rotation, slice(first, cut))
             k = k.squeeze(2).transpose(1, 2).contiguous()  # [k, b, p, h]
             v = v.view(*v.shape[:2], self.blocks.n_kv_heads, -1).permute(2, 0, 1, 3).contiguous()  # [k, p, b, h]
-            store[0, index, :, first:last, first:] = k
-            store[1, index, :, first:last, first:] = v.transpose(1, 2)
+            store[0, index, :, filled, first:] = k
+            store[1, index, :, filled, first:] = v.transpose(1, 2)
             if start >= cut:
                 return
             here = slice(start, cut)
             q = self._push_rotation(q, layer_jet.q_norm, jet.q_rotation, here)
             x = x[start - first :] + self._push(_push_attention(layer_jet, q, k, v, start, first), layer.o)
             x += self._push_mlp(layer, layer_jet, x, here)
-        reached = slice(start - n + 1, cut - n + 1)
-        result[first:last, reached] = torch.bmm(x, jet.cotangents[reached, :, None])[..., 0].T.to(result.dtype)
+        reached = (jet.at >= start) & (jet.at < cut)
+        direct = torch.bmm(x[jet.at[reached] - start], jet.cotangents[reached, :, None])
+        result[filled, reached] = direct[..., 0].T.to(result.dtype)
 
     def _push_mlp(self, layer: LlamaLayer, layer_jet: LayerJet, x: Tensor, where: slice) -> Tensor:
         """Tangents x[p, b, d] through a layer's MLP, without the residual."""
@@ -159,22 +188,26 @@ class LlamaAttribution:
 
     # Reverse mode
 
-    def _reverse_mode(self, jet: Jet, result: Tensor, store: Tensor, first: int, last: int, cut: int) -> None:
-        """Cotangents of responses first..last at positions from the cut to their own, into the result."""
-        n, g = len(jet.embeds), jet.cotangents[first:last]
+    def _reverse_mode(
+        self, jet: Jet, result: Tensor, store: Tensor, rows: Tensor, first: int, last: int, cut: int
+    ) -> None:
+        """Cotangents of responses first..last at positions from the cut to their own, into the result's ``rows``."""
+        n, g, pushed = len(jet.embeds), jet.cotangents[first:last], store.shape[3]
+        own = jet.at[first:last]
+        end = int(own[-1]) + 1
         for index in reversed(range(len(jet.layers))):
             layer, layer_jet = self.blocks.layers[index], jet.layers[index]
             if index + 1 == len(jet.layers):
-                own = torch.arange(n - 1 + first, n - 1 + last, device=result.device)
                 g, k, v = self._pull_last_layer(layer, layer_jet, jet, g, own, cut)
             else:
-                wanted = max(n, cut) if index == 0 else n - 1 + last
+                wanted = max(n, cut) if index == 0 else end
                 g, k, v = self._pull_layer(layer, layer_jet, jet, g, cut, wanted)
-            if cut:
-                result[:cut, first:last] += _contraction(store[0, index], k).to(result.dtype)
-                result[:cut, first:last] += _contraction(store[1, index], v).to(result.dtype)
-        if cut < n:
-            result[cut:, first:last] = torch.bmm(g[: n - cut], jet.embeds[cut:, :, None])[..., 0].to(result.dtype)
+            if pushed:
+                result[:pushed, first:last] += _contraction(store[0, index], k).to(result.dtype)
+                result[:pushed, first:last] += _contraction(store[1, index], v).to(result.dtype)
+        behind = rows[pushed:]
+        direct = torch.bmm(g[behind - cut], jet.embeds[behind, :, None])
+        result[pushed:, first:last] = direct[..., 0].to(result.dtype)
 
     def _pull_layer(
         self, layer: LlamaLayer, layer_jet: LayerJet, jet: Jet, g: Tensor, cut: int, wanted: int

@@ -101,22 +101,31 @@ class LayerJet:
 class Jet:
     """A forward pass, ready to be differentiated.
 
-    ``embeds`` [n, d]; ``probabilities`` [m] of the response tokens; ``cotangents`` [m, d], the derivative of log p(y_m)
-    by the last layer's output at the position that predicts y_m.
+    ``embeds`` [n, d] of the prompt; ``at`` [m], rising, the positions that predict the response tokens asked for;
+    ``probabilities`` [m] of these; ``cotangents`` [m, d], the derivative of log p(y_m) by the last layer's output
+    there.
     """
 
     layers: tuple[LayerJet, ...]
     q_rotation: Rotation
     k_rotation: Rotation
     embeds: Tensor
+    at: Tensor
     probabilities: Tensor
     cotangents: Tensor
 
 
 def forward(
-    blocks: LlamaBlocks, prompt: Tensor, response: Tensor, dtype: torch.dtype, *, stored_weight_bytes: int
+    blocks: LlamaBlocks,
+    prompt: Tensor,
+    response: Tensor,
+    columns: Tensor,
+    dtype: torch.dtype,
+    *,
+    stored_weight_bytes: int,
 ) -> Jet:
-    """One forward pass over prompt [n] and response [m], in float32 or ``dtype`` where that is wider.
+    """One forward pass over prompt [n] and response, in float32 or ``dtype`` where that is wider, for the response
+    tokens at ``columns`` [m], rising.
 
     The jet comes in ``dtype``, but for the probabilities. Attention weights are stored while they fit
     ``stored_weight_bytes`` and computed again where they are used otherwise.
@@ -134,13 +143,15 @@ def forward(
     for layer in blocks.layers:
         x, jet = _layer(blocks, layer, x, (q_rotation, k_rotation), positions, stored=stored)
         layers.append(jet.to(dtype))
-    normed, norm = _norm(x[n - 1 :], blocks.norm)
-    probabilities, cotangents = _head(blocks.head, normed, response)
+    at = n - 1 + columns
+    normed, norm = _norm(x[at], blocks.norm)
+    probabilities, cotangents = _head(blocks.head, normed, response[columns])
     return Jet(
         layers=tuple(layers),
         q_rotation=q_rotation.to(dtype),
         k_rotation=k_rotation.to(dtype),
         embeds=embeds,
+        at=at,
         probabilities=probabilities,
         cotangents=norm.pull(cotangents[:, None])[:, 0].to(dtype),
     )
