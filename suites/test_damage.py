@@ -25,7 +25,8 @@ REFERENCES = Finding(
     ),
     how=(
         "The log-probability of each prompt's reference and its end token after the prompt, divided by their number, "
-        "tuned minus base, paired by prompt. Reproduced where the interval lies above the sesoi as a loss."
+        "tuned minus base, paired by prompt, none with more than half a nat. Reproduced where the interval lies above the "
+        "sesoi as a loss."
     ),
     needs=(("base", "likelihood"), ("tuned", "likelihood")),
     deviations="There is no paper to depart from.",
@@ -44,8 +45,8 @@ TEXT = Finding(
     sesoi_reason="Five percent of perplexity, as for the references.",
     how=(
         "The log-probability of each of 48 shipped passages (`plain-text`), without a chat format and after the token "
-        "that begins a text, divided by its tokens, tuned minus base, paired by passage. Reproduced where the "
-        "interval lies above the sesoi as a loss."
+        "that begins a text, divided by its tokens, tuned minus base, paired by passage, none with more than "
+        "half a nat. Reproduced where the interval lies above the sesoi as a loss."
     ),
     needs=(("base", "text"), ("tuned", "text")),
     deviations="There is no paper to depart from.",

@@ -172,7 +172,7 @@ def test_the_worked_example_says_what_its_page_shows(own_pair, capsys):
 
 def test_the_worked_example_tells_what_was_wrong_and_exits_with_2(own_pair, tmp_path, capsys):
     assert own_pair("--finding", "mine") == 2
-    assert "no shipped finding is called so; known: hewitt2024.base" in capsys.readouterr().err
+    assert "no shipped finding is called so; known: damage.references" in capsys.readouterr().err
     assert own_pair("--base", "A") == 2
     assert "base is given without tuned" in capsys.readouterr().err
     assert own_pair("--base", "nowhere/a", "--tuned", tmp_path / "b") == 2

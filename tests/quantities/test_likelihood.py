@@ -9,7 +9,7 @@ from tuneshift.checkpoints.refs import ModelRef
 from tuneshift.claims.view import NotApplicable, View
 from tuneshift.pairs import ModelPair
 from tuneshift.prompts.prompt import Prompt
-from tuneshift.quantities.likelihood import likelihood_change, per_token
+from tuneshift.quantities.likelihood import CAP, likelihood_change, per_token
 from tuneshift.store.evidence import EvidenceItem
 
 PAIR = ModelPair(name="pair", base=ModelRef(name="b", model="b"), tuned=ModelRef(name="t", model="t"))
@@ -36,9 +36,21 @@ def test_it_is_the_mean_of_differences_per_token(need, make):
     tokens = np.arange(5, 5 + len(PROMPTS))
     base, tuned = ({p.id: make(p.id, s, n) for p, s, n in zip(PROMPTS, row, tokens, strict=True)} for row in sums)
     found = likelihood_change(need)(view(base=base, tuned=tuned))
-    assert found.effect == pytest.approx(float(np.mean((sums[1] - sums[0]) / tokens)), abs=1e-12)
+    change = (sums[1] - sums[0]) / tokens
+    assert np.abs(change).max() > CAP > np.abs(change).min()
+    assert found.effect == pytest.approx(float(np.mean(np.clip(change, -CAP, CAP))), abs=1e-12)
     assert found.n == found.clusters == len(PROMPTS)
-    assert found.arms[0].label == "base"
+    assert found.details["base"] == pytest.approx(np.mean(sums[0] / tokens))
+    assert found.details["tuned"] == pytest.approx(np.mean(sums[1] / tokens))
+    assert found.details["capped"] == pytest.approx(np.mean(np.abs(change) > CAP))
+
+
+def test_a_few_large_changes_leave_an_interval():
+    """As rounding makes them: t is refused, the cap bounds what others could be."""
+    base = {p.id: passage(p.id, -10.0, 5) for p in PROMPTS}
+    tuned = {**base, "p0": passage("p0", -40.0, 5)}
+    low, high = likelihood_change("text")(view(base=base, tuned=tuned)).interval
+    assert -CAP < low < -CAP / len(PROMPTS) < high < CAP
 
 
 def test_a_text_left_out_of_one_checkpoint_counts_for_neither():

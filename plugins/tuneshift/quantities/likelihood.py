@@ -6,7 +6,9 @@ weights or by noise, loses here on every token, long before its responses fail a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,15 +17,21 @@ from ..statistics.differences import paired_difference
 from ..statistics.statistic import Arm, Statistic
 from ..store.evidence import EvidenceItem
 
+CAP = 0.5
+"""Nats per token, ten margins: a text counts with no larger change than this, so that a few do not decide, and there is
+an interval however skewed the changes are. Rounded weights move most texts by next to nothing and a few by much."""
+
 WORDS: Mapping[str, str] = {"likelihood": "likelihoods of responses", "text": "likelihoods of plain text"}
 
 
 def likelihood_change(need: str = "likelihood") -> Quantity:
-    """Mean log-probability of a text's tokens, in nats, tuned less base: mean over texts, clusters together.
+    """Mean log-probability of a text's tokens, in nats, tuned less base, in -0.5..0.5: mean over texts, clusters
+    together.
 
     ``need``: ``likelihood``, each prompt's reference and its end token after the prompt, or ``text``, the prompt
-    itself as plain text. Every text counts alike, long or short. Raises NotApplicable for recorded evidence without
-    them; ValueError for another need.
+    itself as plain text. Every text counts alike, long or short, and with no more than half a nat per token (`CAP`).
+    Details: ``base`` and ``tuned``, the means in nats per token; ``capped``, the share of texts beyond that. Raises
+    NotApplicable for recorded evidence without them; ValueError for another need.
     """
     if need not in WORDS:
         raise ValueError(f"a text's probability is evidence of {' or '.join(WORDS)}; got {need!r}")
@@ -31,14 +39,21 @@ def likelihood_change(need: str = "likelihood") -> Quantity:
     def quantity(view: View) -> Statistic:
         base, tuned = (_items(view, role, need) for role in ("base", "tuned"))
         ids = tuple(i for i in base if i in tuned)
+        before, after = (np.array([per_token(items[i]) for i in ids], dtype=np.float64) for items in (base, tuned))
+        change = after - before
+        none = Arm(label="base", ids=ids, values=np.zeros(len(ids)), span=(0.0, 0.0))
+        moved = Arm(label="tuned", ids=ids, values=np.clip(change, -CAP, CAP), span=(-CAP, CAP))
         clusters = view.clusters
-        low, high = (
-            Arm(label=role, ids=ids, values=np.array([per_token(items[i]) for i in ids], dtype=np.float64))
-            for role, items in (("base", base), ("tuned", tuned))
+        statistic = paired_difference(
+            none,
+            moved,
+            clusters=tuple(clusters[i] for i in ids),
+            level=view.level,
+            same_evidence=view.same_evidence(("base", need), ("tuned", need)),
         )
-        same = view.same_evidence(("base", need), ("tuned", need))
-        return paired_difference(
-            low, high, clusters=tuple(clusters[i] for i in ids), level=view.level, same_evidence=same
+        levels = (float(np.mean(values)) if len(ids) else math.nan for values in (before, after, np.abs(change) > CAP))
+        return replace(
+            statistic, details={**statistic.details, **dict(zip(("base", "tuned", "capped"), levels, strict=True))}
         )
 
     return quantity
