@@ -25,8 +25,8 @@ REFERENCES = Finding(
     ),
     how=(
         "The log-probability of each prompt's reference and its end token after the prompt, divided by their number, "
-        "tuned minus base, paired by prompt, none with more than half a nat. Reproduced where the interval lies above the "
-        "sesoi as a loss."
+        "tuned minus base, paired by prompt, none with more than half a nat. Reproduced where the interval lies above "
+        "the sesoi as a loss."
     ),
     needs=(("base", "likelihood"), ("tuned", "likelihood")),
     deviations="There is no paper to depart from.",
