@@ -68,14 +68,14 @@ def counting(monkeypatch) -> Counting:
     made = Counting()
 
     @contextlib.contextmanager
-    def load(ref, *, dtype, device):
+    def load(ref, *, dtype, device, plain):
         made.loads.append(ref.name)
         made.dtypes.append(dtype)
         if ref.name == "broken":
             raise CheckpointError("broken holds NaN")
         made.loaded += 1
         yield SimpleNamespace(
-            device=SimpleNamespace(type="cpu"), parameters=1, computed={"device": f"cpu:{made.loaded}"}
+            device=SimpleNamespace(type="cpu"), parameters=1, form=None, computed={"device": f"cpu:{made.loaded}"}
         )
         made.loaded -= 1
 
@@ -243,8 +243,10 @@ def test_a_checkpoint_that_cannot_be_loaded_or_freed_fails_what_needs_it_alone(c
             made.evidence(task("broken", measure))
 
     @contextlib.contextmanager
-    def load(ref, *, dtype, device):
-        yield SimpleNamespace(device=SimpleNamespace(type="cpu"), parameters=1, computed={"device": "cuda:0"})
+    def load(ref, *, dtype, device, plain):
+        yield SimpleNamespace(
+            device=SimpleNamespace(type="cpu"), parameters=1, form=None, computed={"device": "cuda:0"}
+        )
         raise RuntimeError("CUDA error: device-side assert triggered")
 
     monkeypatch.setattr(tuneshift.checkpoints.loading, "load", load)
@@ -344,7 +346,7 @@ import tuneshift.checkpoints.loading
 from test_engine import Counting, Measure, engine, task
 made = Counting()
 @contextlib.contextmanager
-def load(ref, *, dtype, device):
+def load(ref, *, dtype, device, plain):
     yield SimpleNamespace(device=SimpleNamespace(type="cpu"), parameters=1, computed=dict())
 tuneshift.checkpoints.loading.load = load
 def prepare(self, *given):

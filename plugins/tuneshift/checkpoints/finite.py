@@ -39,6 +39,6 @@ def require_finite_files(name: str, files: Iterable[Path]) -> None:
     if bad:
         shown = ", ".join(bad[:_SHOWN]) + (" ..." if len(bad) > _SHOWN else "")
         raise CheckpointError(
-            f"Checkpoint {name!r} has NaN or infinite weights in {len(bad)} tensors: {shown}. Nothing can be measured on "
-            "it."
+            f"Checkpoint {name!r} has NaN or infinite weights in {len(bad)} tensors: {shown}. Nothing can be "
+            "measured on it."
         )

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -17,13 +16,14 @@ import torch
 from ..errors import CheckpointError, TuneshiftError, UsageError
 from ..parse import parse_json
 from ..plain import Json
-from .adapters import merged
+from .adapters import merged, with_adapter
+from .dequantised import dequantised, loading_settings, quanto_model, require_runnable
 from .files import headers, weight_files
 from .finite import not_finite, require_finite_files
 from .inspection import CheckpointInfo, inspect
 from .memory import empty_cache
 from .model_cache import Decoding, decoding, keeps_rows, switches_at, virtual_tokens
-from .quantized import Quantization, dequantised, loading_settings, quanto_model, require_runnable
+from .quantized import Quantization
 from .quiet import first_line, quiet
 from .refs import ModelRef
 from .tokenizers import load_tokenizer
@@ -226,7 +226,7 @@ def _model(
         model = dequantised(model, info.quantization, dtype)
     if info.adapter is not None:
         # Learned tokens before the text are no change of weights, so that there is nothing to merge.
-        adapted = _with_adapter if info.prompt_learning else merged
+        adapted = with_adapter if info.prompt_learning else merged
         with quiet():
             model = adapted(model, info.adapter)
     return model.eval().requires_grad_(False)
@@ -284,9 +284,7 @@ def _model_class(ref: ModelRef, info: CheckpointInfo) -> tuple[Any, dict[str, An
     if alone and info.quantization is None:
         return transformers.AutoModelForCausalLM, {}
     configured: Any = transformers.AutoConfig  # its methods carry no types
-    whole = configured.from_pretrained(
-        info.folder, local_files_only=True, trust_remote_code=ref.trust_remote_code
-    )
+    whole = configured.from_pretrained(info.folder, local_files_only=True, trust_remote_code=ref.trust_remote_code)
     text = whole.get_text_config()
     if info.quantization is not None:
         taken = whole if alone else text
@@ -337,31 +335,6 @@ def _require_complete(info: CheckpointInfo, model: Any, report: dict[str, Any]) 
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")
-
-
-def _with_adapter(model: Any, adapter: Path) -> Any:
-    """The model with a PEFT adapter. An adapter that does not fit is an error, not peft's warning."""
-    import warnings
-
-    peft_model = _peft_model(adapter)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", message=".*missing adapter keys.*")
-            return peft_model.from_pretrained(model, str(adapter), local_files_only=True)
-    except Exception as error:  # whatever an adapter for another model makes peft raise
-        raise CheckpointError(
-            f"The adapter in {adapter} does not fit {type(model).__name__}: {first_line(error)}"
-        ) from error
-
-
-def _peft_model(adapter: Path) -> Any:
-    try:
-        from peft import PeftModel
-    except ImportError as error:
-        raise CheckpointError(
-            f"{adapter} is a PEFT adapter and peft is not installed: `pip install 'tuneshift[peft]'`."
-        ) from error
-    return PeftModel
 
 
 def _require_finite(ref: ModelRef, model: Any, dtype: str) -> None:

@@ -1,4 +1,4 @@
-"""Quantised checkpoints: what their configuration says, what they need here, and their weights as plain numbers.
+"""Quantised checkpoints as their files describe them, and which of their weights are measured.
 
 transformers knows the methods and loads them. Responses and likelihoods are computed with the weights as they are
 stored wherever a method has kernels for that. A derivative, an eigenvector or an angle is taken of plain numbers, so
@@ -10,14 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import CheckpointError, NotInstalledError, NotMeasurableError
+from ..errors import CheckpointError
 from ..plain import Json
 from .files import Tensor, read_json
-from .quiet import first_line, quiet
 
 SETTINGS = "quantization_config"
 QUANTO_MAP = "quanto_qmap.json"
@@ -30,30 +28,6 @@ a number must not depend on the machine that it was measured on."""
 FOR_WEIGHTS = ("bitsandbytes", "torchao")
 """Methods that compute everywhere with the weights as stored, and give them as plain numbers too."""
 
-NEEDED: Mapping[str, tuple[str, ...]] = {
-    "aqlm": ("aqlm",),
-    "auto-round": ("auto_round",),
-    "awq": ("gptqmodel",),
-    "bitsandbytes": ("bitsandbytes",),
-    "compressed-tensors": ("compressed_tensors",),
-    "gptq": ("optimum.gptq", "gptqmodel"),
-    "hqq": ("hqq",),
-    "quanto": ("optimum.quanto",),
-    "quark": ("quark",),
-    "torchao": ("torchao",),
-    "vptq": ("vptq",),
-}
-"""Modules that transformers needs for a method."""
-_PACKAGES = {
-    "auto_round": "auto-round",
-    "compressed_tensors": "compressed-tensors",
-    "optimum.gptq": "optimum",
-    "optimum.quanto": "optimum-quanto",
-    "quark": "amd-quark",
-}
-"""Packages that bring a module of another name."""
-_IN_EXTRA = ("bitsandbytes", "compressed-tensors", "torchao")
-"""Methods whose packages the extra ``quantized`` brings: those that compute on any machine."""
 _BITS = re.compile(r"(?:int|float|fp|nf|mx)_?(\d+)_?(?=weight)|(?:int|float|fp|nf|mx)_?(\d+)", re.IGNORECASE)
 
 
@@ -113,8 +87,8 @@ def settings_of(folder: Path) -> dict[str, Any] | None:
         return _quanto_settings(folder)
     if not isinstance(found, dict) or not isinstance(_method(found), str):
         raise CheckpointError(
-            f"{folder / 'config.json'}: {SETTINGS} is an object with a `quant_method`, got {found!r:.80}; copy the file "
-            "anew from the checkpoint."
+            f"{folder / 'config.json'}: {SETTINGS} is an object with a `quant_method`, got {found!r:.80}; copy the "
+            "file anew from the checkpoint."
         )
     return {**found, "quant_method": _method(found)}
 
@@ -134,14 +108,14 @@ def quantization_of(folder: Path) -> Quantization | None:
 
         raise CheckpointError(
             f"{folder / 'config.json'} says that the weights are quantised by {method!r}, which transformers "
-            f"{transformers.__version__} does not know; it knows {', '.join(known)}. Install a transformers that does, or "
-            "name the checkpoint that it was made from."
+            f"{transformers.__version__} does not know; it knows {', '.join(known)}. Install a transformers that does, "
+            "or name the checkpoint that it was made from."
         )
     if method == "quanto" and "map" not in settings:
         raise CheckpointError(
-            f"{folder} says that optimum-quanto quantised it and holds no {QUANTO_MAP}, without which its weights cannot be "
-            "read. Save it with optimum-quanto's `QuantizedModelForCausalLM.save_pretrained`, or name the checkpoint that "
-            "it was made from."
+            f"{folder} says that optimum-quanto quantised it and holds no {QUANTO_MAP}, without which its weights "
+            "cannot be read. Save it with optimum-quanto's `QuantizedModelForCausalLM.save_pretrained`, or name the "
+            "checkpoint that it was made from."
         )
     at: Dequantised = "never"
     if method in ON_LOADING:
@@ -150,52 +124,6 @@ def quantization_of(folder: Path) -> Quantization | None:
         at = "for measures of weights"
     return Quantization(method=method, bits=_bits(method, settings), activations=_rounds_activations(method, settings),
                         dequantised=at)  # fmt: skip
-
-
-def require_runnable(name: str, folder: Path, quantization: Quantization | None) -> None:
-    """Look for what would keep a quantised checkpoint from loading here. Nothing for one with plain weights.
-
-    Raises NotInstalledError for a package that is missing or too old, CheckpointError where the method needs a GPU and
-    there is none, and for whatever else transformers asks of the machine.
-    """
-    if quantization is None:
-        return
-    method = quantization.method
-    if missing := [module for module in NEEDED.get(method, ()) if not _there(module)]:
-        packages = " ".join(_PACKAGES.get(module, module) for module in missing)
-        extra = "'tuneshift[quantized]'" if method in _IN_EXTRA else packages
-        raise NotInstalledError(
-            f"Checkpoint {name!r} is quantised ({quantization.name}), which takes {packages}; run: pip install {extra}"
-        )
-    if method == "quanto":
-        return
-    from transformers.quantizers.auto import AutoHfQuantizer
-
-    try:
-        with quiet():
-            AutoHfQuantizer.from_config(loading_settings(folder, quantization)).validate_environment(device_map=None)
-    except Exception as error:  # ImportError, RuntimeError, ValueError, NotImplementedError: whatever a method asks for
-        # Some methods say ImportError for a missing GPU.
-        if "GPU" in str(error) and not _has_gpu():
-            raise CheckpointError(
-                f"Checkpoint {name!r} is quantised ({quantization.name}), which needs a GPU, and torch finds none here "
-                f"({first_line(error)}). Run it where there is one, or name the checkpoint that it was made from."
-            ) from error
-        if isinstance(error, ImportError):
-            raise NotInstalledError(
-                f"Checkpoint {name!r} is quantised ({quantization.name}), and transformers lacks a package for it: "
-                f"{first_line(error)}"
-            ) from error
-        raise CheckpointError(
-            f"Checkpoint {name!r} is quantised ({quantization.name}) and cannot be loaded on this machine: "
-            f"{first_line(error)}"
-        ) from error
-
-
-def loading_settings(folder: Path, quantization: Quantization) -> dict[str, Any]:
-    """The settings to load with: as stored, and asking for plain numbers where those are what is measured."""
-    settings = settings_of(folder) or {}
-    return {**settings, "dequantize": True} if quantization.dequantised == "on loading" else settings
 
 
 def require_whole_blocks(folder: Path, tensors: tuple[Tensor, ...]) -> None:
@@ -208,74 +136,26 @@ def require_whole_blocks(folder: Path, tensors: tuple[Tensor, ...]) -> None:
             continue
         if any(size % parts for size, parts in zip(weight, grid, strict=True) if parts):
             raise CheckpointError(
-                f"{folder}: {name.removesuffix('_scale_inv')} is of shape {weight} and has {grid[0]} x {grid[1]} scales: "
-                "its last blocks are cut off, which transformers cannot dequantise. Name the checkpoint that it was made "
-                "from."
+                f"{folder}: {name.removesuffix('_scale_inv')} is of shape {weight} and has {grid[0]} x {grid[1]} "
+                "scales: its last blocks are cut off, which transformers cannot dequantise. Name the checkpoint that "
+                "it was made from."
             )
-
-
-def dequantised(model: Any, quantization: Quantization, dtype: Any) -> Any:
-    """The model with its weights as plain numbers of a dtype, in place as far as its method allows.
-
-    Raises NotMeasurableError for a method that gives none.
-    """
-    if quantization.method == "torchao":
-        _unwrap_(model, dtype)
-        return model
-    try:
-        with quiet():
-            return model.dequantize(dtype=dtype)
-    except NotImplementedError as error:
-        raise NotMeasurableError(_no_plain_weights(type(model).__name__, quantization)) from error
-
-
-def quanto_model(folder: Path, dtype: Any, device: Any) -> Any:
-    """The model that optimum-quanto saved in a folder, its weights as plain numbers: transformers quantises by quanto
-    and does not read what was saved.
-
-    Raises CheckpointError for weights that the files lack.
-    """
-    from optimum.quanto import QModuleMixin, QuantizedModelForCausalLM
-    from torch import nn
-
-    model = QuantizedModelForCausalLM.from_pretrained(str(folder))._wrapped
-    if missing := [name for name, weight in model.named_parameters() if weight.is_meta]:
-        raise CheckpointError(
-            f"{folder} lacks {len(missing)} weights of {type(model).__name__}, the first {missing[0]}. The checkpoint is "
-            "incomplete or of another architecture than its config.json says."
-        )
-    for name, module in list(model.named_modules()):
-        if isinstance(module, QModuleMixin) and isinstance(module, nn.Linear):
-            plain = nn.Linear(module.in_features, module.out_features, bias=module.bias is not None, device="meta")
-            plain.weight = nn.Parameter(module.weight.dequantize(), requires_grad=False)
-            plain.bias = module.bias
-            model.set_submodule(name, plain)
-    return model.to(device=device, dtype=dtype)
 
 
 def not_plain(name: str, quantization: Quantization | None) -> str | None:
     """Why attribution and findings on weights do not apply to a checkpoint; None where they do."""
     if quantization is None or quantization.dequantised != "never":
         return None
-    return _no_plain_weights(name, quantization)
+    return no_plain_weights(name, quantization)
 
 
-def _no_plain_weights(name: str, quantization: Quantization) -> str:
+def no_plain_weights(name: str, quantization: Quantization) -> str:
+    """The reason of `not_plain`, and of a method that turns out to give no plain numbers."""
     return (
-        f"{name} is quantised ({quantization.name}), and transformers does not turn such weights back into plain numbers, "
-        "which attribution and findings on weights are taken of; generation, likelihood, choices and judging take it"
+        f"{name} is quantised ({quantization.name}), and transformers does not turn such weights back into plain "
+        "numbers, of which attribution and findings on weights are taken; generation, likelihood, choices and judging "
+        "take it"
     )
-
-
-def _unwrap_(model: Any, dtype: Any) -> None:
-    """Plain parameters in place of torchao's, which transformers does not dequantise."""
-    from torch import nn
-
-    for module in model.modules():
-        for name, weight in list(module.named_parameters(recurse=False)):
-            if hasattr(weight, "__tensor_flatten__"):
-                setattr(module, name, nn.Parameter(weight.dequantize().to(dtype), requires_grad=False))
-    model.hf_quantizer.remove_quantization_config(model)
 
 
 def _method(settings: Mapping[str, Any]) -> Any:
@@ -338,7 +218,7 @@ def _types(value: Any) -> list[str]:
 
 
 def _widths(text: str) -> Iterator[int]:
-    """Bits in names of types, those of weights where activations have some too: Int8DynamicActivationInt4Weight is 4."""
+    """Bits in names of types, a weight's where activations have some too: Int8DynamicActivationInt4Weight has 4."""
     for name in re.findall(r"\w+", text):
         widths = _BITS.findall(name)
         of_weights = [weight for weight, _ in widths if weight]
@@ -356,16 +236,3 @@ def _rounds_activations(method: str, settings: Mapping[str, Any]) -> bool:
         used = [entry.get("activations") for entry in settings.get("map", {}).values()]
         return any(kind not in (None, "none") for kind in [*used, settings.get("activations")])
     return method in ("fp8", "fbgemm_fp8", "nvfp4", "mxfp8")
-
-
-def _there(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # the package that would hold it
-        return False
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available() or torch.backends.mps.is_available()

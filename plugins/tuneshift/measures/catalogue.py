@@ -26,7 +26,8 @@ class Measure:
 
     ``version`` goes up when the numbers change: evidence of another version is never read. ``chunk`` is the number of
     items that are published together; a killed run loses at most that many. ``axis``: whether there is an item for each
-    prompt or for each layer. ``loads``: whether it needs the weights, or only the evidence that it rests on.
+    prompt or for each layer. ``loads``: whether it needs the weights, or only the evidence that it rests on. ``plain``:
+    whether it differentiates or reads weights, so that quantised ones are dequantised for it.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Measure:
     preparation: str
     axis: Literal["prompts", "layers"] = "prompts"
     loads: bool = True
+    plain: bool = False
 
     def prepare(
         self,
@@ -53,9 +55,11 @@ class Measure:
 
 
 GENERATION = Measure(name="generation", version=2, chunk=32, preparation=".generation:generation")
-ATTRIBUTION = Measure(name="attribution", version=2, chunk=8, preparation=".attribution.evidence:attribution")
-RELATIONS = Measure(name="relations", version=1, chunk=1, preparation=".relations:relations", axis="layers")
-CONCEPTS = Measure(name="concepts", version=1, chunk=1, preparation=".concepts:concepts", axis="layers")
+ATTRIBUTION = Measure(
+    name="attribution", version=2, chunk=8, preparation=".attribution.evidence:attribution", plain=True
+)
+RELATIONS = Measure(name="relations", version=1, chunk=1, preparation=".relations:relations", axis="layers", plain=True)
+CONCEPTS = Measure(name="concepts", version=1, chunk=1, preparation=".concepts:concepts", axis="layers", plain=True)
 ANNOTATION = Measure(
     name="annotation", version=1, chunk=1, preparation=".annotation:annotation", axis="layers", loads=False
 )
