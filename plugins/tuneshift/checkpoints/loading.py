@@ -199,13 +199,16 @@ def give_way() -> None:
         stack.close()
 
 
-def require_fitting(ref: ModelRef) -> None:
+def require_fitting(ref: ModelRef) -> bool:
     """Raise what `load` would raise for weights that are missing, left over or of other shapes than the configuration
-    says, from names and shapes alone: no number is read, and nothing is looked for in an adapter. Raises as `load`."""
+    says, from names and shapes alone: no number is read, and nothing is looked for in an adapter. False where that
+    cannot be told before loading, which is so of quanto. Raises as `load`."""
     info = inspect(ref)
     require_runnable(ref.name, info.folder, info.quantization)
-    if info.quantization is None or info.quantization.method != "quanto":  # that one's loader gives no report
-        _from_files(ref, info, torch.float32, torch.device("meta"), None)
+    if info.quantization is not None and info.quantization.method == "quanto":
+        return False
+    _from_files(ref, info, torch.float32, torch.device("meta"), None)
+    return True
 
 
 def _form(quantization: Quantization | None, plain: bool) -> Form | None:
