@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, NotInstalledError, NotMeasurableError
+from .files import headers, weight_files
 from .quantized import Quantization, no_plain_weights, settings_of
 from .quiet import first_line, quiet
 
@@ -108,7 +109,7 @@ def quanto_model(folder: Path, dtype: Any, device: Any) -> Any:
     from torch import nn
 
     model = QuantizedModelForCausalLM.from_pretrained(str(folder))._wrapped
-    if missing := [name for name, weight in model.named_parameters() if weight.is_meta]:
+    if missing := _not_stored(folder, model):
         raise CheckpointError(
             f"{folder} lacks {len(missing)} weights of {type(model).__name__}, which would be random: {missing[0]} ... "
             "The checkpoint is incomplete or of another architecture than its config.json says."
@@ -120,6 +121,15 @@ def quanto_model(folder: Path, dtype: Any, device: Any) -> Any:
             plain.bias = module.bias
             model.set_submodule(name, plain)
     return model.to(device=device, dtype=dtype)
+
+
+def _not_stored(folder: Path, model: Any) -> list[str]:
+    """Tensors of a model that no file of the folder holds, nor another name of the same tensor: optimum-quanto leaves
+    them as the memory happens to be."""
+    stored = {tensor.name for file in weight_files(folder) for tensor in headers(file)}
+    state: dict[str, Any] = model.state_dict()
+    read = {tensor.data_ptr() for name, tensor in state.items() if name in stored}
+    return [name for name, tensor in state.items() if name not in stored and tensor.data_ptr() not in read]
 
 
 def _unwrap_(model: Any, dtype: Any) -> None:

@@ -88,6 +88,7 @@ def inspect(ref: ModelRef, readings: Readings | None = None) -> CheckpointInfo:
     quantization, parameters = quantization_of(folder), sum(numbers.values())
     if quantization is not None:
         require_whole_blocks(folder, tensors)
+        _require_mergeable(adapter, quantization)
         parameters = int(remembered.read(raw, lambda: _parameters(ref, folder)))
     return CheckpointInfo(
         folder=folder,
@@ -173,6 +174,15 @@ def _checked_adapter(ref: ModelRef) -> Path | None:
     read_json(adapter / "adapter_config.json")
     weight_files(adapter, "adapter_model")
     return adapter
+
+
+def _require_mergeable(adapter: Path | None, quantization: Quantization) -> None:
+    if adapter is not None and prompt_learning_kind(adapter) is None and quantization.dequantised == "never":
+        raise CheckpointError(
+            f"{adapter} is an adapter over a quantised model ({quantization.name}), whose weights transformers does not "
+            "turn back into plain numbers, so that nothing can be merged into them. Merge it into the model that was "
+            "quantised, and name the merged folder as `model`."
+        )
 
 
 def _raw_config(ref: ModelRef, folder: Path) -> Json:
