@@ -89,7 +89,7 @@ def inspect(ref: ModelRef, readings: Readings | None = None) -> CheckpointInfo:
     if quantization is not None:
         require_whole_blocks(folder, tensors)
         _require_mergeable(adapter, quantization)
-        parameters = int(remembered.read(raw, lambda: _parameters(ref, folder)))
+        parameters = int(remembered.read(["parameters", raw], lambda: _parameters(ref, folder)))
     return CheckpointInfo(
         folder=folder,
         adapter=adapter,
@@ -179,9 +179,9 @@ def _checked_adapter(ref: ModelRef) -> Path | None:
 def _require_mergeable(adapter: Path | None, quantization: Quantization) -> None:
     if adapter is not None and prompt_learning_kind(adapter) is None and quantization.dequantised == "never":
         raise CheckpointError(
-            f"{adapter} is an adapter over a quantised model ({quantization.name}), whose weights transformers does not "
-            "turn back into plain numbers, so that nothing can be merged into them. Merge it into the model that was "
-            "quantised, and name the merged folder as `model`."
+            f"{adapter} is an adapter over a quantised model ({quantization.name}), whose weights transformers does "
+            "not turn back into plain numbers, so that nothing can be merged into them. Merge it into the model that "
+            "was quantised, and name the merged folder as `model`."
         )
 
 

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from ..annotators.agreement import agreement_figure
-from ..errors import NotInstalledError, TuneshiftError
+from ..errors import NotInstalledError
 from ..judges.agreement import agreement_figure as judges_figure
 from ..judges.agreement import in_short
 from ..judges.base import Judge
@@ -21,7 +21,7 @@ from ..pairs import ModelPair
 from ..plain import NOTHING, Json, plain
 from ..prompts.prompt import Prompt
 from ..statistics.statistic import Statistic
-from .claim_record import brief, claim_record, nothing
+from .claim_record import IDENTICAL, brief, claim_record, nothing
 from .examples import chosen_prompts, token_strip
 from .finding import Expectation, Finding, Outcome, Verdict
 from .noise_floor import above_noise, noise_floor
@@ -31,7 +31,6 @@ from .view import LENSES, EvidenceName, Figure, Items, Lens, NotApplicable, Quan
 
 GROWN = "grown_from"
 """The detail of a claim left open for its set having grown: how many prompts the set had before."""
-IDENTICAL = "identical weights: every difference is 0 by construction"
 BY_TOPIC = "prompts of a cluster as independent, by topic"
 
 
@@ -129,7 +128,7 @@ class Claim:
             drawn = [dict(figure) for figure in error.figures] if isinstance(error, NotApplicable) else []
         excluded = Counter(self.view.excluded)
         noise = self._noise_floor(quantity, statistic)
-        if self.identical:
+        if statistic is not None and self.identical:
             verdict = Verdict(outcome=Outcome.NOT_APPLICABLE, reason=IDENTICAL)
         elif statistic is not None:
             verdict = above_noise(self.finding, statistic, judge(self.finding, statistic), noise)
@@ -137,7 +136,8 @@ class Claim:
         if statistic is not None:
             statistic, trust = self._explained(statistic)
             drawn = [*(made for figure in figures if (made := figure(self.view))), *trust]
-        applicable, compared = statistic is not None, None if self.identical else statistic
+        applicable = statistic is not None
+        compared = statistic if applicable and not self.identical else None
         self.conclude(
             claim_record(
                 self.finding,
@@ -164,12 +164,9 @@ class Claim:
     def identical(self) -> bool:
         """Whether all roles that the finding compares read one and the same evidence: equal weights, asked alike."""
         roles: dict[str, set[str | None]] = {}
-        try:
-            for role, need in self.finding.needs:
-                if split_format(need)[1] is None:
-                    roles.setdefault(role, set()).add(self.evidence_name(role, need))
-        except TuneshiftError:  # the claim does not apply for want of what would name its evidence
-            return False
+        for role, need in self.finding.needs:
+            if split_format(need)[1] is None:
+                roles.setdefault(role, set()).add(self.evidence_name(role, need))
         read = list(roles.values())
         return len(read) > 1 and None not in read[0] and all(names == read[0] for names in read)
 
