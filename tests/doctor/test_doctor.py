@@ -329,6 +329,13 @@ def test_an_architecture_of_the_fast_path_of_the_generic_one_and_one_that_nothin
     assert "model_type 'llama'" in unknown.found
 
 
+def test_weights_that_stay_packed_are_to_know(tiny_base, tmp_path):
+    check = doctor_checkpoints.attention_check("tuned", ref(gptq(tiny_base, tmp_path / "copy")))
+    assert check.state == "warn"
+    assert "copy is quantised (gptq, 4 bits), and transformers does not turn such weights back" in check.found
+    assert "attribution by" not in check.found
+
+
 def test_an_attention_whose_package_is_missing_fails(checkpoint):
     edit(checkpoint / "config.json", attn_implementation="flash_attention_2")
     check = doctor_checkpoints.attention_check("tuned", ref(checkpoint))

@@ -173,9 +173,14 @@ def attention_check(role: str, ref: ModelRef) -> Check:
         model = _skeleton(ref)
     except TuneshiftError as error:
         return Check(name=name, state="fail", found=str(error), advice=MENDED)
+    from ..checkpoints.inspection import inspect
     from ..checkpoints.llama import FAST_FAMILIES
+    from ..checkpoints.quantized import not_plain
     from ..checkpoints.weight_maps import n_layers
 
+    if packed := not_plain(ref.name, inspect(ref).quantization):
+        advice = "Findings that need attribution or weights are not applicable on this pair."
+        return Check(name=name, state="warn", found=f"{type(model).__name__}; {packed}", advice=advice)
     kind = model.config.model_type
     found = f"{type(model).__name__}, attention {model.config._attn_implementation}"
     try:

@@ -27,7 +27,7 @@ class Measure:
     ``version`` goes up when the numbers change: evidence of another version is never read. ``chunk`` is the number of
     items that are published together; a killed run loses at most that many. ``axis``: whether there is an item for each
     prompt or for each layer. ``loads``: whether it needs the weights, or only the evidence that it rests on. ``plain``:
-    whether it differentiates or reads weights, so that quantised ones are dequantised for it.
+    whether it differentiates or reads weights, or rests on one that does: quantised ones are dequantised for it.
     """
 
     name: str
@@ -61,7 +61,7 @@ ATTRIBUTION = Measure(
 RELATIONS = Measure(name="relations", version=1, chunk=1, preparation=".relations:relations", axis="layers", plain=True)
 CONCEPTS = Measure(name="concepts", version=1, chunk=1, preparation=".concepts:concepts", axis="layers", plain=True)
 ANNOTATION = Measure(
-    name="annotation", version=1, chunk=1, preparation=".annotation:annotation", axis="layers", loads=False
+    name="annotation", version=1, chunk=1, preparation=".annotation:annotation", axis="layers", loads=False, plain=True
 )
 LIKELIHOOD = Measure(name="likelihood", version=2, chunk=32, preparation=".likelihood:likelihood")
 MEASURES: Mapping[str, Measure] = {
