@@ -156,12 +156,12 @@ def test_a_method_that_gives_no_plain_numbers_says_so_by_name(original, tmp_path
     [
         ({"quant_method": "gptq", "bits": 4}, "takes optimum gptqmodel; run: pip install optimum gptqmodel"),
         ({"quant_method": "awq", "bits": 4}, "takes gptqmodel; run: pip install gptqmodel"),
-        ({"load_in_4bit": True}, r"takes bitsandbytes; run: pip install 'tuneshift\[quantized\]'"),
+        ({"load_in_4bit": True}, "takes bitsandbytes; run: pip install bitsandbytes"),
         (
             {"quant_method": "compressed-tensors"},
-            r"takes compressed-tensors; run: pip install 'tuneshift\[quantized\]'",
+            r"takes compressed-tensors; run: pip install 'tuneshift\[compressed-tensors\]'",
         ),
-        ({"quant_method": "torchao"}, r"takes torchao; run: pip install 'tuneshift\[quantized\]'"),
+        ({"quant_method": "torchao"}, "takes torchao; run: pip install torchao"),
     ],
 )
 def test_a_missing_package_is_named_with_the_command_that_installs_it(

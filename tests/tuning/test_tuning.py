@@ -501,9 +501,7 @@ def test_a_done_folder_is_left_alone_and_refuses_another_recipe(done, recipe, tm
 
 def test_a_quantised_base_is_refused(base, recipe, tmp_path):
     copy = fp8(base, tmp_path / "copy")
-    with pytest.raises(
-        UsageError, match=r"copy is quantised \(fp8, 8 bits\), and rounded numbers cannot be trained"
-    ):
+    with pytest.raises(UsageError, match=r"copy is quantised \(fp8, 8 bits\), and rounded numbers cannot be trained"):
         tune(Recipe(**{**recipe, "base": str(copy)}), tmp_path / "out")
 
 

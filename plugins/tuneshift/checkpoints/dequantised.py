@@ -34,8 +34,8 @@ _PACKAGES = {
     "quark": "amd-quark",
 }
 """Packages that bring a module of another name."""
-_IN_EXTRA = ("bitsandbytes", "compressed-tensors", "torchao")
-"""Methods whose packages the extra ``quantized`` brings: those that compute on any machine."""
+_EXTRAS = {"compressed-tensors": "'tuneshift[compressed-tensors]'"}
+"""Methods whose package an extra brings, being small; others are tens of megabytes, or are built where they run."""
 
 
 def require_runnable(name: str, folder: Path, quantization: Quantization | None) -> None:
@@ -49,9 +49,9 @@ def require_runnable(name: str, folder: Path, quantization: Quantization | None)
     method = quantization.method
     if missing := [module for module in NEEDED.get(method, ()) if not _there(module)]:
         packages = " ".join(_PACKAGES.get(module, module) for module in missing)
-        extra = "'tuneshift[quantized]'" if method in _IN_EXTRA else packages
         raise NotInstalledError(
-            f"Checkpoint {name!r} is quantised ({quantization.name}), which takes {packages}; run: pip install {extra}"
+            f"Checkpoint {name!r} is quantised ({quantization.name}), which takes {packages}; run: pip install "
+            f"{_EXTRAS.get(method, packages)}"
         )
     if method == "quanto":
         return
