@@ -85,10 +85,11 @@ TEMPLATE = "{% for m in messages %}<u>{{ m['content'] }}</u>{% endfor %}{% if ad
 
 @pytest.fixture(scope="session")
 def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Maker:
-    """Save a random Llama of hidden size 16 with a byte tokenizer: ``make_checkpoint(name, seed=...,
-    template=...)``."""
+    """Save a random Llama with a byte tokenizer: ``make_checkpoint(name, seed=..., template=..., width=...)``."""
 
-    def make(name: str, *, seed: int = 0, template: str | None = None, extra_tokens: Sequence[str] = ()) -> Path:
+    def make(
+        name: str, *, seed: int = 0, template: str | None = None, extra_tokens: Sequence[str] = (), width: int = 16
+    ) -> Path:
         import torch
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers
         from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -105,9 +106,9 @@ def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Maker:
         tokenizer.chat_template = template
         torch.manual_seed(seed)
         config = LlamaConfig(
-            vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-            num_key_value_heads=1, max_position_embeddings=96, eos_token_id=0, pad_token_id=0, bos_token_id=None,
-            initializer_range=0.4,
+            vocab_size=len(tokenizer), hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2,
+            num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=96, eos_token_id=0, pad_token_id=0,
+            bos_token_id=None, initializer_range=0.4,
         )  # fmt: skip
         folder = tmp_path_factory.mktemp(name, numbered=True) / name
         LlamaForCausalLM(config).save_pretrained(folder)

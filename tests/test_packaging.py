@@ -148,10 +148,10 @@ def test_extras_are_named_in_one_way():
     told = 0
     for path in [*pages, *(ROOT / "plugins").rglob("*.py")]:
         text = path.read_text(encoding="utf-8")
-        for extra in re.findall(r"tuneshift\[([\w,]+)\]", text):
+        for extra in re.findall(r"tuneshift\[([\w,-]+)\]", text):
             assert set(extra.split(",")) <= set(known), f"{path}: {extra}"
             told += 1
-        loose = re.findall(r"pip install (?:-\S+ )*tuneshift\[[\w,]+\]", text)
+        loose = re.findall(r"pip install (?:-\S+ )*tuneshift\[[\w,-]+\]", text)
         assert loose == [], f"{path} names an extra without quotes"
         for line in re.findall(r"pip install ([^`\n\"]*)", text):
             assert not behind & set(re.findall(r"[\w-]+", line)) - set(known), f"{path}: {line}"

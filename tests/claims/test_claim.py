@@ -10,7 +10,7 @@ import pytest
 
 from tuneshift.checkpoints.refs import ModelRef
 from tuneshift.claims.claim import Claim
-from tuneshift.claims.claim_record import other_paths
+from tuneshift.claims.claim_record import IDENTICAL, other_paths
 from tuneshift.claims.examples import chosen_prompts
 from tuneshift.claims.finding import Expectation, Finding, Outcome
 from tuneshift.claims.view import NotApplicable, View
@@ -154,6 +154,41 @@ def test_equal_models_reproduce_nothing():
     made.decide(SCORE)
     assert concluded[0]["effect"] == 0.0
     assert concluded[0]["verdict"] != "reproduced"
+
+
+@pytest.mark.parametrize(
+    ("named", "verdict"),
+    [
+        (lambda role, need: f"digest of {need}", "not_applicable"),
+        (lambda role, need: f"digest of {need} of {role}", "inconclusive"),
+        (lambda role, need: None, "inconclusive"),
+    ],
+    ids=["one piece of evidence", "another each", "unknown"],
+)
+def test_a_claim_whose_roles_read_one_piece_of_evidence_has_an_effect_of_0_and_tests_nothing(named, verdict):
+    one, found = claim(items=lambda role, need: items()("base", need), evidence_name=named)
+    one.decide(SCORE, secondary={"again": SCORE}, readings={"another": SCORE})
+    (held,) = found
+    assert held["verdict"] == verdict
+    assert held["effect"] == 0.0
+    identical = verdict == "not_applicable"
+    assert (held["reason"] == IDENTICAL) is identical
+    assert (held["sensitivity"] == []) is identical
+    if identical:
+        assert held["p_decides"] is None
+        assert held["interval"] == [0.0, 0.0]
+        assert [row["effect"] for row in held["secondary"]] == [0.0]
+
+
+def test_a_claim_on_one_checkpoint_is_never_one_of_identical_weights():
+    alone = replace(FINDING, needs=(("tuned", "attribution"), ("tuned", "generation")))
+    one, _ = claim(finding=alone, evidence_name=lambda role, need: "same")
+    assert not one.identical
+    three = replace(FINDING, needs=(*FINDING.needs, ("response_tuned", "attribution"), ("base", "attribution.plain")))
+    for third, same in (("same", True), ("other", False)):
+        names = {"response_tuned attribution": third, "base attribution.plain": "in another format"}
+        one, _ = claim(finding=three, evidence_name=lambda r, n, names=names: names.get(f"{r} {n}", "same"))
+        assert one.identical is same
 
 
 def test_prompts_left_out_on_one_side_leave_the_pair_and_are_counted():

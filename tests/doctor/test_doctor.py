@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from quantised_copies import fp8, gptq
+from safetensors.torch import load_file, save_file
 
+from tuneshift.checkpoints.inspection import inspect
 from tuneshift.checkpoints.refs import ModelRef
 from tuneshift.cli import main
 from tuneshift.commands.common import OK, PROBLEMS, USAGE
@@ -202,6 +207,72 @@ def test_what_a_checkpoints_files_say(tiny_base, tmp_path):
     assert "config.json" in missing.found
 
 
+def test_a_quantised_checkpoint_is_named_with_what_is_measured_of_it(tiny_base, tmp_path, monkeypatch):
+    found = doctor_checkpoints.files_check("tuned", ref(fp8(tiny_base, tmp_path / "copy")))
+    parameters = f"{inspect(ref(tiny_base)).parameters:,}"
+    assert found.state == "ok"
+    assert found.found.startswith(
+        f"copy, {parameters} parameters quantised (fp8, 8 bits), 96 tokens of context; measured"
+    )
+    assert "every measure on dequantised weights; the rounding of activations is left out" in found.found
+    monkeypatch.setattr("tuneshift.checkpoints.dequantised.find_spec", lambda module: None)
+    missing = doctor_checkpoints.files_check("tuned", ref(gptq(tiny_base, tmp_path / "gptq")))
+    assert missing.state == "fail"
+    assert missing.found.endswith("run: pip install optimum gptqmodel")
+
+
+def test_weights_of_the_configurations_shapes_and_finite_are_ok(tiny_base, tmp_path):
+    assert doctor_checkpoints.weights_check("base", ref(tiny_base)).state == "ok"
+    assert doctor_checkpoints.weights_check("base", ref(fp8(tiny_base, tmp_path / "copy"))).state == "ok"
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_fail_with_their_tensor(checkpoint, number):
+    held = load_file(checkpoint / "model.safetensors")
+    held["model.layers.1.mlp.up_proj.weight"][3, 4] = number
+    save_file(held, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    found = doctor_checkpoints.weights_check("tuned", ref(checkpoint))
+    assert found.state == "fail"
+    assert "NaN or infinite weights in 1 tensors: model.layers.1.mlp.up_proj.weight (1 of them)" in found.found
+
+
+def test_an_adapters_weights_are_looked_at_too(tiny_base, tmp_path):
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    save_file({"lora_A.weight": torch.tensor([[1.0, float("nan")]])}, adapter / "adapter_model.safetensors")
+    found = doctor_checkpoints.weights_check("tuned", replace(ref(tiny_base), adapter=str(adapter)))
+    assert (found.state, "lora_A.weight (1 of them)" in found.found) == ("fail", True)
+
+
+@pytest.mark.parametrize(
+    ("break_", "message"),
+    [
+        (lambda held: held.update(x=torch.ones(2)), "holds 1 weights that LlamaForCausalLM does not use: x"),
+        (lambda held: held.pop("model.norm.weight"), "lacks 1 weights of LlamaForCausalLM"),
+        (
+            lambda held: held.update({"model.norm.weight": torch.ones(8)}),
+            "holds 1 weights of other shapes than its config.json says: model.norm.weight ((8,), not (16,))",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_the_configuration_fail_with_their_name(checkpoint, break_, message, monkeypatch):
+    held = load_file(checkpoint / "model.safetensors")
+    break_(held)
+    save_file(held, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    found = doctor_checkpoints.weights_check("tuned", ref(checkpoint))
+    assert found.state == "fail"
+    assert message in found.found
+
+
+def test_a_pair_that_is_one_checkpoint_is_to_know(tiny_base, tiny_tuned, tmp_path):
+    copy = Path(shutil.copytree(tiny_base, tmp_path / "copy"))
+    assert doctor_checkpoints.identity_check(ref(tiny_base), ref(tiny_tuned)).state == "ok"
+    found = doctor_checkpoints.identity_check(ref(tiny_base), ref(copy))
+    assert found.state == "warn"
+    assert "tiny-base and copy have identical weights: where both are asked alike, every difference is 0" in found.found
+
+
 def test_a_tokenizer_that_gives_texts_back(tiny_base):
     check = doctor_checkpoints.tokenizer_check("base", ref(tiny_base))
     assert check.state == "ok"
@@ -256,6 +327,13 @@ def test_an_architecture_of_the_fast_path_of_the_generic_one_and_one_that_nothin
     unknown = doctor_checkpoints.attention_check("base", ref(tiny_base))
     assert unknown.state == "warn"
     assert "model_type 'llama'" in unknown.found
+
+
+def test_weights_that_stay_packed_are_to_know(tiny_base, tmp_path):
+    check = doctor_checkpoints.attention_check("tuned", ref(gptq(tiny_base, tmp_path / "copy")))
+    assert check.state == "warn"
+    assert "copy is quantised (gptq, 4 bits), and transformers does not turn such weights back" in check.found
+    assert "attribution by" not in check.found
 
 
 def test_an_attention_whose_package_is_missing_fails(checkpoint):

@@ -24,7 +24,7 @@ from tuneshift.engine.engine import Engine
 from tuneshift.engine.plan import Task
 from tuneshift.engine.progress import bars_on
 from tuneshift.engine.settings import Settings
-from tuneshift.errors import CheckpointError, MeasureError, StoreError
+from tuneshift.errors import CheckpointError, MeasureError, NotInstalledError, StoreError
 from tuneshift.measures.catalogue import Measure
 from tuneshift.prompts.prompt import Prompt, PromptSet
 from tuneshift.store.evidence import EvidenceItem, EvidenceKey
@@ -45,6 +45,8 @@ class Counting:
     def __init__(self) -> None:
         self.loads: list[str] = []
         self.dtypes: list[str] = []
+        self.forms: list[str | None] = []
+        self.quantised = False
         self.asked: list[str] = []
         self.given: list[object] = []
         self.loaded = 0
@@ -70,14 +72,16 @@ def counting(monkeypatch) -> Counting:
     made = Counting()
 
     @contextlib.contextmanager
-    def load(ref, *, dtype, device):
+    def load(ref, *, dtype, device, plain):
         made.loads.append(ref.name)
         made.dtypes.append(dtype)
         if ref.name == "broken":
             raise CheckpointError("broken holds NaN")
         made.loaded += 1
+        form = ("dequantised" if plain else "stored") if made.quantised else None
+        made.forms.append(form)
         yield SimpleNamespace(
-            device=SimpleNamespace(type="cpu"), parameters=1, computed={"device": f"cpu:{made.loaded}"}
+            device=SimpleNamespace(type="cpu"), parameters=1, form=form, computed={"device": f"cpu:{made.loaded}"}
         )
         made.loaded -= 1
 
@@ -86,11 +90,17 @@ def counting(monkeypatch) -> Counting:
     return made
 
 
-def task(name: str = "one", measure: str = "counting", depends_on: Task | None = None, loads: bool = True) -> Task:
+def task(
+    name: str = "one",
+    measure: str = "counting",
+    depends_on: Task | None = None,
+    loads: bool = True,
+    plain: bool = False,
+) -> Task:
     key = EvidenceKey(measure=measure, version=1, params={}, checkpoint=name, dtype="float32", prompts=PROMPTS.sha256)
     return Task(
         ref=ModelRef(name=name, model=name),
-        measure=Measure(name=measure, version=1, chunk=2, preparation="", loads=loads),
+        measure=Measure(name=measure, version=1, chunk=2, preparation="", loads=loads, plain=plain),
         params={},
         units=PROMPTS.prompts,
         on=PROMPTS.name,
@@ -166,6 +176,45 @@ def test_wider_evidence_that_is_not_whole_or_damaged_is_not_used(counting, tmp_p
     assert len(again.evidence(narrow).items) == 7
     assert counting.loads == ["one", "one"]
     assert stored(replace(narrow, key=replace(wide.key, params={"some": 2})), again.store).stored == 0
+
+
+def quantised_tasks() -> list[Task]:
+    """Two measures of weights as they are stored, two of plain numbers, one of them on what another gave."""
+    stored = task("one", "a")
+    return [task("one", "b", depends_on=stored, plain=True), stored, task("one", "c", plain=True), task("one", "d")]
+
+
+def test_a_quantised_checkpoint_is_loaded_once_in_each_form_and_never_in_both(counting, tmp_path, monkeypatch):
+    counting.quantised, in_memory = True, []
+    honest = counting.prepare
+
+    def prepare(checkpoint, *given):
+        in_memory.append((checkpoint.form, counting.loaded))
+        return honest(checkpoint, *given)
+
+    monkeypatch.setattr(counting, "prepare", prepare)
+    engine(tmp_path).complete(quantised_tasks())
+    assert counting.forms == ["stored", "dequantised"]
+    assert in_memory == [("stored", 1)] * 2 + [("dequantised", 1)] * 2
+    assert counting.loaded == 0
+
+
+def test_plain_weights_serve_every_measure_in_one_load(counting, tmp_path):
+    engine(tmp_path).complete(quantised_tasks())
+    assert counting.forms == [None]
+
+
+def test_a_package_that_a_checkpoint_itself_needs_is_a_failure_and_not_a_finding_that_does_not_apply(
+    tmp_path, monkeypatch
+):
+    @contextlib.contextmanager
+    def load(ref, **options):
+        raise NotInstalledError("takes gptqmodel")
+        yield
+
+    monkeypatch.setattr(tuneshift.checkpoints.loading, "load", load)
+    with pytest.raises(CheckpointError, match="takes gptqmodel"):
+        engine(tmp_path).evidence(task())
 
 
 def test_what_needs_no_weights_is_measured_without_a_checkpoint_in_memory(counting, tmp_path, monkeypatch):
@@ -301,8 +350,10 @@ def test_a_checkpoint_that_cannot_be_loaded_or_freed_fails_what_needs_it_alone(c
             made.evidence(task("broken", measure))
 
     @contextlib.contextmanager
-    def load(ref, *, dtype, device):
-        yield SimpleNamespace(device=SimpleNamespace(type="cpu"), parameters=1, computed={"device": "cuda:0"})
+    def load(ref, *, dtype, device, plain):
+        yield SimpleNamespace(
+            device=SimpleNamespace(type="cpu"), parameters=1, form=None, computed={"device": "cuda:0"}
+        )
         raise RuntimeError("CUDA error: device-side assert triggered")
 
     monkeypatch.setattr(tuneshift.checkpoints.loading, "load", load)
@@ -402,7 +453,7 @@ import tuneshift.checkpoints.loading
 from test_engine import Counting, Measure, engine, task
 made = Counting()
 @contextlib.contextmanager
-def load(ref, *, dtype, device):
+def load(ref, *, dtype, device, plain):
     yield SimpleNamespace(device=SimpleNamespace(type="cpu"), parameters=1, computed=dict())
 tuneshift.checkpoints.loading.load = load
 def prepare(self, *given):

@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
+from tuneshift.claims.claim_record import IDENTICAL
 from tuneshift.store.store import Store
 
 IDS = (
@@ -43,12 +44,33 @@ def test_random_models_reproduce_nothing_and_every_claim_is_recorded(suites, rec
     assert {e["why"] for e in made["examples"]} >= {"largest gain", "largest loss"}
 
 
-def test_a_checkpoint_against_itself_reproduces_nothing(suites, record, tiny_base, tiny_prompts):
+def test_a_checkpoint_against_itself_is_said_to_be_one_and_every_difference_is_0(
+    suites, record, pytester, tiny_base, tiny_prompts
+):
     result = suites(pair=("--base", tiny_base, "--tuned", tiny_base, "--shift-prompts", tiny_prompts))
     result.stdout.fnmatch_lines(["tuneshift: note: *tiny-base has the weights of its base, number for number: *"])
-    density = record()["claims"][1]
-    assert density["effect"] == 0.0
-    assert [c["verdict"] for c in record()["claims"]].count("reproduced") == 0
+    claims = {claim["finding"]: claim for claim in record()["claims"]}
+    alone = claims.pop("wu2023.density_marks_followed")  # of one checkpoint, which tells followed from not followed
+    assert alone["reason"] != IDENTICAL
+    assert {(c["verdict"], c["reason"], c["effect"]) for c in claims.values()} == {("not_applicable", IDENTICAL, 0.0)}
+    result.stdout.fnmatch_lines([f"– {len(claims)} claims do not apply: {IDENTICAL} ({len(claims)})*"])
+    assert result.ret == pytest.ExitCode.OK
+    assert IDENTICAL in (pytester.path / "tuneshift-results" / "report.html").read_text(encoding="utf-8")
+    assert IDENTICAL in (pytester.path / "tuneshift-results" / "summary.md").read_text(encoding="utf-8")
+
+
+def test_equal_weights_asked_otherwise_are_tested_like_any_pair(suites, record, pytester, tiny_base, tiny_prompts):
+    pairs = pytester.path / "pairs.toml"
+    pairs.write_text(
+        f'[pairs.asked]\nbase = {{ model = "{tiny_base}", chat_template = "none" }}\n'
+        f'tuned = {{ model = "{tiny_base}", chat_template = "{{{{ messages[0].content }}}}!" }}\n'
+        f'prompts = ["{tiny_prompts}"]\n'
+    )
+    result = suites("--finding=wu2023.instruction_density_rises", pair=("--pairs", pairs))
+    result.stdout.fnmatch_lines(["tuneshift: note: *they can only differ by how they are asked"])
+    (claim,) = record()["claims"]
+    assert claim["reason"] != IDENTICAL
+    assert claim["effect"] != 0
 
 
 def test_two_workers_give_the_same_claims(suites, record, pytester):

@@ -8,6 +8,7 @@ import pytest
 from pages import Page
 from run_records import Row, claim, compared, compared_record, full_record, not_applicable, record
 
+from tuneshift.claims.claim_record import IDENTICAL
 from tuneshift.report.changes import changed
 from tuneshift.report.claims import finding_views
 from tuneshift.report.conclusion import headline, worst
@@ -81,6 +82,18 @@ def test_a_regression_comes_first(outcomes: list[str], sentence: str) -> None:
         {"verdict": "reproduced", "pair": "P", "comparison": {"outcome": o, "baseline": "good"}} for o in outcomes
     ]
     assert headline(claims) == sentence
+
+
+def test_a_pair_that_is_one_checkpoint_is_said_first() -> None:
+    claims = [{"verdict": "not_applicable", "pair": "aa", "reason": IDENTICAL}] * 2
+    assert headline(claims) == (
+        "The checkpoints of aa have identical weights: every difference is 0 by construction. "
+        "None of the 2 claims is reproduced on aa; 2 not applicable."
+    )
+    beside = [*claims, {"verdict": "reproduced", "pair": "other", "reason": "decided"}]
+    assert headline(beside).startswith("The checkpoints of aa have identical weights")
+    many = [{**claims[0], "pair": name} for name in ("a", "b", "c")]
+    assert headline(many).startswith("The checkpoints of 3 pairs have identical weights")
 
 
 def test_a_record_without_claims_says_so() -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -60,6 +61,13 @@ def run(tmp_path: Path) -> Runs:
         return RunSession(options=Options(**asked), known_findings=lambda: catalogue, given=pairs)
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def _plain_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No checkpoint of these tests has files."""
+    plain = SimpleNamespace(quantization=None, prompt_learning=None)
+    monkeypatch.setattr(RunSession, "inspected", lambda run, ref: plain)
 
 
 def ref(name: str, **more: object) -> ModelRef:

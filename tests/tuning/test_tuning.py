@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from quantised_copies import fp8
 from safetensors.torch import load_file
 from tolerances import rounding, terms
 
@@ -503,6 +504,12 @@ def test_a_done_folder_is_left_alone_and_refuses_another_recipe(done, recipe, tm
         tune(Recipe(**{**recipe, "chat_template": "none"}), done)
     with pytest.raises(UsageError, match=r"data is '\w+\.\.\.' there"):
         tune(Recipe(**{**recipe, "data": write(tmp_path / "less.jsonl", ROWS[1:])}), done)
+
+
+def test_a_quantised_base_is_refused(base, recipe, tmp_path):
+    copy = fp8(base, tmp_path / "copy")
+    with pytest.raises(UsageError, match=r"copy is quantised \(fp8, 8 bits\), and rounded numbers cannot be trained"):
+        tune(Recipe(**{**recipe, "base": str(copy)}), tmp_path / "out")
 
 
 def test_a_folder_with_something_else_in_it_is_refused(recipe, tmp_path):

@@ -30,17 +30,12 @@ def merged(model: Any, adapter: Path) -> Any:
     Raises CheckpointError where peft is missing; for an adapter that does not fit (peft only warns) or that needs rows
     of an embedding which it does not bring; and where the merged model's logits are not those of the unmerged one.
     """
-    try:
-        from peft import PeftModel
-    except ImportError as error:
-        raise CheckpointError(
-            f"{adapter} is a PEFT adapter and peft is not installed: `pip install 'tuneshift[peft]'`."
-        ) from error
+    peft_model = _peft_model(adapter)
     _grow_(model, adapter)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=".*missing adapter keys.*")
-            tuned: Any = PeftModel.from_pretrained(model, str(adapter), local_files_only=True).eval()
+            tuned: Any = peft_model.from_pretrained(model, str(adapter), local_files_only=True).eval()
             expected = _probe_logits(tuned)
             _untie_(tuned)
             result = tuned.merge_and_unload()
@@ -50,6 +45,29 @@ def merged(model: Any, adapter: Path) -> Any:
         ) from error
     _require_same(adapter, _probe_logits(result), expected, result.dtype)
     return result
+
+
+def with_adapter(model: Any, adapter: Path) -> Any:
+    """The model with a PEFT adapter. An adapter that does not fit is an error, not peft's warning."""
+    peft_model = _peft_model(adapter)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*missing adapter keys.*")
+            return peft_model.from_pretrained(model, str(adapter), local_files_only=True)
+    except Exception as error:  # whatever an adapter for another model makes peft raise
+        raise CheckpointError(
+            f"The adapter in {adapter} does not fit {type(model).__name__}: {first_line(error)}"
+        ) from error
+
+
+def _peft_model(adapter: Path) -> Any:
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise CheckpointError(
+            f"{adapter} is a PEFT adapter and peft is not installed: `pip install 'tuneshift[peft]'`."
+        ) from error
+    return PeftModel
 
 
 def _embeddings(model: Any) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from typing import Any
 from ..errors import CheckpointError
 from ..plain import Json
 from ..readings import Readings
-from .files import headers, locate, locate_adapter, read_json, tokenizer_folder, weight_files
+from .files import Tensor, headers, locate, locate_adapter, read_json, tokenizer_folder, weight_files
+from .quantized import Quantization, quantization_of, require_whole_blocks
 from .quiet import first_line, quiet
 from .refs import ModelRef
 
@@ -47,6 +48,8 @@ class CheckpointInfo:
     ``layers`` the number of blocks and ``width`` the size of the residual stream (d_model). ``text_of`` names the class
     of a model of texts and images whose text model this is, None for others; the other weights are left where they are.
     ``prompt_learning``: the kind of an adapter that learns tokens before the text (``PROMPT_TUNING`` ...), else None.
+    ``quantization``: how the weights were rounded, None for plain ones; ``parameters`` then counts what the stored
+    numbers stand for.
     """
 
     folder: Path
@@ -61,6 +64,7 @@ class CheckpointInfo:
     width: int
     text_of: str | None = None
     prompt_learning: str | None = None
+    quantization: Quantization | None = None
 
 
 def inspect(ref: ModelRef, readings: Readings | None = None) -> CheckpointInfo:
@@ -69,28 +73,29 @@ def inspect(ref: ModelRef, readings: Readings | None = None) -> CheckpointInfo:
     ``readings`` remembers what transformers made of a configuration, unless the checkpoint brings code of its own.
 
     Raises PairError for a path that does not exist; CheckpointError for missing, pickled or damaged weights, a missing
-    configuration or tokenizer, an architecture that is unknown or not a causal language model, and an adapter that is
-    incomplete or given as the model.
+    configuration or tokenizer, an architecture that is unknown or not a causal language model, a quantisation that
+    transformers does not know, and an adapter that is incomplete or given as the model.
     """
     folder = locate(ref)
     adapter = _checked_adapter(ref)
     raw = _raw_config(ref, folder)
     remembered = Readings() if readings is None or ref.trust_remote_code else readings
     said = remembered.read(raw, lambda: _said(ref, folder))
-    tensors = [tensor for file in weight_files(folder) for tensor in headers(file)]
+    tensors = tuple(tensor for file in weight_files(folder) for tensor in headers(file))
     tokenizer_folder(ref)
-    numbers: dict[str, int] = {}
-    for tensor in tensors:
-        numbers[tensor.dtype] = numbers.get(tensor.dtype, 0) + _numel(tensor.shape)
-    if not numbers:
-        raise CheckpointError(f"The weight files in {folder} hold no tensors; copy or download the checkpoint anew.")
+    numbers = _numbers(folder, tensors)
     stored = max(numbers, key=lambda dtype: numbers[dtype])
+    quantization, parameters = quantization_of(folder), sum(numbers.values())
+    if quantization is not None:
+        require_whole_blocks(folder, tensors)
+        _require_mergeable(adapter, quantization)
+        parameters = int(remembered.read(["parameters", raw], lambda: _parameters(ref, folder)))
     return CheckpointInfo(
         folder=folder,
         adapter=adapter,
         model_type=said["model_type"],
         architecture=said["architecture"],
-        parameters=sum(numbers.values()),
+        parameters=parameters,
         dtype={"F32": "float32", "BF16": "bfloat16", "F16": "float16", "F64": "float64"}.get(stored, stored.lower()),
         context_length=said["context_length"],
         vocabulary=said["vocabulary"],
@@ -98,6 +103,7 @@ def inspect(ref: ModelRef, readings: Readings | None = None) -> CheckpointInfo:
         width=said["width"],
         text_of=said["text_of"],
         prompt_learning=None if adapter is None else prompt_learning_kind(adapter),
+        quantization=quantization,
     )
 
 
@@ -123,6 +129,34 @@ def _said(ref: ModelRef, folder: Path) -> dict[str, Json]:
     }
 
 
+def _numbers(folder: Path, tensors: Sequence[Tensor]) -> dict[str, int]:
+    """How many numbers of each type the files hold."""
+    numbers: dict[str, int] = {}
+    for tensor in tensors:
+        numbers[tensor.dtype] = numbers.get(tensor.dtype, 0) + _numel(tensor.shape)
+    if not numbers:
+        raise CheckpointError(f"The weight files in {folder} hold no tensors; copy or download the checkpoint anew.")
+    return numbers
+
+
+def _parameters(ref: ModelRef, folder: Path) -> int:
+    """How many numbers the configuration's text model has: packed ones and scales in the files say nothing of it."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = _config(ref, folder)
+    try:
+        with quiet(), torch.device("meta"):
+            build: Any = AutoModelForCausalLM.from_config  # carries no types
+            model = build(config.get_text_config(), trust_remote_code=ref.trust_remote_code)
+    except Exception as error:  # whatever a configuration makes transformers raise
+        raise CheckpointError(
+            f"Checkpoint {ref.name!r} cannot be built from its configuration: {first_line(error)}. Correct config.json "
+            "or install what it asks for; `attn_implementation` there may name a package that is missing."
+        ) from error
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def _numel(shape: Sequence[int]) -> int:
     count = 1
     for size in shape:
@@ -140,6 +174,15 @@ def _checked_adapter(ref: ModelRef) -> Path | None:
     read_json(adapter / "adapter_config.json")
     weight_files(adapter, "adapter_model")
     return adapter
+
+
+def _require_mergeable(adapter: Path | None, quantization: Quantization) -> None:
+    if adapter is not None and prompt_learning_kind(adapter) is None and quantization.dequantised == "never":
+        raise CheckpointError(
+            f"{adapter} is an adapter over a quantised model ({quantization.name}), whose weights transformers does "
+            "not turn back into plain numbers, so that nothing can be merged into them. Merge it into the model that "
+            "was quantised, and name the merged folder as `model`."
+        )
 
 
 def _raw_config(ref: ModelRef, folder: Path) -> Json:

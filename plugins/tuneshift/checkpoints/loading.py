@@ -9,19 +9,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
-from ..errors import CheckpointError, UsageError, counted
+from ..errors import CheckpointError, TuneshiftError, UsageError, counted
 from ..parse import parse_json
 from ..plain import Json
-from .adapters import merged
+from .adapters import merged, with_adapter
+from .dequantised import dequantised, loading_settings, quanto_model, require_runnable
 from .files import headers, weight_files
+from .finite import not_finite, require_finite_files
 from .inspection import CheckpointInfo, inspect
 from .memory import empty_cache
 from .model_cache import Decoding, decoding, keeps_rows, switches_at, virtual_tokens
+from .quantized import Quantization
 from .quiet import first_line, quiet
 from .refs import ModelRef
 from .tokenizers import load_tokenizer
@@ -36,6 +38,7 @@ TEXT_IN_WHOLE = {
 BESIDE_TEXT = ("model.vision", "model.visual", "model.multi_modal", "model.audio", "model.image", "model.connector")
 """Their other weights, where they stand within the same module."""
 _SHOWN = 5
+Form = Literal["stored", "dequantised"]
 # Two models at once is what the engine must never do (DESIGN.md); the lock makes a slip an error, not a full memory.
 _in_memory = threading.Lock()
 _kept: dict[tuple[ModelRef, str, str], tuple[Checkpoint, ExitStack]] = {}
@@ -56,6 +59,8 @@ class Checkpoint:
     dtype: str
     context_length: int
     parameters: int
+    form: Form | None = None
+    """Of a quantised checkpoint that has both: whether the weights are as stored or dequantised."""
     reduced: dict[str, int] = field(default_factory=dict)
     """Batches that were halved for want of memory, by what was computed: the smallest size so far."""
 
@@ -63,7 +68,8 @@ class Checkpoint:
     def computed(self) -> Mapping[str, Json]:
         """What of the computation no key holds: resolved device, attention, batches that were halved."""
         attention = getattr(getattr(self.model, "config", None), "_attn_implementation", None)
-        return {"device": str(self.device), "attention": attention, "reduced": dict(self.reduced)}
+        form = {} if self.form is None else {"weights": self.form}
+        return {"device": str(self.device), "attention": attention, "reduced": dict(self.reduced), **form}
 
     @cached_property
     def keeps_rows(self) -> bool:
@@ -114,7 +120,12 @@ def resolve_dtype(ref: ModelRef, dtype: str | None) -> str:
 
 @contextmanager
 def load(
-    ref: ModelRef, *, dtype: str | None = None, device: str = "auto", attn_implementation: str | None = None
+    ref: ModelRef,
+    *,
+    dtype: str | None = None,
+    device: str = "auto",
+    attn_implementation: str | None = None,
+    plain: bool = False,
 ) -> Iterator[Checkpoint]:
     """The checkpoint in memory for the length of a ``with`` block; its weights are released on leaving.
 
@@ -123,13 +134,17 @@ def load(
     leaves the choice to transformers; ``eager`` is what forward-mode differentiation needs on a CPU. A PEFT adapter is
     merged into the weights; one that learns tokens before the text stays beside them, and those tokens take their room
     in the context (`CheckpointInfo.prompt_learning`). Of a model of texts and images the text model is loaded.
+    ``plain``: quantised weights as plain numbers, where their method does not give those anyway; an adapter is merged
+    into plain numbers too.
 
-    Raises as `inspect`; CheckpointError also for a second checkpoint while one is loaded, weights that the
-    architecture lacks or that it would have to make up, NaN or infinite weights, a vocabulary smaller than the
-    tokenizer's, an adapter as in `merged`, and too little memory.
+    Raises as `inspect` and `require_runnable`; CheckpointError also for a second checkpoint while one is loaded,
+    weights that the architecture lacks or that it would have to make up, NaN or infinite weights, a vocabulary smaller
+    than the tokenizer's, an adapter as in `merged`, and too little memory; NotMeasurableError as `dequantised`.
     """
     name, target = resolve_dtype(ref, dtype), resolve_device(device)
     info = inspect(ref)
+    require_runnable(ref.name, info.folder, info.quantization)
+    plain = plain or (info.adapter is not None and not info.prompt_learning)
     give_way()
     if not _in_memory.acquire(blocking=False):
         raise CheckpointError(
@@ -139,7 +154,7 @@ def load(
     model = None
     try:
         tokenizer = load_tokenizer(ref)
-        model = _model(ref, info, DTYPES[name], target, attn_implementation)
+        model = _model(ref, info, DTYPES[name], target, attn_implementation, plain)
         _require_finite(ref, model, name)
         _require_rows(ref, model, tokenizer)
         yield Checkpoint(
@@ -149,7 +164,8 @@ def load(
             device=model.get_input_embeddings().weight.device,
             dtype=name,
             context_length=info.context_length - virtual_tokens(model),
-            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            parameters=info.parameters if info.quantization else sum(p.numel() for p in model.parameters()),
+            form=_form(info.quantization, plain),
         )
     finally:
         try:
@@ -183,8 +199,46 @@ def give_way() -> None:
         stack.close()
 
 
-def _model(ref: ModelRef, info: CheckpointInfo, dtype: torch.dtype, device: torch.device, attention: str | None) -> Any:
+def require_fitting(ref: ModelRef) -> bool:
+    """Raise what `load` would raise for weights that are missing, left over or of other shapes than the configuration
+    says, from names and shapes alone: no number is read, and nothing is looked for in an adapter. False where that
+    cannot be told before loading, which is so of quanto. Raises as `load`."""
+    info = inspect(ref)
+    require_runnable(ref.name, info.folder, info.quantization)
+    if info.quantization is not None and info.quantization.method == "quanto":
+        return False
+    _from_files(ref, info, torch.float32, torch.device("meta"), None)
+    return True
+
+
+def _form(quantization: Quantization | None, plain: bool) -> Form | None:
+    if quantization is None or quantization.dequantised == "on loading":
+        return None
+    return "dequantised" if plain else "stored"
+
+
+def _model(
+    ref: ModelRef, info: CheckpointInfo, dtype: torch.dtype, device: torch.device, attention: str | None, plain: bool
+) -> Any:
     """The model with its adapter merged, or put before it, in evaluation mode, without gradients."""
+    if info.quantization is not None:
+        require_finite_files(ref.name, weight_files(info.folder))
+    model = _from_files(ref, info, dtype, device, attention)
+    if plain and _form(info.quantization, plain) is not None:
+        assert info.quantization is not None
+        model = dequantised(model, info.quantization, dtype)
+    if info.adapter is not None:
+        # Learned tokens before the text are no change of weights, so that there is nothing to merge.
+        adapted = with_adapter if info.prompt_learning else merged
+        with quiet():
+            model = adapted(model, info.adapter)
+    return model.eval().requires_grad_(False)
+
+
+def _from_files(
+    ref: ModelRef, info: CheckpointInfo, dtype: torch.dtype, device: torch.device, attention: str | None
+) -> Any:
+    """The model without an adapter, every weight from the files and every one in its place."""
     options: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}
     if ref.device_map is not None:
         options["device_map"] = _device_map(ref.device_map)
@@ -192,7 +246,9 @@ def _model(ref: ModelRef, info: CheckpointInfo, dtype: torch.dtype, device: torc
         options["device_map"] = {"": device}  # straight to the device, never twice in main memory
     try:
         with quiet():
-            chosen, particular = _model_class(info)
+            if info.quantization is not None and info.quantization.method == "quanto":
+                return quanto_model(info.folder, dtype, device)
+            chosen, particular = _model_class(ref, info)
             loaded: Any = chosen.from_pretrained(
                 info.folder,
                 dtype=dtype,
@@ -206,11 +262,8 @@ def _model(ref: ModelRef, info: CheckpointInfo, dtype: torch.dtype, device: torc
             )
             model, report = loaded
             _require_complete(info, model, report)
-            if info.adapter is not None:
-                # Learned tokens before the text are no change of weights, so that there is nothing to merge.
-                adapted = _with_adapter if info.prompt_learning else merged
-                model = adapted(model, info.adapter)
-    except CheckpointError:
+            return model
+    except TuneshiftError:
         raise
     except torch.OutOfMemoryError as error:
         raise CheckpointError(
@@ -221,20 +274,26 @@ def _model(ref: ModelRef, info: CheckpointInfo, dtype: torch.dtype, device: torc
         raise CheckpointError(
             f"Checkpoint {ref.name!r} in {info.folder} cannot be loaded: {first_line(error)}"
         ) from error
-    return model.eval().requires_grad_(False)
 
 
-def _model_class(info: CheckpointInfo) -> tuple[Any, dict[str, Any]]:
-    """The class to load with, and what it has to be told: of a model of texts and images that transformers has no
-    causal class for, the text model's own class, its configuration, and where its weights stand in the whole."""
+def _model_class(ref: ModelRef, info: CheckpointInfo) -> tuple[Any, dict[str, Any]]:
+    """The class to load with, and what it has to be told: of quantised weights, in which form they are wanted; of a
+    model of texts and images that transformers has no causal class for, the text model's own class, its configuration,
+    and where its weights stand in the whole."""
     import transformers
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as causal_types
 
-    if info.text_of is None or info.model_type in causal_types:
+    alone = info.text_of is None or info.model_type in causal_types
+    if alone and info.quantization is None:
         return transformers.AutoModelForCausalLM, {}
     configured: Any = transformers.AutoConfig  # its methods carry no types
-    whole = configured.from_pretrained(info.folder, local_files_only=True)
+    whole = configured.from_pretrained(info.folder, local_files_only=True, trust_remote_code=ref.trust_remote_code)
     text = whole.get_text_config()
+    if info.quantization is not None:
+        taken = whole if alone else text
+        taken.quantization_config = loading_settings(info.folder, info.quantization)
+    if alone:
+        return transformers.AutoModelForCausalLM, {"config": whole}
     stored = (tensor.name for file in weight_files(info.folder) for tensor in headers(file))
     if getattr(whole, "tie_word_embeddings", False) and not any(name.endswith("lm_head.weight") for name in stored):
         text.tie_word_embeddings = True  # the whole's word counts, and the text's own is the default
@@ -281,42 +340,15 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")
 
 
-def _with_adapter(model: Any, adapter: Path) -> Any:
-    """The model with a PEFT adapter. An adapter that does not fit is an error, not peft's warning."""
-    import warnings
-
-    peft_model = _peft_model(adapter)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", message=".*missing adapter keys.*")
-            return peft_model.from_pretrained(model, str(adapter), local_files_only=True)
-    except Exception as error:  # whatever an adapter for another model makes peft raise
-        raise CheckpointError(
-            f"The adapter in {adapter} does not fit {type(model).__name__}: {first_line(error)}"
-        ) from error
-
-
-def _peft_model(adapter: Path) -> Any:
-    try:
-        from peft import PeftModel
-    except ImportError as error:
-        raise CheckpointError(
-            f"{adapter} is a PEFT adapter and peft is not installed: `pip install 'tuneshift[peft]'`."
-        ) from error
-    return PeftModel
-
-
 def _require_finite(ref: ModelRef, model: Any, dtype: str) -> None:
     """Raises CheckpointError naming the tensors with NaN or infinite numbers."""
     bad = {}
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if tensor.is_meta or not tensor.is_floating_point():
+        # What torchao wraps was read from the files, where `require_finite_files` looks.
+        if tensor.is_meta or hasattr(tensor, "__tensor_flatten__"):
             continue
-        # NaN and infinity survive a sum, so one cheap pass clears nearly every tensor; a sum may also overflow.
-        if not torch.isfinite(tensor.sum(dtype=torch.float32)):
-            count = int((~torch.isfinite(tensor)).sum())
-            if count:
-                bad[name] = count
+        if count := not_finite(tensor):
+            bad[name] = count
     if bad:
         shown = _some([f"{name} ({count} of them)" for name, count in bad.items()])
         hint = " Numbers beyond 65504 overflow in float16; try float32." if dtype == "float16" else ""

@@ -295,8 +295,8 @@ def _weight(owner: Any, module: Any) -> Tensor:
     weight = getattr(module, "weight", None)
     if not isinstance(weight, Tensor) or not weight.is_floating_point():
         raise MeasureError(
-            f"a {type(module).__name__} of {type(owner).__name__} holds no plain weights; quantised checkpoints cannot "
-            "be measured, load the original ones"
+            f"a {type(module).__name__} of {type(owner).__name__} holds no plain weights, of which this measure is "
+            "taken; name the checkpoint that was quantised"
         )
     if weight.is_meta:
         raise MeasureError(

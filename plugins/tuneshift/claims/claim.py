@@ -21,7 +21,7 @@ from ..pairs import ModelPair
 from ..plain import NOTHING, Json, plain
 from ..prompts.prompt import Prompt
 from ..statistics.statistic import Statistic
-from .claim_record import brief, claim_record, nothing
+from .claim_record import IDENTICAL, brief, claim_record, nothing
 from .examples import chosen_prompts, token_strip
 from .finding import Expectation, Finding, Outcome, Verdict
 from .noise_floor import above_noise, noise_floor
@@ -128,12 +128,16 @@ class Claim:
             drawn = [dict(figure) for figure in error.figures] if isinstance(error, NotApplicable) else []
         excluded = Counter(self.view.excluded)
         noise = self._noise_floor(quantity, statistic)
-        if statistic is not None:
+        if statistic is not None and self.identical:
+            verdict = Verdict(outcome=Outcome.NOT_APPLICABLE, reason=IDENTICAL)
+        elif statistic is not None:
             verdict = above_noise(self.finding, statistic, judge(self.finding, statistic), noise)
             statistic, verdict = self._not_grown(statistic, verdict)
+        if statistic is not None:
             statistic, trust = self._explained(statistic)
             drawn = [*(made for figure in figures if (made := figure(self.view))), *trust]
         applicable = statistic is not None
+        compared = statistic if applicable and not self.identical else None
         self.conclude(
             claim_record(
                 self.finding,
@@ -144,17 +148,27 @@ class Claim:
                 group=self.group,
                 level=self.level,
                 family_size=self.family_size,
-                p_decides=deciding_error(self.finding, statistic.intervals) if statistic is not None else None,
+                p_decides=None if compared is None else deciding_error(self.finding, compared.intervals),
                 expected=self.expected,
                 left_out=excluded,
                 noise_floor=noise,
                 evidence=self._evidence_names() if applicable else {},
-                sensitivity=self._sensitivity(quantity, readings, statistic) if statistic is not None else [],
+                sensitivity=[] if compared is None else self._sensitivity(quantity, readings, compared),
                 secondary=[self._beside(k, q) for k, q in secondary.items()] if applicable else [],
                 examples=self._examples(strips) if applicable and strips is not None else [],
                 figures=drawn,
             )
         )
+
+    @cached_property
+    def identical(self) -> bool:
+        """Whether all roles that the finding compares read one and the same evidence: equal weights, asked alike."""
+        roles: dict[str, set[str | None]] = {}
+        for role, need in self.finding.needs:
+            if split_format(need)[1] is None:
+                roles.setdefault(role, set()).add(self.evidence_name(role, need))
+        read = list(roles.values())
+        return len(read) > 1 and None not in read[0] and all(names == read[0] for names in read)
 
     def _explained(self, statistic: Statistic) -> tuple[Statistic, list[dict[str, Json]]]:
         """The statistic with what stands behind it in its details, and figures of how far annotator and judges can be

@@ -13,6 +13,9 @@ from ..statistics.assurance import NeededItems
 from ..statistics.statistic import Arm, Statistic
 from .finding import Expectation, Finding, Verdict
 
+IDENTICAL = "identical weights: every difference is 0 by construction"
+"""The reason of a claim whose checkpoints are one, asked alike: it has an effect of 0 and nothing was tested."""
+
 
 def summary(arm: Arm | None) -> Json:
     """An arm's label, mean, population standard deviation and n."""

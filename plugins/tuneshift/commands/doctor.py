@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..files import cache_folder
 from ..session.options import default_store
 from .common import OK, PROBLEMS, Commands, add_store
 
@@ -27,6 +28,7 @@ def add(commands: Commands) -> None:
         "doctor",
         help="check versions, device, disk, store and a pair; say what to do",
         description="Each line is ok, to know or to mend, and says what to do. Exit 1 where something is to be mended. "
+        "Weights are read once, to find numbers that are none and two checkpoints that are one; none is loaded. "
         "Nothing contacts a network, unless --hub asks to or a hub id is given, which is downloaded as a run would.",
     )
     doctor.add_argument("--base", metavar="CHECKPOINT", help="as in `pytest suites` (default: the embedded pair's)")
@@ -87,11 +89,13 @@ def _checks(arguments: argparse.Namespace) -> Iterator[Check]:
         if files.state == "fail":  # else every check below would say the same, and ask the hub again
             sound = False
             continue
+        yield doctor_checkpoints.weights_check(role, ref)
         tokenizer = doctor_checkpoints.tokenizer_check(role, ref)
         yield tokenizer
         sound = sound and tokenizer.state != "fail"  # else what is said of the pair would be that again
         yield doctor_checkpoints.attention_check(role, ref)
     if sound:
+        yield doctor_checkpoints.identity_check(pair.base, pair.tuned, cache_folder() / "fingerprints.json")
         yield doctor_checkpoints.tokenizers_check(pair.base, pair.tuned)
         yield doctor_checkpoints.template_check(pair.base, pair.tuned)
 

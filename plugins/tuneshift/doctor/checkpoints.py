@@ -1,7 +1,8 @@
-"""What a run needs of a checkpoint, looked at without its weights: tokenizer, chat template, architecture."""
+"""What a run needs of a checkpoint, looked at without loading it: files, weights, tokenizer, template, architecture."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ..checkpoints.refs import ModelRef
@@ -19,17 +20,61 @@ MENDED = "The message says what is missing; more on it in docs/troubleshooting.m
 
 
 def files_check(role: str, ref: ModelRef) -> Check:
-    """What the checkpoint's files say: size, stored type, context length. The other checks need it to be ``ok``."""
+    """What the checkpoint's files say: size, stored type or quantisation, context length; and whether a quantised one
+    can be loaded here. The other checks need it to be ``ok``."""
+    from ..checkpoints.dequantised import require_runnable
     from ..checkpoints.inspection import UNLIMITED, inspect
 
     name = f"{role} checkpoint"
     try:
         info = inspect(ref)
+        require_runnable(ref.name, info.folder, info.quantization)
     except TuneshiftError as error:
         return Check(name=name, state="fail", found=str(error), advice=MENDED)
     context = "no limit of context" if info.context_length == UNLIMITED else f"{info.context_length} tokens of context"
-    found = f"{ref.name}, {info.parameters:,} parameters stored as {info.dtype}, {context}"
-    return Check(name=name, state="ok", found=found)
+    how = info.quantization
+    stored = f"stored as {info.dtype}" if how is None else f"quantised ({how.name})"
+    found = f"{ref.name}, {info.parameters:,} parameters {stored}, {context}"
+    return Check(name=name, state="ok", found=found if how is None else f"{found}; measured: {how.measured}")
+
+
+def weights_check(role: str, ref: ModelRef) -> Check:
+    """Whether names and shapes in the files are those of the configuration's model, and every number is finite. Reads
+    all weights once, one tensor in memory at a time."""
+    from ..checkpoints.files import locate, locate_adapter, weight_files
+    from ..checkpoints.finite import require_finite_files
+    from ..checkpoints.loading import require_fitting
+
+    name = f"{role} weights"
+    try:
+        told = require_fitting(ref)
+        adapter = locate_adapter(ref)
+        files = weight_files(locate(ref)) + (() if adapter is None else weight_files(adapter, "adapter_model"))
+        require_finite_files(ref.name, files)
+    except TuneshiftError as error:
+        return Check(name=name, state="fail", found=str(error), advice=MENDED)
+    shapes = "every shape as its config.json says" if told else "shapes are looked at on loading"
+    return Check(name=name, state="ok", found=f"{ref.name}, {shapes}, every number finite")
+
+
+def identity_check(base: ModelRef, tuned: ModelRef, memo: Path | None = None) -> Check:
+    """Whether the two checkpoints of a pair are one. ``memo`` as in `fingerprint`."""
+    from ..checkpoints.fingerprint import fingerprint
+
+    name = "pair"
+    try:
+        same = fingerprint(base, memo=memo) == fingerprint(tuned, memo=memo)
+    except TuneshiftError as error:
+        return Check(name=name, state="fail", found=str(error), advice=MENDED)
+    if not same:
+        return Check(name=name, state="ok", found=f"the weights of {base.name} and {tuned.name} differ")
+    return Check(
+        name=name, state="warn",
+        found=f"{base.name} and {tuned.name} have identical weights: where both are asked alike, every difference is 0 "
+        "by construction",
+        advice="Right for an A/A control. Else one of them is the wrong folder, or training saved the weights that it "
+        "started from.",
+    )  # fmt: skip
 
 
 def tokenizer_check(role: str, ref: ModelRef) -> Check:
@@ -128,9 +173,14 @@ def attention_check(role: str, ref: ModelRef) -> Check:
         model = _skeleton(ref)
     except TuneshiftError as error:
         return Check(name=name, state="fail", found=str(error), advice=MENDED)
+    from ..checkpoints.inspection import inspect
     from ..checkpoints.llama import FAST_FAMILIES
+    from ..checkpoints.quantized import not_plain
     from ..checkpoints.weight_maps import n_layers
 
+    if packed := not_plain(ref.name, inspect(ref).quantization):
+        advice = "Findings that need attribution or weights are not applicable on this pair."
+        return Check(name=name, state="warn", found=f"{type(model).__name__}; {packed}", advice=advice)
     kind = model.config.model_type
     found = f"{type(model).__name__}, attention {model.config._attn_implementation}"
     try:

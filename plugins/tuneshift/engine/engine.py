@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..backends.spec import backend_provenance, is_loaded
 from ..checkpoints.quiet import first_line
 from ..checkpoints.refs import ModelRef
-from ..errors import CheckpointError, StoreError, TuneshiftError
+from ..errors import CheckpointError, NotInstalledError, StoreError, TuneshiftError
 from ..measures.catalogue import Take
 from ..plain import NOTHING, Json
 from ..readings import Readings
@@ -128,7 +128,10 @@ class Engine:
         try:
             with ExitStack() as stack:
                 loaded = _Loader(ref=step.ref, settings=self.settings, stack=stack)
-                left += [t for t in step.tasks if not self._attempt(t, loaded)]
+                # A quantised checkpoint loads once for what takes its weights as stored, once for what does not. What
+                # asks for plain weights may depend on the other kind, which never depends on it.
+                ordered = sorted(step.tasks, key=lambda task: task.measure.plain)
+                left += [t for t in ordered if not self._attempt(t, loaded)]
         except Exception as error:  # whatever freeing a checkpoint on a broken device raises
             # What was measured is stored, so no task failed; the next one that needs the device will say so.
             warnings.warn(f"{step.ref.name} could not be freed: {first_line(error)}", stacklevel=2)
@@ -205,7 +208,8 @@ def _pruned(task: Task) -> str:
 
 @dataclass(kw_only=True)
 class _Loader:
-    """Loads a checkpoint when the first task needs it; the stack frees it."""
+    """Loads a checkpoint when the first task needs it, and once more where a task wants its weights in another form;
+    the stack frees it."""
 
     ref: ModelRef
     settings: Settings
@@ -214,33 +218,46 @@ class _Loader:
     answers: BackendModel | None = None
     refused: CheckpointError | None = None
     """Why it could not be loaded, for the tasks that follow."""
+    held: ExitStack = field(default_factory=ExitStack)
+    """Frees the checkpoint that is loaded, and what answers with it."""
 
     def prepare(self, task: Task) -> Take:
         """What takes the task's measure, on the checkpoint, loaded if the measure needs it, or behind its backend."""
-        asked: Checkpoint | BackendModel | None = self._loaded() if task.loads else None
+        asked: Checkpoint | BackendModel | None = self._loaded(task.measure.plain) if task.loads else None
         if task.backend is not None:
             asked = self._answering(task.backend)
         return task.measure.prepare(asked, task.params, task.sources)
 
-    def _loaded(self) -> Checkpoint:
+    def _loaded(self, plain: bool) -> Checkpoint:
         if self.refused is not None:
             raise self.refused  # the next task would only read 14 GB to fail again
+        wanted = "dequantised" if plain else "stored"
+        if self.checkpoint is not None and self.checkpoint.form not in (None, wanted):
+            self.checkpoint = self.answers = None
+            self.held.close()
         if self.checkpoint is None:
+            self.held = self.stack.enter_context(ExitStack())
             try:
-                self.checkpoint = self.stack.enter_context(self._load())
+                self.checkpoint = self.held.enter_context(self._load(plain))
             except CheckpointError as error:
                 self.refused = error
                 raise
-            self.stack.enter_context(_fitting_threads(self.checkpoint))
+            self.held.enter_context(_fitting_threads(self.checkpoint))
         return self.checkpoint
 
     @contextmanager
-    def _load(self) -> Iterator[Checkpoint]:
+    def _load(self, plain: bool) -> Iterator[Checkpoint]:
         from ..checkpoints.loading import load
 
         with ExitStack() as stack:
             try:
-                loaded = stack.enter_context(load(self.ref, dtype=self._dtype, device=self.settings.device))
+                loaded = stack.enter_context(
+                    load(self.ref, dtype=self._dtype, device=self.settings.device, plain=plain)
+                )
+            except NotInstalledError as error:
+                # Missing for the checkpoint itself, so that nothing at all is measured: a failure, where a package that
+                # some findings want makes those not applicable.
+                raise CheckpointError(str(error)) from error
             except CheckpointError as error:
                 backend = backend_of(self.ref, self.settings)
                 if backend is None or is_loaded(backend):
@@ -256,7 +273,7 @@ class _Loader:
         if self.answers is None:
             from ..backends.start import answering
 
-            self.answers = self.stack.enter_context(
+            self.answers = self.held.enter_context(
                 answering(backend, self.ref, dtype=self._dtype, checkpoint=self.checkpoint)
             )
         return self.answers

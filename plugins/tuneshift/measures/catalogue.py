@@ -29,6 +29,8 @@ class Measure:
     checkpoint; 0 where that makes no difference. ``axis``: whether there is an item for each
     prompt or for each layer. ``loads``: whether it needs the weights, or only the evidence that it rests on.
     ``narrowing``: what makes an item of an item that holds more; empty where no evidence holds more than another.
+    ``plain``: whether it differentiates or reads weights, or rests on one that does: quantised ones are dequantised
+    for it.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Measure:
     narrowing: str = ""
     axis: Literal["prompts", "layers"] = "prompts"
     loads: bool = True
+    plain: bool = False
 
     def prepare(
         self,
@@ -69,12 +72,12 @@ def _function(named: str) -> Callable[..., Any]:
 GENERATION = Measure(name="generation", version=2, chunk=32, preparation=".generation:generation")
 ATTRIBUTION = Measure(
     name="attribution", version=2, chunk=1, small_chunk=8, preparation=".attribution.evidence:attribution",
-    narrowing=".attribution.thinning:narrowed",
+    narrowing=".attribution.thinning:narrowed", plain=True,
 )  # fmt: skip
-RELATIONS = Measure(name="relations", version=1, chunk=1, preparation=".relations:relations", axis="layers")
-CONCEPTS = Measure(name="concepts", version=1, chunk=1, preparation=".concepts:concepts", axis="layers")
+RELATIONS = Measure(name="relations", version=1, chunk=1, preparation=".relations:relations", axis="layers", plain=True)
+CONCEPTS = Measure(name="concepts", version=1, chunk=1, preparation=".concepts:concepts", axis="layers", plain=True)
 ANNOTATION = Measure(
-    name="annotation", version=1, chunk=1, preparation=".annotation:annotation", axis="layers", loads=False
+    name="annotation", version=1, chunk=1, preparation=".annotation:annotation", axis="layers", loads=False, plain=True
 )
 LIKELIHOOD = Measure(name="likelihood", version=2, chunk=32, preparation=".likelihood:likelihood")
 TEXT = Measure(name="text", version=1, chunk=32, preparation=".text:text")

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..claims.claim_record import IDENTICAL
 from ..errors import counted
 from ..plain import Json
 from ..statistics.gate_rule import RED
@@ -19,11 +20,20 @@ View = dict[str, Any]
 
 def headline(claims: Sequence[Mapping[str, Json]]) -> str:
     """One sentence of conclusion: how many claims hold, on which pairs, and what became of the others; before that, how
-    many turn the gate red, where any do."""
+    many turn the gate red, where any do, and on which pairs there was nothing to compare."""
     if not claims:
         return "No claim was tested in this run."
     worse = [c for c in claims if outcome_of(c) in RED]
-    return _regressed(worse, len(claims)) + _held(claims) if worse else _held(claims)
+    return (_regressed(worse, len(claims)) if worse else "") + _one_checkpoint(claims) + _held(claims)
+
+
+def _one_checkpoint(claims: Sequence[Mapping[str, Json]]) -> str:
+    """A sentence on pairs whose checkpoints are one; empty where there are none."""
+    pairs = list(dict.fromkeys(str(c["pair"]) for c in claims if c.get("reason") == IDENTICAL))
+    if not pairs:
+        return ""
+    named = " and ".join(pairs) if len(pairs) <= 2 else f"{len(pairs)} pairs"
+    return f"The checkpoints of {named} have {IDENTICAL}. "
 
 
 def unmade(count: int) -> str:

@@ -58,7 +58,8 @@ class Terminal(Protocol):
 def header_lines(run: RunSession) -> list[str]:
     """Pairs, settings, store and baselines, for pytest's header."""
     settings = run.options.settings
-    lines = [f"tuneshift: pair {pair.name}: {_shown(pair.base)} -> {_shown(pair.tuned)}" for pair in run.pairs]
+    shown = [(pair.name, _shown(run, pair.base), _shown(run, pair.tuned)) for pair in run.pairs]
+    lines = [f"tuneshift: pair {name}: {base} -> {tuned}" for name, base, tuned in shown]
     lines += [f"tuneshift: note: {note}" for pair in run.pairs for note in run.notes(pair)]
     if _device(run) is not None:
         lines.append(f"tuneshift: device {_device(run)}, dtype {settings.dtype}, response {settings.response}")
@@ -86,8 +87,10 @@ def _device(run: RunSession) -> str | None:
     return device_name(run.options.settings.device)
 
 
-def _shown(ref: ModelRef) -> str:
-    return f"{ref.name} (recorded evidence)" if ref.evidence is not None else ref.name
+def _shown(run: RunSession, ref: ModelRef) -> str:
+    how = None if ref.evidence is not None else run.inspected(ref).quantization
+    said = "recorded evidence" if ref.evidence is not None else how and how.name
+    return f"{ref.name} ({said})" if said else ref.name
 
 
 def number(value: Json, signed: bool = False) -> str:

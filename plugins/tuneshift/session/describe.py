@@ -73,14 +73,15 @@ def _describe(run: RunSession, pair: ModelPair, ref: ModelRef) -> dict[str, Json
     common = {"name": ref.name, "fingerprint": run.planner.fingerprint(ref)}
     if ref.evidence is not None:
         return {**common, "evidence": str(ref.evidence)}
-    backend = backend_of(ref, run.options.settings)
+    backend, info = backend_of(ref, run.options.settings), run.inspected(ref)
     return {
         **common,
         "model": ref.model,
         "revision": ref.revision,
         "adapter": ref.adapter,
         "dtype": ref.dtype or run.options.settings.dtype,
-        "parameters": run.inspected(ref).parameters,
+        "parameters": info.parameters,
+        "quantization": None if info.quantization is None else info.quantization.described(),
         **chat_params(run.planner.chat(pair, ref)),
         "ends": list(run.planner.ends(pair, ref)),
         **({} if backend is None else {"backend": identity(backend)}),

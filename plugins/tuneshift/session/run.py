@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from ..backends.spec import require_backend
+from ..checkpoints.dequantised import require_runnable
 from ..checkpoints.inspection import CheckpointInfo, inspect
+from ..checkpoints.quantized import not_plain
 from ..checkpoints.refs import ModelRef
 from ..claims.claim import Claim
 from ..claims.decisions import Exposure, exposure, family_size
@@ -20,7 +22,7 @@ from ..engine.plan import Planner, Task, reads_weights
 from ..engine.second import BATCH_SHARE, can_be_measured_again, second_pair, second_settings
 from ..engine.steps import Line, plan_lines
 from ..errors import NotMeasurableError, TuneshiftError
-from ..measures.catalogue import ANNOTATION, ATTRIBUTION, GENERATION, LIKELIHOOD
+from ..measures.catalogue import ANNOTATION, ATTRIBUTION, LIKELIHOOD
 from ..measures.draws import unrankable
 from ..measures.params import FORMATS, measure_of, split_format
 from ..pairs import ModelPair, resolve_pairs
@@ -29,6 +31,7 @@ from ..prompts.prompt import PromptSet
 from ..prompts.sets import load_prompts
 from ..store.evidence import EvidenceItem
 from ..store.store import Store
+from .context import context_of
 from .growing import EarlierRun
 from .raters import Raters
 from .requests import MAKE, RESPONSES, Options, Target
@@ -221,6 +224,9 @@ class RunSession:
                 return f"the pair names no {role} checkpoint; {MAKE.get(role, 'name it in the pair file')}"
             if ref.evidence is not None and not attributes:
                 return f"{ref.name} is recorded evidence, which holds attributions alone"
+            plain = any(measure_of(need).plain for own, need in finding.needs if own == role)
+            if plain and ref.evidence is None and (packed := not_plain(ref.name, self.inspected(ref).quantization)):
+                return packed
             if ref.adapter is not None and (attributes or reads_weights(finding)):
                 kind = self.inspected(ref).prompt_learning
                 if kind is not None:
@@ -241,9 +247,15 @@ class RunSession:
     def reach(self, wanted: Iterable[tuple[Finding, Target]]) -> None:
         """Look for what would keep backends from answering, where evidence is missing that they compute.
 
-        Raises UsageError and EndpointError as `require_backend`, before anything is measured.
+        Quantised checkpoints that have to be loaded for it need a package, and some a GPU.
+
+        Raises UsageError and EndpointError as `require_backend`, NotInstalledError and CheckpointError as
+        `require_runnable`, before anything is measured.
         """
         missing = [line.task for line in self.plan(wanted) if line.progress.stored < line.progress.total]
+        for ref in dict.fromkeys(task.ref for task in missing if task.loads):
+            info = self.inspected(ref)
+            require_runnable(ref.name, info.folder, info.quantization)
         for backend in dict.fromkeys(task.backend for task in missing if task.backend is not None):
             require_backend(backend)
 
@@ -281,7 +293,7 @@ class RunSession:
             expected=expected_outcome(self.expectations[target.pair.name], finding.id, name, target.group),
             responses=(RESPONSES[mode], RESPONSES[other]),
             conclude=conclude,
-            context=self._context(finding, target),
+            context=context_of(self, finding, target),
             word_vectors=space,
             judges=self.raters.judges(target, space),
             base_formats=self._base_formats(finding, target),
@@ -294,22 +306,6 @@ class RunSession:
         """Other formats that the base is asked in for readings, in words."""
         named = {split_format(need)[1] for _, need in self.needs(finding, target)}
         return {name: words for name, words in FORMATS.items() if name in named}
-
-    def _context(self, finding: Finding, target: Target) -> Mapping[str, Json]:
-        """Words and word space behind a claim on weights; the limits of tokens behind one on responses.
-
-        The longest response of recorded evidence is not known."""
-        if target.prompts is not None:
-            refs = [target.pair.checkpoint(role) for role, _ in finding.needs]
-            known = all(ref is None or ref.evidence is None for ref in refs)
-            reads = {need.partition(".")[0] for _, need in finding.needs}
-            responds, tokens = reads & {GENERATION.name, ATTRIBUTION.name}, self.planner.attributed_tokens(target.pair)
-            limit = {"max_new_tokens": self.planner.longest(target.pair)} if responds and known else {}
-            return limit | ({"attribute_tokens": tokens} if tokens and ATTRIBUTION.name in reads else {})
-        return {
-            "vocabulary": self.planner.words(target.pair),
-            "word_vectors": self.planner.word_space(target.pair),
-        }
 
     def _agreement(self, finding: Finding, target: Target) -> Mapping[str, Json] | None:
         """How the run's annotator agrees with lists labelled by hand, for findings that rest on it and can apply."""

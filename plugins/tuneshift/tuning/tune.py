@@ -78,6 +78,11 @@ class _Prepared:
 def _prepare(recipe: Recipe, tell: Tell) -> _Prepared:
     examples, ref = read_examples(recipe.data, recipe.how), recipe.ref()
     info, tokenizer = inspect(ref), load_tokenizer(ref)
+    if info.quantization is not None:
+        raise UsageError(
+            f"{recipe.base} is quantised ({info.quantization.name}), and rounded numbers cannot be trained on; name "
+            "the checkpoint that it was made from."
+        )
     template = resolve_chat_template(ref, tokenizer)
     if template is None and recipe.chat_template is None:
         template = paper_template(tokenizer)
