@@ -240,3 +240,12 @@ def test_the_counts_in_the_readme_are_those_of_the_file() -> None:
         f"{beyond} prompts have a character outside ASCII",
     ):
         assert sentence in readme
+
+
+def test_plain_text_is_four_passages_of_each_kind_each_a_draw_of_its_own() -> None:
+    passages = load_prompts(PromptSource(path="plain-text"), pair=None).prompts
+    assert Counter(p.fields["task"] for p in passages) == dict.fromkeys({p.fields["task"] for p in passages}, 4)
+    assert (len(passages), len({p.unit for p in passages}), len({p.prompt for p in passages})) == (48, 48, 48)
+    assert all(p.instruction_spans == ((0, len(p.prompt)),) and p.reference is None for p in passages)
+    lengths = [len(p.prompt.split()) for p in passages]
+    assert (min(lengths), max(lengths)) == (48, 59)  # as its README says
