@@ -14,7 +14,7 @@ from tuneshift import checkpoint_specs
 from tuneshift import pairs as module
 from tuneshift.checkpoints.refs import LMBackend
 from tuneshift.errors import PairError
-from tuneshift.pairs import ModelPair, SingleTask, left_out, load_pairs, resolve_pairs
+from tuneshift.pairs import ModelPair, SingleTask, _pair_name, left_out, load_pairs, resolve_pairs
 from tuneshift.prompts.prompt import PromptSource
 from tuneshift.words.spec import words_from_option
 
@@ -128,6 +128,21 @@ def test_an_existing_folder_wins_over_a_hub_id(folder: Path) -> None:
     assert (pair.base.name, pair.tuned.name) == ("name", "org/Name-0.5B")
 
 
+def test_names_in_other_scripts_are_told_apart_and_are_one_in_either_form(folder: Path) -> None:
+    tuned = [folder / name for name in ("模型一", "模型二", "Ünï")]
+    for path in tuned:
+        path.mkdir()
+    names = [pair.name for pair in resolve(folder, base="gpt2", tuned=[str(path) for path in tuned])]
+    assert names == ["gpt2-模型一", "gpt2-模型二", "gpt2-Ünï"]
+    decomposed = "gpt2-U\u0308ni\u0308"
+    assert _pair_name(decomposed) == _pair_name("gpt2-Ünï") == "gpt2-Ünï"
+
+
+def test_a_checkpoint_that_is_given_twice_is_said(folder: Path) -> None:
+    with pytest.raises(PairError, match=r"--tuned=distilgpt2 is given 2 times and makes one pair; give it once"):
+        resolve(folder, base="gpt2", tuned=["distilgpt2", "distilgpt2"])
+
+
 def test_equal_short_names_fall_back_to_what_was_written(folder: Path) -> None:
     for name in ("a/model", "b/model"):
         (folder / name).mkdir(parents=True)
@@ -236,7 +251,7 @@ def test_base_and_tuned_make_one_pair(folder: Path, monkeypatch: pytest.MonkeyPa
     assert same.name == "org-x-other-x"
     (folder / "b @ é").mkdir()
     (odd,) = resolve(folder, base="base", tuned="./b @ é")
-    assert odd.name == "base-b"
+    assert odd.name == "base-b-é"
 
 
 def test_every_tuned_checkpoint_makes_a_pair_named_as_it_is_alone(
@@ -259,7 +274,6 @@ def test_every_tuned_checkpoint_makes_a_pair_named_as_it_is_alone(
     assert resolve(folder, base="base", tuned=("deep/two/final", "two/final"))[0].name == "base-deep-two-final"
     hub = resolve(folder, base="org/base", tuned=("a/chat", "b/chat"))
     assert [pair.name for pair in hub] == ["base-a-chat", "base-b-chat"]
-    assert len(resolve(folder, base="base", tuned=("ckpt-1", "ckpt-1"))) == 1
     with pytest.raises(PairError, match=r"--tuned ckpt-1 and \./ckpt-1: these make pairs that no name tells apart"):
         resolve(folder, base="base", tuned=("ckpt-1", "./ckpt-1"))
 

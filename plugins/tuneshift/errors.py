@@ -60,6 +60,13 @@ class NotInstalledError(UsageError):
     applicable here, and no test fails."""
 
 
+def require_kind(name: str, value: object, kinds: type | tuple[type, ...], wanted: str) -> None:
+    """Raise UsageError for an argument that is none of ``kinds``, which ``wanted`` names; True is no number."""
+    accepted = kinds if isinstance(kinds, tuple) else (kinds,)
+    if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in accepted):
+        raise UsageError(f"{name} is {wanted}; got {value!r:.80} ({type(value).__name__}).")
+
+
 def counted(n: int, name: str, several: str | None = None) -> str:
     """``1 claim``, ``3 claims``; ``several`` is a plural that does not end in s."""
     return f"{n:,} {name if n == 1 else several or name + 's'}"

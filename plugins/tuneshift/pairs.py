@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from .checkpoint_specs import chat_template, checkpoint_of, checkpoint_ref, path_parts
 from .checkpoints.refs import ModelRef
@@ -218,6 +219,10 @@ def _option_pairs(
     if pairs_file is not None or names:
         other = "--pairs" if pairs_file is not None else "--pair"
         raise PairError(f"{other} and --base/--tuned exclude each other: they name pairs in two ways.")
+    if repeated := sorted({text for text in tuned if tuned.count(text) > 1}):
+        raise PairError(
+            f"--tuned={repeated[0]} is given {tuned.count(repeated[0])} times and makes one pair; give it once."
+        )
     first = checkpoint_ref(base, "--base")
     others = {text: checkpoint_ref(text, "--tuned") for text in tuned}
     pairs = []
@@ -255,7 +260,8 @@ def _short_names(base: str, first: ModelRef, text: str, other: ModelRef) -> list
 
 
 def _pair_name(*parts: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", "-".join(parts), flags=re.ASCII).strip("-.") or "pair"
+    """Letters of every script stay, in one form each, so that checkpoints named in one are told apart."""
+    return re.sub(r"[^\w.-]+", "-", normalize("NFC", "-".join(parts))).strip("-.") or "pair"
 
 
 def pair_of(base: str | ModelRef, tuned: str | ModelRef, *, labels: tuple[str, str] = ("base", "tuned")) -> ModelPair:

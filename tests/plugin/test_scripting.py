@@ -161,6 +161,39 @@ def test_mistakes_are_told_before_anything_is_measured(run, named, said):
         run(**named)
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"base": 3, "tuned": "x"}, r"base is a folder, a hub id or a ModelRef; got 3 \(int\)"),
+        ({"base": "x", "tuned": ["y"]}, r"tuned is a folder, a hub id or a ModelRef; got \['y'\] \(list\)"),
+        ({"pairs": 3}, "pairs=3: a pair file, a ModelPair or a list of them is wanted"),
+        ({"prompts": 3}, "prompts is a JSONL file, the name of a shipped set, or a list of these; got 3"),
+        ({"prompts": [None]}, "prompts is a JSONL file, .*; got None"),
+        ({"findings": 3}, r"findings is an id or pattern, \(Finding, quantity\), a test or a list of these; got 3"),
+        ({"store": 3}, "store is a folder; got 3"),
+        ({"alpha": "0.05"}, "alpha is an error rate, between 0 and 1 .*; got '0.05'"),
+        ({"alpha": True}, "alpha is an error rate, between 0 and 1 .*; got True"),
+        ({"max_new_tokens": 1.5}, "max_new_tokens is a number of tokens; got 1.5"),
+        ({"judge": 3}, "judge is the name of a judge or a list of names; got 3"),
+        ({"judge": [3]}, "judge is the name of a judge or a list of names; got 3"),
+        ({"annotator": 3}, "annotator is a text; got 3"),
+        ({"rules": 3}, "rules is a text; got 3"),
+        ({"vocabulary": [1]}, r"vocabulary is a number of words or a file; got \[1\]"),
+        ({"noise_floor": "yes"}, "noise_floor is True or False; got 'yes'"),
+    ],
+)
+def test_arguments_of_another_kind_are_told_with_what_is_accepted(given, said):
+    with pytest.raises(UsageError, match=said):
+        tuneshift.run(**given)
+
+
+def test_comparing_and_loading_say_what_they_take():
+    with pytest.raises(UsageError, match=r"new is a run, as run\(\) and load_run\(\) return it; got 'a'"):
+        tuneshift.compare_runs("a", "b")
+    with pytest.raises(UsageError, match=r"path is a run.json or the folder that holds one; got 3"):
+        tuneshift.load_run(3)
+
+
 def test_mistakes_of_pairs(run, tiny_base, tiny_tuned, tmp_path):
     with pytest.raises(UsageError, match="base is given without tuned"):
         run(tiny_base)

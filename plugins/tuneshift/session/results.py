@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError, counted
+from ..errors import UsageError, counted, require_kind
 from ..plain import Json
 from ..run_record import RunRecord, read_record, write_record
 
@@ -98,6 +98,7 @@ def load_run(path: str | os.PathLike[str]) -> Run:
 
     Raises RecordError for a missing, foreign, damaged or newer file.
     """
+    require_kind("path", path, (str, os.PathLike), "a run.json or the folder that holds one")
     file = Path(path)
     return as_run(read_record(file / "run.json" if file.is_dir() else file))
 

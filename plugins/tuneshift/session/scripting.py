@@ -6,7 +6,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, cast, get_args
@@ -21,13 +21,13 @@ from ..claims.finding import Finding
 from ..claims.view import Quantity
 from ..engine.progress import bars_on
 from ..engine.settings import BaseFormat, ResponseMode, Settings, YesOrNo
-from ..errors import TuneshiftError, UsageError, counted, did_you_mean
+from ..errors import TuneshiftError, UsageError, counted, did_you_mean, require_kind
 from ..files import cache_folder
 from ..gate.baselines import Baseline
 from ..gate.compare import check_comparable, compare
 from ..pairs import FEWEST_ATTRIBUTED, ModelPair, asked, load_pairs, pair_of, resolve_pairs
 from ..plain import NOTHING, Json, plain
-from ..run_record import make_record
+from ..run_record import RunRecord, make_record
 from ..words.spec import words_from_option
 from .checks import check_run
 from .console import run_fields
@@ -64,6 +64,18 @@ class RunSettings(TypedDict, total=False):
     device: str
     alpha: float
     noise_floor: bool
+
+
+KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "max_new_tokens": ((int,), "a number of tokens"),
+    "vocabulary": ((int, str, os.PathLike), "a number of words or a file"),
+    "word_vectors": ((str, os.PathLike), "the name of a word space or a file"),
+    "judge": ((str, list, tuple), "the name of a judge or a list of names"),
+    "alpha": ((int, float), "an error rate, between 0 and 1 (0.05)"),
+    "noise_floor": ((bool,), "True or False"),
+    **dict.fromkeys(("annotator", "rules", "plain_format", "backend", "device"), ((str,), "a text")),
+}
+"""Settings that are checked by their kind, and what is accepted."""
 
 
 def run(
@@ -136,6 +148,10 @@ def compare_runs(
 
     Raises UsageError for runs that cannot be compared, naming what differs, and for margins that are none.
     """
+    require_kind("new", new, RunRecord, "a run, as run() and load_run() return it")
+    require_kind("old", old, (RunRecord, Baseline), "a run or a baseline, as load_run() and Baselines.load return them")
+    require_kind("margins", margins, Mapping, "a margin by finding id, as {'hewitt2024.tuned_follows': 0.05}")
+    require_kind("alpha", alpha, (int, float), "an error rate, as 0.05")
     baseline, called = (old.record, old.name) if isinstance(old, Baseline) else (old, name)
     check_comparable(new.run, new.pairs, baseline, called)
     claims = compare(new.claims, new.pairs, baseline, name=called, margins=margins, alpha=alpha)
@@ -156,6 +172,10 @@ def _tests(asked_for: Asked | Sequence[Asked] | None) -> dict[Finding, Decides]:
     if asked_for is None:
         return dict(shipped)
     one = isinstance(asked_for, str) or callable(asked_for) or _is_own(asked_for)
+    if not one:
+        require_kind(
+            "findings", asked_for, Iterable, "an id or pattern, (Finding, quantity), a test or a list of these"
+        )
     chosen: dict[Finding, Decides] = {}
     for wanted in [asked_for] if one else asked_for:  # type: ignore[union-attr]  # one of its items, or many
         if isinstance(wanted, str):
@@ -207,6 +227,9 @@ def _pairs(
     if (base is None) != (tuned is None):
         given, missing = ("base", "tuned") if tuned is None else ("tuned", "base")
         raise UsageError(f"{given} is given without {missing}; a pair needs both.")
+    for name, checkpoint in (("base", base), ("tuned", tuned)):
+        if checkpoint is not None:
+            require_kind(name, checkpoint, (str, os.PathLike, ModelRef), "a folder, a hub id or a ModelRef")
     found: tuple[ModelPair, ...]
     if base is not None and tuned is not None:
         found = (pair_of(_written(base), _written(tuned)),)
@@ -217,7 +240,7 @@ def _pairs(
     elif isinstance(pairs, (str, os.PathLike)):
         found = tuple(load_pairs(pairs).values())
     else:
-        found = tuple(pairs)
+        found = tuple(pairs) if isinstance(pairs, Iterable) else ()
     if not found or not all(isinstance(pair, ModelPair) for pair in found):
         raise UsageError(f"pairs={pairs!r}: a pair file, a ModelPair or a list of them is wanted.")
     names = [pair.name for pair in found]
@@ -226,6 +249,9 @@ def _pairs(
     if prompts is None:
         return found
     sets = [prompts] if isinstance(prompts, (str, os.PathLike)) else prompts
+    require_kind("prompts", sets, Iterable, "a JSONL file, the name of a shipped set, or a list of these")
+    for one in sets:
+        require_kind("prompts", one, (str, os.PathLike), "a JSONL file, the name of a shipped set, or a list of these")
     if not sets:
         raise UsageError("prompts is empty; leave it out for the pairs' own sets.")
     return asked(found, [os.fspath(one) for one in sets], "prompts")
@@ -240,6 +266,11 @@ def _options(store: str | os.PathLike[str] | None, settings: RunSettings) -> Opt
     for name in settings:
         if name not in RunSettings.__annotations__:
             raise UsageError(f"run() has no setting {name!r}; {did_you_mean(name, RunSettings.__annotations__)}.")
+    if store is not None:
+        require_kind("store", store, (str, os.PathLike), "a folder")
+    for name, (kinds, accepted) in KINDS.items():
+        if settings.get(name) is not None:
+            require_kind(name, settings.get(name), kinds, accepted)
     alpha, longest = settings.get("alpha", 0.05), settings.get("max_new_tokens")
     if not 0 < alpha < 1:
         raise UsageError(f"alpha is {alpha}; it is an error rate, between 0 and 1 (0.05).")
@@ -251,6 +282,8 @@ def _options(store: str | os.PathLike[str] | None, settings: RunSettings) -> Opt
             f"attribute_tokens is {tokens}; at least {FEWEST_ATTRIBUTED} are wanted, one for each fifth of a response."
         )
     judges = settings.get("judge", ())
+    for judge in [judges] if isinstance(judges, str) else judges:
+        require_kind("judge", judge, str, "the name of a judge or a list of names")
     backend, default = settings.get("backend"), Settings()
     return Options(
         base=None,

@@ -13,7 +13,7 @@ from ...checkpoints.decoding import greedy_responses
 from ...checkpoints.inspection import context_length
 from ...checkpoints.loading import Checkpoint
 from ...checkpoints.refs import ModelRef
-from ...errors import UsageError
+from ...errors import UsageError, require_kind
 from ...prompts.chat import resolve_chat_template
 from ...prompts.ends import chat_ends
 from ...prompts.prompt import Span
@@ -52,8 +52,12 @@ def attribute(
     PairError and PromptError for a chat template that cannot be used; CheckpointError for a slow tokenizer;
     MeasureError where weights give NaN or memory runs out.
     """
-    if not isinstance(prompt, str):
-        raise UsageError(f"The prompt is a text; got {type(prompt).__name__}.")
+    require_kind("prompt", prompt, str, "a text")
+    if response is not None:
+        require_kind("response", response, str, "a text, or None for the model's own")
+    if chat_template is not None:
+        require_kind("chat_template", chat_template, str, "a Jinja file, a template, 'none' or None")
+    require_kind("max_new_tokens", max_new_tokens, int, "a number of tokens")
     checkpoint = _checkpoint(model, tokenizer, chat_template)
     template = resolve_chat_template(checkpoint.ref, tokenizer)
     spans = _checked(instruction_spans, prompt)
@@ -84,6 +88,8 @@ def attribute(
 
 def _checkpoint(model: Any, tokenizer: Any, chat_template: str | None) -> Checkpoint:
     """The caller's model in the form that decoding takes."""
+    if not (callable(tokenizer) and hasattr(tokenizer, "convert_ids_to_tokens")):
+        raise UsageError(f"attribute() takes the model's fast tokenizer; got {type(tokenizer).__name__}.")
     if not (hasattr(model, "generate") and hasattr(model, "get_input_embeddings")):
         raise UsageError(
             f"attribute() takes a language model of transformers, as AutoModelForCausalLM loads it; got "
@@ -102,6 +108,11 @@ def _checkpoint(model: Any, tokenizer: Any, chat_template: str | None) -> Checkp
 
 
 def _checked(spans: Sequence[Span], prompt: str) -> tuple[Span, ...]:
+    wanted = "a list of [start, end) in characters of the prompt, as [(0, 12)]"
+    require_kind("instruction_spans", spans, (list, tuple), wanted)
+    for span in spans:
+        if not (isinstance(span, (list, tuple)) and [type(end) for end in span] == [int, int]):
+            raise UsageError(f"instruction_spans is {wanted}; got {span!r:.80} in it.")
     for start, end in spans:
         if not 0 <= start < end <= len(prompt):
             raise UsageError(
