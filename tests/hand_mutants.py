@@ -62,8 +62,15 @@ ENGINE = (
         ("if self.refused is not None:\n            raise self.refused", "if False:\n            raise self.refused"),
         ("return self.ref.dtype or self.settings.dtype", "return self.settings.dtype"),
         ("torch.set_num_threads(threads)", "torch.set_num_threads(1)"),
-        ("chunk_size=task.measure.chunk", "chunk_size=task.measure.chunk + 1"),
+        ("chunk_size=size)", "chunk_size=size + 1)"),
+        ("parameters < SMALL else measure.chunk", "parameters <= SMALL else measure.chunk"),
         ("self._failures[task.key.digest] = measure_failure(error, task, self.store.root)", "return False"),
+    ),
+    *of(
+        "engine/copies.py",
+        "engine/test_engine.py",
+        ("if store.status(key, task.ids).complete)", "if key)"),
+        ("lambda i: task.measure.narrow(i, task.params)", "lambda i: i"),
     ),
     *of(
         "engine/failures.py",
@@ -142,7 +149,7 @@ STATISTICS = (
         ("values=-low.values", "values=low.values"),
         ("freedom = min(freedom, effective_clusters(codes) - 1)", "pass"),
         ("low=-width, high=width", "low=0.0, high=width"),
-        ("effect = 0.0 if same else after - before", "effect = before - after"),
+        ("effect = 0.0 if same else rounded_off(after - before, size)", "effect = before - after"),
         ("if same and same_evidence:", "if same:"),
         ("error = math.hypot(*known)", "error = sum(known)"),
     ),
@@ -192,6 +199,7 @@ STATISTICS = (
         "claims/view.py",
         "claims/test_view.py",
         ("own) < min_tokens:", "own) <= min_tokens:"),
+        ('np.isnan(item.arrays["importance"][scope]).any()', "False"),
     ),
     *of(
         "claims/verdict.py",

@@ -197,9 +197,11 @@ def test_effects_that_are_zero_but_for_rounding_are_zero():
     assert means[1].mean() != means[0].mean()
     arms = [Arm(label=s, ids=tuple(f"{s}{i}" for i in range(12)), values=v) for s, v in zip("ab", means, strict=True)]
     assert two_sample_difference(*arms, clusters=None, level=0.95).effect == 0.0
-    three = Arm(label="c", ids=("c0", "c1", "c2"), values=means[1][:3])
-    likeness = {i: float(k) for arm in (arms[0], three) for k, i in enumerate(arm.ids)}
-    assert matched_difference(arms[0], three, likeness=likeness, level=0.95, seed=0).effect == 0.0
+    three, same = np.array([0.3, 0.4, 0.5]), replace(arms[0], values=np.full(12, 0.4))
+    assert three.mean() != np.full(3, 0.4).mean()
+    cases = Arm(label="c", ids=("c0", "c1", "c2"), values=three)
+    likeness = {i: float(k) for arm in (same, cases) for k, i in enumerate(arm.ids)}
+    assert matched_difference(same, cases, likeness=likeness, level=0.95, seed=0).effect == 0.0
     zero, up, half = (
         replace(arm, values=np.full(12, x)) for arm, x in zip((*arms, arms[1]), (0.1, 0.4, 0.3), strict=True)
     )
