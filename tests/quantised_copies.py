@@ -108,3 +108,26 @@ def quanto(original: Path, folder: Path) -> Path:
     model = AutoModelForCausalLM.from_pretrained(original, dtype=torch.float32)
     QuantizedModelForCausalLM.quantize(model, weights=qint8, exclude="lm_head").save_pretrained(folder)
     return folder
+
+
+def mxfp4(original: Path, folder: Path) -> dict[str, Tensor]:
+    """A copy of a gpt-oss whose experts are stored as MXFP4: 32 numbers of four bits under one power of two. Gives the
+    experts' matrices that it stands for."""
+    kinds = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+    values = torch.cat([kinds, -kinds])
+    shutil.copytree(original, folder)
+    edit(folder / "config.json", quantization_config={"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]})
+    held, stands_for = {}, {}
+    for name, weight in load_file(original / "model.safetensors").items():
+        if weight.ndim != 3:
+            held[name] = weight
+            continue
+        rows = weight.transpose(1, 2).float()
+        blocks = rows.reshape(*rows.shape[:2], -1, 32)
+        exponent = blocks.abs().amax(-1).log2().floor() - 2
+        nearest = (blocks / exponent.exp2()[..., None])[..., None].sub(values).abs().argmin(-1)
+        held[f"{name}_blocks"] = (nearest[..., 0::2] | nearest[..., 1::2] << 4).to(torch.uint8)
+        held[f"{name}_scales"] = (exponent + 127).to(torch.uint8)
+        stands_for[name] = (values[nearest] * exponent.exp2()[..., None]).reshape(rows.shape).transpose(1, 2)
+    save_file({n: t.contiguous() for n, t in held.items()}, folder / "model.safetensors", metadata={"format": "pt"})
+    return stands_for

@@ -280,7 +280,12 @@ CLAIM = _table(
     reason=_text,
     values=_each(_arm, _name),
 )
-_CHECKPOINT = _table({"dtype": _or_none(_label), "chat_template": _or_none(_text)}, name=_label, fingerprint=_label)
+_QUANTIZATION = _table(method=_label, bits=_row(_count), measured=_text)
+_CHECKPOINT = _table(
+    {"dtype": _or_none(_label), "chat_template": _or_none(_text), "quantization": _or_none(_QUANTIZATION)},
+    name=_label,
+    fingerprint=_label,
+)
 PAIR = _table(
     {"settings": _each(_setting), "plain_format": _or_none(_text)},
     name=_name,

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from quantised_copies import compressed, edit, fp8, fp8_values, gptq, quanto, saved
+from quantised_copies import compressed, edit, fp8, fp8_values, gptq, mxfp4, quanto, saved
 from safetensors.torch import load_file, save_file
 
 from tuneshift.checkpoints import dequantised
@@ -72,6 +72,27 @@ def test_compressed_tensors_are_measured_on_what_their_numbers_stand_for(origina
     assert checkpoint.form is None
     assert torch.equal(answers(copy, plain=True)[0], logits)
     assert "activations is left out" in inspect(ref(copy)).quantization.measured
+
+
+def test_mxfp4_is_measured_on_what_its_numbers_stand_for(original, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.GptOssConfig(
+        vocab_size=260, hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=32, num_local_experts=2, num_experts_per_tok=1, eos_token_id=0, pad_token_id=0,
+    )  # fmt: skip
+    whole = tmp_path / "whole"
+    transformers.GptOssForCausalLM(config).save_pretrained(whole)
+    for file in original.glob("*token*"):
+        (whole / file.name).write_bytes(file.read_bytes())
+    stands_for = mxfp4(whole, tmp_path / "copy")
+    info = inspect(ref(tmp_path / "copy"))
+    assert (info.quantization.name, info.parameters) == ("mxfp4, 4 bits", inspect(ref(whole)).parameters)
+    with load(ref(tmp_path / "copy"), device="cpu") as checkpoint:
+        held = dict(checkpoint.model.named_parameters())
+        assert len(stands_for) == 2
+        for name, weight in stands_for.items():
+            assert torch.equal(held[name].data, weight)
 
 
 def test_quanto_is_measured_on_what_its_numbers_stand_for(original, tmp_path):

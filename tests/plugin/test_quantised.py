@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from quantised_copies import fp8, gptq
+from quantised_copies import fp8, gptq, saved
+
+from tuneshift.checkpoints.fingerprint import fingerprint
+from tuneshift.checkpoints.refs import ModelRef
+from tuneshift.store.store import Store
 
 
 @pytest.fixture
@@ -42,7 +46,24 @@ def test_a_copy_that_is_dequantised_is_measured_in_full_and_every_claim_says_so(
     effects = {claim["finding"]: claim["effect"] for claim in held["claims"]}
     assert effects["wu2023.ffn_rotates_knowledge"] != 0
     report = (pytester.path / "tuneshift-results" / "report.html").read_text(encoding="utf-8")
-    assert "fp8, 8 bits" in report
+    assert "fp8, 8 bits: every measure on dequantised weights; the rounding of activations is left out" in report
+
+
+def test_one_pair_may_rest_on_weights_as_stored_and_on_dequantised_ones(suites, record, options, tiny_base, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("bitsandbytes", reason="the package bitsandbytes is not installed")
+    copy = saved(tiny_base, tmp_path / "copy", transformers.BitsAndBytesConfig(load_in_8bit=True))
+    suites("-k", "density_rises or tuned_follows", suite="", pair=options(copy), store=tmp_path / "store")
+    assert record()["errors"] == []
+    forms = {claim["finding"]: claim["details"]["quantised"]["tuned"] for claim in record()["claims"]}
+    assert forms == {
+        "wu2023.instruction_density_rises": {"method": "bitsandbytes, 8 bits", "weights": "dequantised"},
+        "hewitt2024.tuned_follows": {"method": "bitsandbytes, 8 bits", "weights": "as stored"},
+    }
+    store, of = Store(tmp_path / "store"), fingerprint(ModelRef(name="copy", model=str(copy)))
+    keys = [stored.key for stored in store.list() if stored.key.checkpoint == of]
+    computed = {key.measure: store.read(key).provenance.get("weights") for key in keys}
+    assert computed == {"attribution": "dequantised", "generation": "stored"}
 
 
 def test_what_is_taken_of_plain_numbers_does_not_apply_by_name_where_there_are_none(
