@@ -67,7 +67,7 @@ class RunSettings(TypedDict, total=False):
 
 
 KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
-    "max_new_tokens": ((int,), "a number of tokens"),
+    **dict.fromkeys(("max_new_tokens", "attribute_tokens"), ((int,), "a number of tokens")),
     "vocabulary": ((int, str, os.PathLike), "a number of words or a file"),
     "word_vectors": ((str, os.PathLike), "the name of a word space or a file"),
     "judge": ((str, list, tuple), "the name of a judge or a list of names"),
