@@ -12,6 +12,7 @@ from ..pairs import ModelPair
 from ..plain import Json
 from ..prompts.chat import chat_params
 from ..prompts.prompt import PromptSet
+from .replay import pair_words
 
 if TYPE_CHECKING:
     from .run import RunSession
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def describe_settings(run: RunSession) -> dict[str, Json]:
     """How this run measures, for the record: the versions of the measures, and the options behind them."""
-    settings = run.options.settings
+    settings = run.settings
     return {
         "measures": {name: measure.version for name, measure in MEASURES.items()},
         "settings": {
@@ -47,8 +48,7 @@ def describe_pairs(run: RunSession) -> list[dict[str, Json]]:
             "settings": {
                 "max_new_tokens": run.planner.longest(pair),
                 "thinking": run.planner.thinking(pair),
-                "vocabulary": run.planner.words(pair),
-                "word_vectors": run.planner.word_space(pair),
+                **pair_words(run.planner, pair),
             },
             "prompts": [
                 _describe_prompts(t.prompts)
@@ -63,14 +63,15 @@ def describe_pairs(run: RunSession) -> list[dict[str, Json]]:
 def _describe(run: RunSession, pair: ModelPair, ref: ModelRef) -> dict[str, Json]:
     common = {"name": ref.name, "fingerprint": run.planner.fingerprint(ref)}
     if ref.evidence is not None:
-        return {**common, "evidence": str(ref.evidence)}
-    backend = backend_of(ref, run.options.settings)
+        said = {} if pair.recorded is None or ref.role is None else pair.recorded.checkpoints[ref.role]
+        return {**said, **common, "evidence": str(ref.evidence)}
+    backend = backend_of(ref, run.settings)
     return {
         **common,
         "model": ref.model,
         "revision": ref.revision,
         "adapter": ref.adapter,
-        "dtype": ref.dtype or run.options.settings.dtype,
+        "dtype": ref.dtype or run.settings.dtype,
         "parameters": run.inspected(ref).parameters,
         **chat_params(run.planner.chat(pair, ref)),
         "ends": list(run.planner.ends(pair, ref)),

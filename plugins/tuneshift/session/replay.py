@@ -1,0 +1,94 @@
+"""A run on recorded evidence: under which settings it is replayed, and what it lacks for a finding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+from ..claims.finding import Finding
+from ..engine.plan import Planner
+from ..engine.settings import Settings
+from ..errors import UsageError
+from ..measures.catalogue import ATTRIBUTION
+from ..measures.params import split_format
+from ..pairs import ModelPair
+from ..plain import Json
+from ..store.recorded import RecordedLevels, recorded
+from .requests import Target
+
+PAIRS_OWN = ("max_new_tokens", "vocabulary", "word_vectors", "plain_format")
+"""Settings that an evidence file declares of its pair, as a pair file would."""
+ELSEWHERE = ("device", "memo", "backend", "dtype")
+"""Settings of where and how evidence is measured; a replay measures none."""
+
+
+def kept_settings(settings: Settings) -> dict[str, Json]:
+    """Settings of a run that its replay is made under, as plain JSON."""
+    values = {field.name: getattr(settings, field.name) for field in fields(Settings)}
+    kept = {name: value for name, value in values.items() if name not in (*PAIRS_OWN, *ELSEWHERE)}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
+
+
+def replayed_settings(given: Settings, pairs: Sequence[ModelPair]) -> Settings:
+    """The settings of a run with those that the evidence files of its pairs were measured under.
+
+    Raises UsageError where an option asks for others than a file has, and for files of different settings.
+    """
+    found = given
+    for pair in pairs:
+        if pair.recorded is None:
+            continue
+        for name in PAIRS_OWN:
+            _require(pair, name, getattr(given, name), None, pair.recorded.declared[name])
+        for name, value in _known(pair.recorded.settings).items():
+            if name == "rules" and (file := pair.recorded.file(f"rules/{str(value).rpartition('/')[2]}")):
+                value = str(file)
+            asked, usual = getattr(found, name), getattr(Settings(), name)
+            if name != "judges":  # who judges is the reader's choice, where evidence has responses
+                _require(pair, name, asked, usual, value)
+            found = replace(found, **{name: value if asked == usual else asked})
+    return found
+
+
+def _known(settings: Mapping[str, Json]) -> dict[str, Any]:
+    known = {field.name for field in fields(Settings)} - {*PAIRS_OWN, *ELSEWHERE}
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in settings.items() if name in known
+    }
+
+
+def _require(pair: ModelPair, name: str, asked: Any, usual: Any, recorded: Any) -> None:
+    if asked not in (usual, recorded):
+        option = f"--shift-{name.replace('_', '-')}"
+        raise UsageError(
+            f"{option} asks for {asked!r} and the evidence of pair {pair.name} was measured with {recorded!r}; leave "
+            "the option out, or name checkpoints whose weights are here. Pairs of other settings run by themselves."
+        )
+
+
+def pair_words(planner: Planner, pair: ModelPair) -> dict[str, Json]:
+    """``vocabulary`` and ``word_vectors`` as a pair names them, not where an evidence file has been unpacked."""
+    if pair.recorded is not None:
+        return {name: pair.recorded.declared[name] for name in ("vocabulary", "word_vectors")}
+    return {"vocabulary": planner.words(pair), "word_vectors": planner.word_space(pair)}
+
+
+def not_recorded(finding: Finding, target: Target) -> str | None:
+    """What recorded evidence lacks for a finding, or why the run that it is of could not decide; None for nothing."""
+    whole = target.pair.recorded
+    for row in () if whole is None else whole.not_applicable:
+        if (row["finding"], row["prompts"], row["group"]) == (finding.id, target.on, target.group):
+            return str(row["reason"])
+    attributes = any(need.startswith(ATTRIBUTION.name) for _, need in finding.needs)
+    for role, need in finding.needs:
+        ref = target.pair.checkpoint(role)
+        if ref is None or ref.evidence is None:
+            continue
+        of = recorded(ref)
+        if isinstance(of, RecordedLevels):
+            if not attributes:
+                return f"{ref.name} is recorded evidence, which holds attributions alone"
+        elif split_format(need)[1] is None and not of.holds(need, target.prompts):
+            return f"{ref.name} is recorded evidence, which holds no {need} on {target.on}"
+    return None
