@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import StoreError, UsageError
+from ..errors import PairError, StoreError, UsageError
 from ..session.options import add_measured
 from .common import OK, Commands, add_store, read, record_file, size_text, store_folder
 
@@ -177,10 +177,17 @@ def _import(arguments: argparse.Namespace) -> int:
         publish(kept, content)
     except OSError as error:
         raise StoreError(f"{kept} cannot be written: {error.strerror or error}.") from error
-    print(
-        f"pair {pair.name}: {len(new)} sets, {sum(new)} of them new in {root}. Replay it with "
-        f"`pytest suites --pair {pair.name}`"
-    )
+    try:
+        (found,) = resolve_pairs(
+            base=None, tuned=(), pairs_file=None, names=[pair.name], prompts=(), here=Path.cwd(), store=root
+        )
+        by_name = found.recorded is not None
+    except PairError:
+        by_name = False
+    how = f"--pair {pair.name}" if by_name else f"--shift-evidence={shlex.quote(str(kept))}"
+    print(f"pair {pair.name}: {len(new)} sets, {sum(new)} of them new in {root}. Replay it with `pytest suites {how}`")
+    if not by_name:
+        print(f"A pair {pair.name} is declared here with checkpoints of its own: --pair {pair.name} runs that one.")
     return OK
 
 

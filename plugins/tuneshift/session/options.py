@@ -27,7 +27,8 @@ OF_A_RUN = frozenset(
     f"--shift-{name}"
     for name in (
         "evidence", "plan", "out", "templates", "store", "device", "noise-floor", "alpha", "update-expectations",
-        "save", "overwrite", "compare", "margin", "gate-inconclusive", "allow-missing", "min-power", "storage", "inconclusive",
+        "save", "overwrite", "compare", "margin", "gate-inconclusive", "allow-missing", "min-power", "storage",
+        "inconclusive",
     )
 )  # fmt: skip
 """Options that leave alone what is measured."""
