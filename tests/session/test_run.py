@@ -135,7 +135,7 @@ def test_what_a_pair_lacks_is_why_a_finding_does_not_apply(run, prompts, tmp_pat
     recorded = run(pair(*sources, base=ref("b", evidence=tmp_path), tuned=ref("t", evidence=tmp_path)))
     assert recorded.inapplicable(FINDING, recorded.targets[0]) is None
     assert recorded.inapplicable(RESPONSES, recorded.targets[0]) == (
-        "t is recorded evidence, which holds attributions alone"
+        "t is recorded evidence, which holds no generation on one"
     )
     assert recorded.inapplicable(ON_WEIGHTS, recorded.weight_targets[0]) is not None
 

@@ -14,7 +14,7 @@ from ..measures.catalogue import ATTRIBUTION
 from ..measures.params import split_format
 from ..pairs import ModelPair
 from ..plain import Json
-from ..store.recorded import RecordedLevels, recorded
+from ..store.recorded import recorded
 from .requests import Target
 
 PAIRS_OWN = ("max_new_tokens", "vocabulary", "word_vectors", "plain_format")
@@ -74,21 +74,22 @@ def pair_words(planner: Planner, pair: ModelPair) -> dict[str, Json]:
     return {"vocabulary": planner.words(pair), "word_vectors": planner.word_space(pair)}
 
 
-def not_recorded(finding: Finding, target: Target) -> str | None:
-    """What recorded evidence lacks for a finding, or why the run that it is of could not decide; None for nothing."""
-    whole = target.pair.recorded
-    for row in () if whole is None else whole.not_applicable:
-        if (row["finding"], row["prompts"], row["group"]) == (finding.id, target.on, target.group):
-            return str(row["reason"])
-    attributes = any(need.startswith(ATTRIBUTION.name) for _, need in finding.needs)
-    for role, need in finding.needs:
-        ref = target.pair.checkpoint(role)
-        if ref is None or ref.evidence is None:
-            continue
-        of = recorded(ref)
-        if isinstance(of, RecordedLevels):
-            if not attributes:
-                return f"{ref.name} is recorded evidence, which holds attributions alone"
-        elif split_format(need)[1] is None and not of.holds(need, target.prompts):
-            return f"{ref.name} is recorded evidence, which holds no {need} on {target.on}"
-    return None
+def not_made(finding: Finding, target: Target) -> str | None:
+    """Why the run whose evidence was recorded could not decide a finding; None where it could, or measured itself."""
+    rows = () if target.pair.recorded is None else target.pair.recorded.not_applicable
+    place = (finding.id, target.on, target.group)
+    return next((str(r["reason"]) for r in rows if (r["finding"], r["prompts"], r["group"]) == place), None)
+
+
+def not_recorded(finding: Finding, target: Target, role: str, need: str) -> str | None:
+    """What recorded evidence lacks of a finding's need; None for nothing, and for a checkpoint with weights.
+
+    Beside the attributions that decide, a finding reads others and responses where there are any.
+    """
+    ref = target.pair.checkpoint(role)
+    if ref is None or ref.evidence is None or split_format(need)[1] is not None:
+        return None
+    attributes = any(other.startswith(ATTRIBUTION.name) for _, other in finding.needs)
+    if (attributes and need != ATTRIBUTION.name) or recorded(ref).holds(need, target.prompts):
+        return None
+    return f"{ref.name} is recorded evidence, which holds no {need} on {target.on}"

@@ -32,7 +32,7 @@ from ..store.recorded import recorded
 from ..store.store import Store
 from .growing import EarlierRun
 from .raters import Raters
-from .replay import not_recorded, pair_words, replayed_settings
+from .replay import not_made, not_recorded, pair_words, replayed_settings
 from .requests import Options, Target
 from .trust import JudgeAgreements, annotator_agreement
 
@@ -230,10 +230,14 @@ class RunSession:
         attributes = any(need.startswith(ATTRIBUTION.name) for _, need in finding.needs)
         if missing := self.raters.not_installed(finding, target, self.planner.word_space(target.pair)):
             return missing
-        for role, _ in finding.needs:
+        if unmade := not_made(finding, target):
+            return unmade
+        for role, need in finding.needs:
             ref = target.pair.checkpoint(role)
             if ref is None:
                 return f"the pair names no {role} checkpoint; {MAKE.get(role, 'name it in the pair file')}"
+            if lacking := not_recorded(finding, target, role, need):
+                return lacking
             if ref.adapter is not None and (attributes or reads_weights(finding)):
                 kind = self.inspected(ref).prompt_learning
                 if kind is not None:
@@ -241,8 +245,6 @@ class RunSession:
                         f"{ref.name} is a {kind} adapter: learned tokens before the text, which no published finding "
                         "counts among prompt or weights; generation, likelihood and judging take it"
                     )
-        if lacking := not_recorded(finding, target):
-            return lacking
         ranks = target.prompts is not None and any(need == LIKELIHOOD.name for _, need in finding.needs)
         return unrankable(target.prompts.prompts) if ranks and target.prompts else None
 
@@ -316,7 +318,12 @@ class RunSession:
         The limit of recorded evidence is not known."""
         if target.prompts is not None:
             refs = [target.pair.checkpoint(role) for role, _ in finding.needs]
-            known = target.pair.recorded is not None or all(ref is None or ref.evidence is None for ref in refs)
+            whole = target.pair.recorded
+            known = (
+                all(ref is None or ref.evidence is None for ref in refs)
+                if whole is None
+                else (whole.declared["max_new_tokens"] is not None)
+            )
             responds = {need.partition(".")[0] for _, need in finding.needs} & {GENERATION.name, ATTRIBUTION.name}
             return {"max_new_tokens": self.planner.longest(target.pair)} if responds and known else {}
         return pair_words(self.planner, target.pair)

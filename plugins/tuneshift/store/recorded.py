@@ -16,10 +16,9 @@ import numpy as np
 
 from ..checkpoints.refs import ModelRef
 from ..errors import PairError, PromptError, UsageError
-from ..plain import digest
 from ..prompts.prompt import Prompt, PromptSet
 from ..prompts.sentencepiece import piece_text, pieces_text, sentencepiece_offsets
-from .evidence import EvidenceItem
+from .evidence import EvidenceItem, EvidenceKey
 from .recorded_pair import RecordedPair, recorded_pair
 
 COLUMNS = ("id", "input_tokens", "output_tokens", "levels")
@@ -71,9 +70,16 @@ class RecordedLevels:
         """Whether a need can be read from it."""
         return need == LEVELS and prompts is not None
 
+    def key(self, prompts: PromptSet) -> EvidenceKey:
+        """The key of its levels, as an evidence file has them: of no checkpoint, whose weights nobody has hashed."""
+        return EvidenceKey(
+            measure=LEVELS, version=0, params={"recorded": "levels"}, checkpoint=self.fingerprint, dtype="uint8",
+            prompts=prompts.sha256,
+        )  # fmt: skip
+
     def name(self, need: str, prompts: PromptSet | None) -> str | None:
-        """A digest of the file, the need and the prompts."""
-        return digest(["recorded", self.fingerprint, need, "" if prompts is None else prompts.sha256])
+        """The digest of that key; None for anything but levels."""
+        return self.key(prompts).digest if prompts is not None and self.holds(need, prompts) else None
 
     def items(self, need: str, prompts: PromptSet | None) -> Mapping[str, EvidenceItem] | None:
         """Items by id; None for anything but levels."""

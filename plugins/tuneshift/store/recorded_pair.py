@@ -29,7 +29,7 @@ _FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "not_applicable": list, "annotator_agreement": (dict, type(None)), "files": dict,
 }  # fmt: skip
 _PAIR_FIELDS: Mapping[str, tuple[type, ...]] = {
-    "max_new_tokens": (int,), "vocabulary": (str,), "word_vectors": (str,), "ratings": (str, type(None)),
+    "max_new_tokens": (int, type(None)), "vocabulary": (str,), "word_vectors": (str,), "ratings": (str, type(None)),
     "single_task": (str, type(None)), "plain_format": (str, type(None)),
 }  # fmt: skip
 
