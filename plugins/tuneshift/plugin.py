@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from .errors import TuneshiftError
-from .session.fields import LOOK, PROBLEM_FIELD, SELECTION
+from .session.fields import COSTS, LOOK, PROBLEM_FIELD, SELECTION
 from .session.interrupts import TERMINATED_CODE, on_sigterm
 from .session.items import finding_of, makes_claim, place_of, target_of, wanted
 from .session.options import (
@@ -242,19 +242,17 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     """Send the claim along with the report: plain JSON, so that it crosses to xdist's controller."""
     report = yield
+    if call.when == "setup" and makes_claim(item) and not _is_worker(item.config):  # where --durations looks
+        from .session.cost_table import charged_seconds
+
+        report.duration += charged_seconds(_run(item.config), finding_of(item), target_of(item))
     if call.when == "call" and CLAIM in item.stash:
         report.tuneshift_claim = item.stash[CLAIM]
     if call.excinfo is not None and report.failed and _lacks_claim(item, report):
-        report.tuneshift_error = _error_record(item, call.excinfo.value)
+        from .session.endings import error_record
+
+        report.tuneshift_error = error_record(place_of(item), call.excinfo.value, pytest.fail.Exception)
     return report
-
-
-def _error_record(item: pytest.Item, error: BaseException) -> dict[str, Json]:
-    """A claim that could not be made, as the run record lists it."""
-    from .checkpoints.quiet import first_line
-
-    said = str(error) if isinstance(error, TuneshiftError | pytest.fail.Exception) else first_line(error)
-    return {**place_of(item), "message": said}
 
 
 def _lacks_claim(item: pytest.Item, report: pytest.TestReport) -> bool:
@@ -282,7 +280,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if TERMINATED in config.stash:
         session.exitstatus = exitstatus = TERMINATED_CODE
     if _is_worker(config):
-        config.workeroutput[SELECTION] = _selection(session)  # type: ignore[attr-defined]
+        costs = _costs(config) if RUN in config.stash else []
+        config.workeroutput |= {SELECTION: _selection(session), COSTS: costs}  # type: ignore[attr-defined]
         return
     by_key, errors = config.stash[CLAIMS], list(config.stash[ERRORS].values())
     if not (by_key or errors):
@@ -291,7 +290,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
     finished = finish(
         _run(config), list(by_key.values()), errors, gate=config.stash.get(GATE, None), selection=_selection(session),
-        out=Path(config.option.shift_out), started=config.stash[STARTED],
+        costs=_costs(config), out=Path(config.option.shift_out), started=config.stash[STARTED],
         duration=time.monotonic() - config.stash[CLOCK], exit_code=int(exitstatus),
         arguments=config.invocation_params.args, templates=templates_folder(config),
     )  # fmt: skip
@@ -327,6 +326,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             terminalreporter, list(claims.values()), written, option.shift_alpha,
             inconclusive=option.shift_inconclusive, errors=len(errors), gate=config.stash[GATED],
         )  # fmt: skip
+        if config.get_verbosity() > 0:
+            from .session.cost_table import write_costs
+
+            write_costs(terminalreporter, _costs(config))
 
 
 def _run(config: pytest.Config) -> RunSession:
@@ -338,6 +341,12 @@ def _run(config: pytest.Config) -> RunSession:
         earlier = EarlierRun(path=Path(config.option.shift_out) / "run.json")
         config.stash[RUN] = RunSession(options=read_options(config), known_findings=findings, earlier=earlier)
     return config.stash[RUN]
+
+
+def _costs(config: pytest.Config) -> list[dict[str, Json]]:
+    """What measuring cost, here and in xdist's workers, as rows of the run record."""
+    collector = config.pluginmanager.get_plugin("tuneshift-collector")
+    return [*(cost.plain() for cost in _run(config).engine.costs), *getattr(collector, "costs", ())]
 
 
 def _gate(config: pytest.Config) -> Gate | None:

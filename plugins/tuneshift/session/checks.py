@@ -54,6 +54,11 @@ def _check_update(run: RunSession) -> None:
                 f"{option}: pair {pair.name} names no expectations file. Declare it in a pair file with "
                 f'expectations = "{pair.name}.toml" under [pairs.{pair.name}]; the file need not exist yet.'
             )
+        if pair.recorded is not None and pair.expectations.is_relative_to(pair.recorded.folder):
+            raise UsageError(
+                f"{option}: the outcomes of pair {pair.name} are declared in the evidence file {pair.recorded.path}, "
+                "which is not rewritten; declare the pair in a pair file with `evidence` and `expectations`."
+            )
         other = owners.setdefault(pair.expectations.resolve(), pair.name)
         if other != pair.name:
             raise UsageError(

@@ -392,5 +392,6 @@ def run_fields(
         "response": settings.response,
         **describe_settings(run),
         "store": str(run.options.store),
+        "costs": [cost.plain() for cost in run.engine.costs],
         "baseline": run_baseline(claims),
     }

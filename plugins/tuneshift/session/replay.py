@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ..claims.finding import Finding
 from ..engine.plan import Planner
 from ..engine.settings import Settings
-from ..errors import UsageError
+from ..errors import EvidenceFileError, UsageError
 from ..measures.catalogue import ATTRIBUTION
 from ..measures.params import split_format
 from ..pairs import ModelPair
 from ..plain import Json
 from ..store.recorded import recorded
+from ..store.recorded_pair import RecordedPair
 from .requests import Target
 
 PAIRS_OWN = ("max_new_tokens", "vocabulary", "word_vectors", "plain_format")
@@ -41,7 +42,7 @@ def replayed_settings(given: Settings, pairs: Sequence[ModelPair]) -> Settings:
             continue
         for name in PAIRS_OWN:
             _require(pair, name, getattr(given, name), None, pair.recorded.declared[name])
-        for name, value in _known(pair.recorded.settings).items():
+        for name, value in _known(pair.recorded).items():
             if name == "rules" and (file := pair.recorded.file(f"rules/{str(value).rpartition('/')[2]}")):
                 value = str(file)
             asked, usual = getattr(found, name), getattr(Settings(), name)
@@ -51,11 +52,23 @@ def replayed_settings(given: Settings, pairs: Sequence[ModelPair]) -> Settings:
     return found
 
 
-def _known(settings: Mapping[str, Json]) -> dict[str, Any]:
-    known = {field.name for field in fields(Settings)} - {*PAIRS_OWN, *ELSEWHERE}
-    return {
-        name: tuple(value) if isinstance(value, list) else value for name, value in settings.items() if name in known
-    }
+def _known(whole: RecordedPair) -> dict[str, Any]:
+    """The settings of an evidence file, each checked to be one that an option can ask for."""
+    known: dict[str, Any] = {}
+    for name, kind in get_type_hints(Settings).items():
+        if name in (*PAIRS_OWN, *ELSEWHERE) or name not in whole.settings:
+            continue
+        value = whole.settings[name]
+        found = tuple(value) if isinstance(value, list) else value
+        choices, usual = get_args(kind), getattr(Settings(), name)
+        one_of = get_origin(kind) is Literal
+        several = isinstance(usual, tuple) and isinstance(found, tuple) and all(isinstance(one, str) for one in found)
+        if not (found in choices if one_of else several or (type(found) is type(usual) and usual != ())):
+            raise EvidenceFileError(
+                f"{whole.path}: its setting {name!r} is {value!r:.80}, which no option can ask for."
+            )
+        known[name] = found
+    return known
 
 
 def _require(pair: ModelPair, name: str, asked: Any, usual: Any, recorded: Any) -> None:

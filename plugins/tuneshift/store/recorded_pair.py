@@ -149,7 +149,8 @@ class _Manifest:
     def pair(self, seal: str, folder: tempfile.TemporaryDirectory[str]) -> RecordedPair:
         found = self.found
         for name, kinds in _PAIR_FIELDS.items():
-            if not isinstance(found["pair"].get(name), kinds) or isinstance(found["pair"][name], bool):
+            value = found["pair"].get(name, False)
+            if not isinstance(value, kinds) or isinstance(value, bool):
                 self.fail(f"'pair' in {MANIFEST} has no sound {name!r}")
         return RecordedPair(
             path=self.path, seal=seal, name=self._name(found["name"], "the pair's name"), settings=found["settings"],
