@@ -176,10 +176,12 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     if not claims or config.option.collectonly or session.testsfailed or _is_worker(config):
         return None
     from .engine.progress import bars_on
+    from .session.foresight import foretell
 
     run = _run(config)
     try:
         run.reach(claims)
+        foretell(_reporter(config), run, claims)
     except TuneshiftError as error:
         raise pytest.UsageError(str(error)) from None
     _gate(config)
@@ -280,8 +282,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if TERMINATED in config.stash:
         session.exitstatus = exitstatus = TERMINATED_CODE
     if _is_worker(config):
-        costs = _costs(config) if RUN in config.stash else []
-        config.workeroutput |= {SELECTION: _selection(session), COSTS: costs}  # type: ignore[attr-defined]
+        config.workeroutput |= {SELECTION: _selection(session), COSTS: _costs(config)}  # type: ignore[attr-defined]
         return
     by_key, errors = config.stash[CLAIMS], list(config.stash[ERRORS].values())
     if not (by_key or errors):
@@ -302,9 +303,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 def _selection(session: pytest.Session) -> list[list[str]] | None:
     """The places that a run asked, None for all; of xdist's controller, which collects nothing, as its workers said."""
-    collector = session.config.pluginmanager.get_plugin("tuneshift-collector")
     if not (asked := wanted(session)):
-        return None if collector is None else collector.selection
+        return getattr(session.config.pluginmanager.get_plugin("tuneshift-collector"), "selection", None)
     from .session.gating import selected
 
     return selected(_run(session.config), asked)
@@ -344,9 +344,10 @@ def _run(config: pytest.Config) -> RunSession:
 
 
 def _costs(config: pytest.Config) -> list[dict[str, Json]]:
-    """What measuring cost, here and in xdist's workers, as rows of the run record."""
+    """What measuring cost, here and in workers."""
+    own = _run(config).engine.costs if RUN in config.stash else []
     collector = config.pluginmanager.get_plugin("tuneshift-collector")
-    return [*(cost.plain() for cost in _run(config).engine.costs), *getattr(collector, "costs", ())]
+    return [*(cost.plain() for cost in own), *getattr(collector, "costs", ())]
 
 
 def _gate(config: pytest.Config) -> Gate | None:

@@ -29,6 +29,7 @@ from ..gate.text import ci_annotations, write_comparisons
 from ..plain import NOTHING, Json
 from ..run_record import RunRecord, make_record, record_text, write_record
 from .describe import describe_pairs, describe_settings
+from .foresight import shortage_lines
 from .gating import saved
 from .options import command_line
 from .requests import Target
@@ -108,6 +109,8 @@ def write_plan(terminal: Terminal, run: RunSession, wanted: Sequence[tuple[Findi
     recorded = {ref for p in run.pairs for ref in (p.base, p.tuned) if ref.evidence is not None}
     for ref in sorted(recorded, key=lambda r: r.name):
         terminal.write_line(f"  {ref.name}: recorded in {ref.evidence}, nothing to measure")
+    for said in shortage_lines(run, wanted, declared=True):
+        terminal.write_line(f"  {said}", yellow=True)
     left = sum(line.progress.total - line.progress.stored for line in lines)
     terminal.write_line(
         f"{left} of {sum(line.progress.total for line in lines)} items to measure; store {run.options.store}"
