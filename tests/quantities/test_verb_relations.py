@@ -463,3 +463,19 @@ def test_verb_dots_have_rates_intervals_and_the_general_mean(base, instructed):
     quarter = verb_dots_figure(view, layers=(0.0, 0.25))
     assert quarter["rows"][0]["group"] == "layers 0% to 25%"
     assert max(row["points"][0]["n"] for row in quarter["rows"]) <= 2 * HEADS
+
+
+def test_the_relative_change_finds_what_was_planted_and_nothing_where_weights_are_the_same(
+    base, instructed, generalised, drifted, words
+):
+    change = relations_change()
+    found = change(view_of(base, instructed))
+    assert found.effect > 0.2
+    assert outcome(found) is Outcome.REPRODUCED
+    assert outcome(change(view_of(base, generalised))) is Outcome.CONTRADICTED
+    for direction in ("greater", "less"):
+        assert outcome(change(view_of(base, drifted)), direction) is not Outcome.REPRODUCED
+    same = change(view_of(base, measure(model_of(1), words)))
+    assert same.effect == 0.0
+    assert not np.any([arm.values for arm in same.arms][0])
+    assert outcome(same) is Outcome.INCONCLUSIVE
