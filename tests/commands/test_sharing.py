@@ -11,10 +11,15 @@ import pytest
 from hostile_values import HOSTILE, byte_mutant, effort, json_mutant
 
 import tuneshift
+from tuneshift.claims.catalogue import findings
 from tuneshift.cli import main
 from tuneshift.commands.common import OK, USAGE
-from tuneshift.errors import EvidenceFileError, PairError, TuneshiftError
+from tuneshift.errors import EvidenceFileError, PairError, TuneshiftError, UsageError
 from tuneshift.pairs import load_pairs, resolve_pairs
+from tuneshift.resources import fixture
+from tuneshift.session.checks import check_run
+from tuneshift.session.options import options_of
+from tuneshift.session.run import RunSession
 from tuneshift.store.evidence_file import MANIFEST, packed, unpacked
 from tuneshift.store.recorded_pair import recorded_pair
 from tuneshift.store.store import Store
@@ -188,6 +193,50 @@ def test_an_unknown_pair_lists_the_imported_ones(tmp_path, file):
             base=None, tuned=(), pairs_file=None, names=["tiny-base-tuned"], prompts=(), here=tmp_path,
             store=tmp_path / "fresh",
         )  # fmt: skip
+
+
+def test_a_shipped_file_is_found_by_name_and_left_alone_where_none_is_named(file, tmp_path, monkeypatch):
+    (tmp_path / "evidence").mkdir()
+    shutil.copy(file, tmp_path / "evidence" / f"{NAME}.evidence.zip")
+    monkeypatch.setattr(
+        "tuneshift.pairs.fixture", lambda name: tmp_path / name if name == "evidence" else fixture(name)
+    )
+    asked = {"base": None, "tuned": (), "pairs_file": None, "prompts": (), "here": tmp_path}
+    (pair,) = resolve_pairs(**asked, names=[NAME])
+    assert pair.recorded is not None
+    assert [pair.name for pair in resolve_pairs(**asked, names=())] == ["micro"]
+
+
+def test_what_a_pair_declares_is_in_the_file_and_is_not_rewritten(
+    tiny_base, tiny_tuned, tiny_prompts, store, tmp_path, capsys
+):
+    (tmp_path / "expected.toml").write_text(
+        f'[[expect]]\nfinding = "{FOLLOWS}"\nverdict = "inconclusive"\nreason = "Random weights."\n'
+    )
+    (tmp_path / "pairs.toml").write_text(
+        f'[pairs.mine]\nbase = "{tiny_base}"\ntuned = "{tiny_tuned}"\nprompts = ["{tiny_prompts}"]\n'
+        'expectations = "expected.toml"\nmax_new_tokens = 6\n'
+    )
+    out = tmp_path / "mine.evidence.zip"
+    given = [f"--pairs={tmp_path / 'pairs.toml'}", "--shift-base-format=none", f"--finding={FOLLOWS}"]
+    assert main(["evidence", "export", *given, f"--store={store}", f"--out={out}"]) == OK
+    (claim,) = tuneshift.run(pairs=out, findings=FOLLOWS, store=tmp_path / "none").claims
+    assert claim["expected"] == {"verdict": "inconclusive", "reason": "Random weights."}
+    assert claim["pair"] == "mine"
+    options = options_of([f"--shift-evidence={out}", "--shift-update-expectations"], tmp_path)
+    with pytest.raises(UsageError, match=r"are declared in the evidence file .* which is not rewritten"):
+        check_run(RunSession(options=options, known_findings=findings))
+
+
+def test_responses_of_an_imported_pair_are_written_for_alpaca_eval(file, tmp_path, capsys):
+    main(["evidence", "import", str(file), f"--store={tmp_path / 'fresh'}"])
+    out = tmp_path / "outputs.json"
+    asked = ["outputs", f"--pair={NAME}", f"--store={tmp_path / 'fresh'}", f"--out={out}"]
+    assert main(asked) == OK
+    rows = json.loads(out.read_text())
+    assert (len(rows), rows[0]["generator"], rows[0]["dataset"]) == (20, "tiny-tuned", "tiny")
+    assert main([*asked, "--with-rules"]) == USAGE
+    assert "is recorded evidence, without responses" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seed", range(effort(20)))

@@ -477,5 +477,5 @@ def test_the_relative_change_finds_what_was_planted_and_nothing_where_weights_ar
         assert outcome(change(view_of(base, drifted)), direction) is not Outcome.REPRODUCED
     same = change(view_of(base, measure(model_of(1), words)))
     assert same.effect == 0.0
-    assert not np.any([arm.values for arm in same.arms][0])
+    assert not any(np.any(arm.values) for arm in same.arms)
     assert outcome(same) is Outcome.INCONCLUSIVE
