@@ -152,7 +152,7 @@ def test_a_pair_file_names_an_evidence_file_and_expectations_beside_it(file, tmp
 def test_import_copies_what_is_missing_and_keeps_what_is_there(file, store, tmp_path, capsys):
     root = tmp_path / "fresh"
     assert main(["evidence", "import", str(file), f"--store={root}"]) == OK
-    assert f"pair {NAME}: 2 sets, 2 of them new in {root}. Replay it with `pytest suites --pair {NAME}`" in (
+    assert f"pair {NAME}: 2 sets, 2 of them new in {root}. Replay it with `pytest suites --pair={NAME}`" in (
         capsys.readouterr().out
     )
     for stored in Store(root).list():

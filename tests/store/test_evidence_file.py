@@ -30,7 +30,7 @@ MEMBERS = {
 
 def sealed(content: bytes, version: int = 1) -> bytes:
     """Anybody can seal a file."""
-    return content + f"tuneshift evidence {version:04d} sha256 {hashlib.sha256(content).hexdigest()}".encode()
+    return content + f"tuneshift-evidence {version:04d} sha256 {hashlib.sha256(content).hexdigest()}".encode()
 
 
 def hostile(*entries: tuple[zipfile.ZipInfo, bytes], **how: int) -> bytes:

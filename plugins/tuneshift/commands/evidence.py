@@ -65,7 +65,7 @@ def _list_evidence(arguments: argparse.Namespace) -> int:
     print(f"{len(sets)} sets, {size_text(sum(s.size for s in sets))} in {root}")
     for path in sorted((root / FILES).glob(f"*{SUFFIX}")):
         name, size = path.name.removesuffix(SUFFIX), size_text(path.stat().st_size)
-        print(f"pair {name}: imported evidence file, {size}; replay it with `pytest suites --pair {name}`")
+        print(f"pair {name}: imported evidence file, {size}; replay it with `pytest suites --pair={name}`")
     if older := sum(map(outdated, sets)):
         print(f"{older} have an older key and are not read: `tuneshift evidence rekey` keeps what is proved unchanged")
     return OK

@@ -50,7 +50,7 @@ def add_sharing(actions: Commands) -> None:
     export.set_defaults(command=_export)
     reading = actions.add_parser(
         "import",
-        help="put an evidence file into the store, so that `pytest suites --pair NAME` replays it",
+        help="put an evidence file into the store, so that `pytest suites --pair=NAME` replays it",
         description="Checks the whole file first. Its sets join the store under their keys, so that nobody who has the "
         "weights measures them again, and the file is kept there, found by its pair's name. Nothing that is in the "
         "store is replaced.",
@@ -184,10 +184,10 @@ def _import(arguments: argparse.Namespace) -> int:
         by_name = found.recorded is not None
     except PairError:
         by_name = False
-    how = f"--pair {pair.name}" if by_name else f"--shift-evidence={shlex.quote(str(kept))}"
+    how = f"--pair={pair.name}" if by_name else f"--shift-evidence={shlex.quote(str(kept))}"
     print(f"pair {pair.name}: {len(new)} sets, {sum(new)} of them new in {root}. Replay it with `pytest suites {how}`")
     if not by_name:
-        print(f"A pair {pair.name} is declared here with checkpoints of its own: --pair {pair.name} runs that one.")
+        print(f"A pair {pair.name} is declared here with checkpoints of its own: --pair={pair.name} runs that one.")
     return OK
 
 

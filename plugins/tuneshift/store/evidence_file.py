@@ -31,8 +31,8 @@ LARGEST_WHOLE = 8 * 2**30
 """Bytes of all members unpacked. Deflate packs a thousand to one, so that 8 MB could fill a disk."""
 MOST_MEMBERS = 100_000
 
-_WRITTEN = re.compile(rb"tuneshift evidence (\d{4}) sha256 ([0-9a-f]{64})")
-_LENGTH = len("tuneshift evidence 0001 sha256 ") + 64
+_WRITTEN = re.compile(rb"tuneshift-evidence (\d{4}) sha256 ([0-9a-f]{64})")
+_LENGTH = len("tuneshift-evidence 0001 sha256 ") + 64
 _FIXED = re.compile(
     r"pair\.json|expectations\.toml|single-task\.jsonl|"
     r"store/[a-z]{1,40}/[0-9a-f]{64}/(?:key\.json|chunk-\d{5,9}\.(?:json|safetensors))"
@@ -93,7 +93,7 @@ def fault_of_member(name: str) -> str | None:
 
 
 def _seal(content: bytes) -> bytes:
-    return f"tuneshift evidence {FORMAT:04d} sha256 {hashlib.sha256(content).hexdigest()}".encode()
+    return f"tuneshift-evidence {FORMAT:04d} sha256 {hashlib.sha256(content).hexdigest()}".encode()
 
 
 def _bytes(path: Path) -> bytes:
