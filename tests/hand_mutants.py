@@ -288,7 +288,7 @@ SHARING = (
         "session/foresight.py",
         "session/test_foresight.py",
         ("len({prompt.unit for prompt in target.members})", "len(target.members)"),
-        ("return None if count >= fewest else", "return None if count > fewest else"),
+        ("if count >= fewest", "if count > fewest"),
     ),
 )
 MUTANTS = (*ENGINE, *KEYS, *STATISTICS, *GATE, *SHARING)

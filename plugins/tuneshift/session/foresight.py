@@ -65,11 +65,9 @@ def foretell(terminal: Terminal, run: RunSession, wanted: Sequence[tuple[Finding
 
 def _units(what: str, count: int, level: float) -> str | None:
     fewest = fewest_clusters(level)
-    return (
-        None
-        if count >= fewest
-        else (f"{count} {what}; at this level an interval takes {fewest}, but for values of a known range")
-    )
+    if count >= fewest:
+        return None
+    return f"{count} {what}; at this level an interval takes {fewest}, but for values of a known range"
 
 
 def _verbs(run: RunSession, finding: Finding, target: Target, level: float) -> str | None:
