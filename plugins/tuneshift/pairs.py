@@ -12,7 +12,7 @@ from typing import Any
 
 from .checkpoint_specs import chat_template, checkpoint_of, checkpoint_ref, path_parts
 from .checkpoints.refs import ModelRef
-from .config import ConfigPlace
+from .config import EMBEDDED, ConfigPlace
 from .errors import EvidenceFileError, PairError, did_you_mean
 from .files import folders_upward
 from .parse import MalformedError, fault_of_name, parse_toml
@@ -24,7 +24,7 @@ from .resources import fixture
 from .store.evidence_file import SUFFIX
 from .store.files import FILES
 from .store.recorded_pair import EXAMPLES, EXPECTATIONS, RecordedPair, recorded_pair
-from .words.spec import vocabulary_spec, word_file
+from .words.spec import WORD_SPACES, vocabulary_spec, word_file
 
 SIBLINGS = ("response_tuned", "single_task_tuned")
 PAIR_KEYS = (
@@ -119,6 +119,10 @@ def _recorded(path: Path, expectations: Path | None) -> ModelPair:
         examples=examples, prompts=said["single_task"]
     )  # fmt: skip
     space = found.file(f"words/{Path(said['word_vectors']).name}")
+    if space is None and said["word_vectors"] not in WORD_SPACES and not said["word_vectors"].startswith(EMBEDDED):
+        raise EvidenceFileError(
+            f"{path}: the word space {said['word_vectors']!r:.80} is not in it, and none has that name."
+        )
     return ModelPair(
         name=found.name, base=refs.pop("base"), tuned=refs.pop("tuned"), siblings=refs, prompts=found.prompts,
         expectations=expectations or found.file(EXPECTATIONS), ratings=said["ratings"],

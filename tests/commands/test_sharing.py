@@ -283,6 +283,26 @@ def test_every_field_is_checked_for_its_type(field, file, tmp_path):
         assert isinstance(value, (str, list, dict))
 
 
+def test_nothing_in_a_file_writes_control_characters_or_reads_files_of_this_machine(file, tmp_path):
+    manifest = json.loads(unpacked(file)[1][MANIFEST])
+    blow = "x" * 300 + "\x1b]0;gone\x07"
+    claim = {"finding": FOLLOWS, "prompts": "tiny", "group": "all", "reason": blow}
+    base = {**manifest["checkpoints"]["base"], "name": blow}
+    for changed in (
+        {"notes": [blow]}, {"not_applicable": [claim]}, {"name": "a\nb"},
+        {"checkpoints": {**manifest["checkpoints"], "base": base}},
+        {"pair": {**manifest["pair"], "word_vectors": str(file)}},
+    ):  # fmt: skip
+        with pytest.raises(EvidenceFileError) as refused:
+            tuneshift.run(pairs=rewritten(file, tmp_path / "x.evidence.zip", **changed), store=tmp_path)
+        assert "\x1b" not in str(refused.value)
+        assert "\n" not in str(refused.value)
+    # A reason without them is the claim's.
+    told = rewritten(file, tmp_path / "y.evidence.zip", not_applicable=[{**claim, "reason": "It is red."}])
+    (made,) = tuneshift.run(pairs=told, findings=FOLLOWS, store=tmp_path).claims
+    assert (made["verdict"], made["reason"]) == ("not_applicable", "It is red.")
+
+
 def test_evidence_of_another_checkpoint_and_a_damaged_set_are_refused(file, tmp_path):
     manifest = json.loads(unpacked(file)[1][MANIFEST])
     swapped = {**manifest["checkpoints"], "base": manifest["checkpoints"]["tuned"]}

@@ -78,6 +78,8 @@ def _verbs(run: RunSession, finding: Finding, target: Target, level: float) -> s
     if (changed := _changed(run, finding, target)) is not None:
         said = "{} general and {} instruction verbs that some head gained or lost".format(*changed)
         return None if changed[1] >= fewest else f"{said}, and at this level it takes {fewest} instruction verbs"
+    if pair.recorded is not None:
+        return None  # its vocabulary may be a file elsewhere
     known = set(load_vocabulary(run.planner.words(pair)).words)
     found = sum(verb in known for verb in instruction_verbs())
     said = f"the vocabulary has {found} instruction verbs, and at this level it takes {fewest} that tuning changed"

@@ -155,7 +155,7 @@ class _Manifest:
         return RecordedPair(
             path=self.path, seal=seal, name=self._name(found["name"], "the pair's name"), settings=found["settings"],
             declared=found["pair"], prompts=tuple(self._prompts(entry, folder.name) for entry in found["prompts"]),
-            checkpoints=self._checkpoints(), notes=tuple(self._name(note, "a note") for note in found["notes"]),
+            checkpoints=self._checkpoints(), notes=tuple(self._line(note, "a note") for note in found["notes"]),
             needs=self._needs(), not_applicable=self._reasons(),
             annotator_agreement=found["annotator_agreement"], _folder=folder,
         )  # fmt: skip
@@ -170,8 +170,14 @@ class _Manifest:
                 self.fail(f"{name} is not what {MANIFEST} says")
 
     def _name(self, value: Json, what: str) -> str:
-        if not isinstance(value, str) or not value or (len(value) <= 200 and fault_of_name(value)):
+        if not isinstance(value, str) or not value or fault_of_name(value):
             self.fail(f"{what} is no name: {value!r:.80}")
+        return value
+
+    def _line(self, value: Json, what: str) -> str:
+        """A sentence of any length for a terminal: no control characters."""
+        if not isinstance(value, str) or any(fault_of_name(value[k : k + 200]) for k in range(0, len(value), 200)):
+            self.fail(f"{what} is no sentence: {value!r:.80}")
         return value
 
     def _prompts(self, entry: Json, folder: str) -> PromptSource:
@@ -210,9 +216,9 @@ class _Manifest:
     def _reasons(self) -> tuple[Mapping[str, Json], ...]:
         found: Sequence[Json] = self.found["not_applicable"]
         names = ("finding", "prompts", "group", "reason")
-        if not all(isinstance(one, dict) and all(isinstance(one.get(name), str) for name in names) for one in found):
+        if not all(isinstance(one, dict) for one in found):
             self.fail("'not_applicable' holds something else than claims with reasons")
-        return tuple(found)
+        return tuple({name: self._line(one.get(name), f"the {name} of a claim") for name in names} for one in found)
 
 
 def _check_sets(pair: RecordedPair) -> None:
