@@ -45,10 +45,12 @@ DIRECTIONS = {
 }
 
 SECTIONS = {
+    "recorded": (
+        "store/recorded", "store/evidence_file", "session/replay", "session/publishing", "commands/sharing"
+    ),
     "pairs": ("pairs.py", "config.py", "parse.py", "session/", "commands/common.py"),
     "checkpoints": ("checkpoints/", "doctor/"),
     "prompts": ("prompts/",),
-    "recorded": ("store/recorded.py",),
     "expectations": ("claims/", "plugin.py"),
     "gate": ("gate/", "statistics/sequential.py", "commands/gate.py"),
     "store": ("store/",),

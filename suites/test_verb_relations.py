@@ -12,6 +12,7 @@ from tuneshift import (
     gain_slope,
     head_map_figure,
     instruction_verbs_gain,
+    relations_change,
     verb_dots_figure,
 )
 
@@ -23,6 +24,8 @@ QUARTERS = {
     "third quarter of the layers": (0.5, 0.75),
     "last quarter of the layers": (0.75, 1.0),
 }
+
+CHANGE = "relative change of a verb's relations (-1 to 1), whatever head changed"
 
 HEADS_GAIN = Finding(
     id="wu2023.heads_gain_instruction_verbs",
@@ -81,7 +84,10 @@ def test_heads_gain_instruction_verbs(claim: Claim) -> None:
     """More heads take up instruction verbs than give them up."""
     claim.decide(
         instruction_verbs_gain(),
-        secondary={name: instruction_verbs_gain(layers=part) for name, part in QUARTERS.items()},
+        secondary={
+            **{name: instruction_verbs_gain(layers=part) for name, part in QUARTERS.items()},
+            CHANGE: relations_change(),
+        },
         readings={
             "pairs of a single neuron count too": instruction_verbs_gain(min_neurons=1),
             "all general verbs, verbs as independent draws (Welch)": gain_over_all_verbs(),

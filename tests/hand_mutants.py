@@ -256,7 +256,50 @@ GATE = (
         ("if change.equal and (not moves or same_evidence(claim, old)):", "if change.equal:"),
     ),
 )
-MUTANTS = (*ENGINE, *KEYS, *STATISTICS, *GATE)
+SHARING = (
+    *of(
+        "store/evidence_file.py",
+        "store/test_evidence_file.py",
+        ("if _seal(data[:-_LENGTH]) != data[-_LENGTH:]:", "if False:"),
+        ("if int(found[1]) != FORMAT:", "if False:"),
+        ("if fault is None and (kind not in (0, stat.S_IFREG) or entry.is_dir()):", "if False:"),
+        ("name.casefold() in seen", "name in seen"),
+        ("for entry in entries)) > LARGEST_WHOLE", "for entry in entries)) < 0"),
+        ("date_time=(1980, 1, 1, 0, 0, 0)", 'date_time=__import__("time").localtime()[:6]'),
+        ("sorted(members, key=lambda name: (name != MANIFEST, name))", "members"),
+    ),
+    *of(
+        "store/recorded_pair.py",
+        "commands/test_sharing.py",
+        ("if set(named) != there:", "if False:"),
+        ('layout.key.checkpoint != pair.checkpoints[role]["fingerprint"]', "False"),
+        ("(*(() if prompts is None else (prompts.sha256,)), ON_WEIGHTS)", "by_set"),
+    ),
+    *of(
+        "session/replay.py",
+        "commands/test_sharing.py",
+        ("if asked not in (usual, recorded):", "if False:"),
+        ("value if asked == usual else asked", "asked"),
+    ),
+    *of(
+        "session/publishing.py",
+        "commands/test_sharing.py",
+        ("if need in now and digest is not None and digest != now[need]:", "if False:"),
+    ),
+    *of(
+        "engine/engine.py",
+        "engine/test_costs.py",
+        ("self._charged |= asked\n", ""),
+        ("meter.apart += sum(cost.seconds for cost in self.costs[meter.before :])\n", ""),
+    ),
+    *of(
+        "session/foresight.py",
+        "session/test_foresight.py",
+        ("len({prompt.unit for prompt in target.members})", "len(target.members)"),
+        ("if count >= fewest", "if count > fewest"),
+    ),
+)
+MUTANTS = (*ENGINE, *KEYS, *STATISTICS, *GATE, *SHARING)
 
 
 def misfits() -> list[str]:

@@ -29,6 +29,7 @@ SLOW = {
     "tuneshift tune": "trains a model",
     "tuneshift embedded": "trains or measures models, or writes files",
     "tuneshift doctor": "says what this machine has; tests/doctor/test_doctor.py runs it",
+    "tuneshift evidence export tuneshift-results": "wants a run; tests/commands/test_sharing.py runs it",
     "tuneshift report": "wants a run record; tests/test_cli.py runs it",
     "tuneshift outputs": "wants evidence of a pair",
     "tuneshift gate": "wants a run record and a baseline; tests/gate/test_compare.py and tests/plugin run it",

@@ -27,6 +27,7 @@ from tuneshift.prompts.sets import load_prompts
 from tuneshift.prompts.verifiers import KINDS, check_spec, verify
 from tuneshift.run_record import read_record
 from tuneshift.store.recorded import COLUMNS, read_recorded
+from tuneshift.store.recorded_pair import recorded_pair
 
 FINDINGS = ("a.first", "a.second")
 Parser = Callable[[Path], Any]
@@ -42,6 +43,7 @@ PARSERS: dict[str, tuple[str, Parser]] = {
     "index": ("model.safetensors.index.json", lambda path: weight_files(path.parent)),
     "weights": ("model.safetensors", lambda path: weight_files(path.parent)),
     "recorded": ("levels.parquet", lambda path: read_recorded(path, ASKED)),
+    "evidence": ("pair.evidence.zip", recorded_pair),
 }
 ASKED = PromptSet(name="s", source="s", prompts=(Prompt(id="a", prompt="Say it", instruction_spans=((0, 3),)),))
 DEEP = 100_000

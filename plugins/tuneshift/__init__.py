@@ -58,7 +58,13 @@ if TYPE_CHECKING:
     from .quantities.recognition_figures import kept_tokens_figure
     from .quantities.style import outside_single_task, single_task_style_fades
     from .quantities.verb_figures import head_map_figure, verb_dots_figure
-    from .quantities.verb_relations import gain_over_all_verbs, gain_over_heads, gain_slope, instruction_verbs_gain
+    from .quantities.verb_relations import (
+        gain_over_all_verbs,
+        gain_over_heads,
+        gain_slope,
+        instruction_verbs_gain,
+        relations_change,
+    )
     from .report.html import write_report
     from .session.results import Rows, Run, load_run
     from .session.scripting import compare_runs, run
@@ -88,6 +94,7 @@ _MODULES = {
     "paired_difference": ".statistics.differences",
     "ranked": ".quantities.ranking",
     "ranking_survives": ".quantities.ranking",
+    "relations_change": ".quantities.verb_relations",
     "responses": ".quantities.following",
     "two_sample_difference": ".statistics.differences",
     "win_rate": ".quantities.following",
@@ -213,6 +220,7 @@ __all__ = [
     "ranked",
     "ranking_figure",
     "ranking_survives",
+    "relations_change",
     "repetition_figure",
     "responses",
     "responses_figure",

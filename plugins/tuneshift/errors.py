@@ -47,6 +47,10 @@ class StoreError(TuneshiftError):
     """Evidence cannot be read from or written to the store."""
 
 
+class EvidenceFileError(UsageError):
+    """An evidence file is missing, foreign, damaged, of an unknown version, or beyond its limits."""
+
+
 class RecordError(TuneshiftError):
     """A run record is unreadable, foreign or of a version that this code does not know."""
 

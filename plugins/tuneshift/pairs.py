@@ -13,8 +13,8 @@ from unicodedata import normalize
 
 from .checkpoint_specs import chat_template, checkpoint_of, checkpoint_ref, path_parts
 from .checkpoints.refs import ModelRef
-from .config import ConfigPlace
-from .errors import PairError, did_you_mean
+from .config import EMBEDDED, ConfigPlace
+from .errors import EvidenceFileError, PairError, did_you_mean
 from .files import folders_upward
 from .parse import MalformedError, fault_of_name, parse_toml
 from .plain import NOTHING, Json
@@ -22,13 +22,20 @@ from .prompts.prompt import PromptSource
 from .prompts.sets import names_a_file
 from .prompts.spec import chat_day, chat_variables, thinking_tags
 from .resources import fixture
-from .words.spec import vocabulary_spec, word_file
+from .store.evidence_file import SUFFIX
+from .store.files import FILES
+from .store.recorded_pair import EXAMPLES, EXPECTATIONS, RecordedPair, recorded_pair
+from .words.spec import WORD_SPACES, vocabulary_spec, word_file
 
 SIBLINGS = ("response_tuned", "single_task_tuned")
 PAIR_KEYS = (
     "base", "tuned", *SIBLINGS, "prompts", "expectations", "ratings", "max_new_tokens", "single_task", "vocabulary",
     "word_vectors", "chat_date", "chat_template_kwargs", "thinking", "plain_format", "attribute_tokens",
 )  # fmt: skip
+RECORDED_KEYS = ("evidence", "expectations")
+"""Keys of a pair that an evidence file gives, which has the rest."""
+SHIPPED_EVIDENCE = "evidence"
+"""Folder of the shipped data where evidence files are found by their pair's name."""
 DEFAULT_PROMPTS = (PromptSource(path="general"),)
 FEWEST_ATTRIBUTED = 5
 """Response tokens that are attributed at least: one for each fifth of the response."""
@@ -57,22 +64,33 @@ def resolve_pairs(
     names: Sequence[str],
     prompts: Sequence[str],
     here: Path,
+    evidence: Sequence[Path] = (),
+    store: Path | None = None,
 ) -> tuple[ModelPair, ...]:
     """The pairs that the options ask for, in the order asked.
 
-    ``base`` makes a pair with each of ``tuned``; ``pairs_file`` gives its pairs, or those of ``names``; without any of
-    these, ``[tool.tuneshift.pairs]`` of the nearest pyproject.toml from ``here`` upward that has it, else the shipped
-    pairs. ``prompts`` replace every pair's own. Raises PairError for options that contradict each other and for unknown
-    names, which are listed.
+    ``base`` makes a pair with each of ``tuned``; ``evidence`` files give one each; ``pairs_file`` gives its pairs, or
+    those of ``names``; without any of these, ``[tool.tuneshift.pairs]`` of the nearest pyproject.toml from ``here``
+    upward that has it, else the shipped pairs. A name that is declared nowhere may be that of an evidence file that was
+    imported into ``store`` or is shipped. ``prompts`` replace every pair's own. Raises PairError for options that
+    contradict each other and for unknown names, which are listed; EvidenceFileError for a file that cannot be read.
     """
-    if base is not None or tuned:
+    if evidence:
+        if base is not None or tuned or pairs_file is not None or names:
+            raise PairError("--shift-evidence names a pair by itself; leave --base, --tuned, --pairs and --pair out.")
+        pairs = tuple(_recorded(path, None) for path in dict.fromkeys(evidence))
+        if len({pair.name for pair in pairs}) < len(pairs):
+            raise PairError(f"--shift-evidence: two files are both of a pair {pairs[0].name!r}; run them one by one.")
+    elif base is not None or tuned:
         pairs = _option_pairs(base, tuned, pairs_file, names)
     else:
         path, known = _declared(pairs_file, here)
+        files = _evidence_files(store)
+        found = {name: _recorded(files[name], None) for name in names if name not in known and name in files}
         for name in names:
-            if name not in known:
-                raise PairError(f"--pair {name}: {path} has no such pair; {did_you_mean(name, known)}.")
-        pairs = tuple(known[name] for name in dict.fromkeys(names or known))
+            if name not in known and name not in found:
+                raise PairError(f"--pair {name}: {path} has no such pair; {did_you_mean(name, {*known, *files})}.")
+        pairs = tuple({**known, **found}[name] for name in dict.fromkeys(names or known))
     return asked(pairs, prompts, "--shift-prompts") if prompts else pairs
 
 
@@ -86,6 +104,39 @@ def asked(pairs: Sequence[ModelPair], prompts: Sequence[str], label: str) -> tup
     here = ConfigPlace(label=label, folder=Path.cwd())
     sources = tuple(_prompt_source(value, here) for value in prompts)
     return tuple(replace(pair, prompts=sources) for pair in pairs)
+
+
+def _evidence_files(store: Path | None) -> dict[str, Path]:
+    """Evidence files by their pair's name: those shipped, and before them those imported into a store."""
+    folders = (fixture(SHIPPED_EVIDENCE), *(() if store is None else (store / FILES,)))
+    return {path.name.removesuffix(SUFFIX): path for folder in folders for path in sorted(folder.glob(f"*{SUFFIX}"))}
+
+
+def _recorded(path: Path, expectations: Path | None) -> ModelPair:
+    """The pair of an evidence file; ``expectations`` in place of the file's own. Raises EvidenceFileError."""
+    found = recorded_pair(path)
+    if not PAIR_NAME.fullmatch(found.name):
+        raise EvidenceFileError(f"{path}: {found.name!r:.80} is no name of a pair.")
+    refs = {
+        role: ModelRef(name=str(said["name"]), evidence=path, role=role) for role, said in found.checkpoints.items()
+    }
+    if unknown := sorted(refs.keys() - {"base", "tuned", *SIBLINGS}):
+        raise EvidenceFileError(f"{path}: {unknown[0]!r:.80} is no role of a checkpoint.")
+    said, examples = found.declared, found.file(EXAMPLES)
+    task = None if said["single_task"] is None or examples is None else SingleTask(
+        examples=examples, prompts=said["single_task"]
+    )  # fmt: skip
+    space = found.file(f"words/{Path(said['word_vectors']).name}")
+    if space is None and said["word_vectors"] not in WORD_SPACES and not said["word_vectors"].startswith(EMBEDDED):
+        raise EvidenceFileError(
+            f"{path}: the word space {said['word_vectors']!r:.80} is not in it, and none has that name."
+        )
+    return ModelPair(
+        name=found.name, base=refs.pop("base"), tuned=refs.pop("tuned"), siblings=refs, prompts=found.prompts,
+        expectations=expectations or found.file(EXPECTATIONS), ratings=said["ratings"],
+        max_new_tokens=said["max_new_tokens"], attribute_tokens=said["attribute_tokens"], single_task=task, vocabulary=said["vocabulary"],
+        word_vectors=str(space or said["word_vectors"]), plain_format=said["plain_format"] or "none", recorded=found,
+    )  # fmt: skip
 
 
 def _declared(pairs_file: Path | None, here: Path) -> tuple[Path, dict[str, ModelPair]]:
@@ -124,6 +175,8 @@ def _pair(name: str, value: Any, place: ConfigPlace) -> ModelPair:
         place.fail("a pair's name has letters, digits, '.', '_' and '-' only, as it becomes part of test ids")
     if fault := fault_of_name(name):
         place.fail(f"the name {fault}")
+    if isinstance(value, dict) and "evidence" in value:
+        return _recorded_by_file(name, place.table(value, RECORDED_KEYS), place)
     table = place.table(value, PAIR_KEYS)
     for role in ("base", "tuned"):
         if role not in table:
@@ -154,6 +207,15 @@ def _pair(name: str, value: Any, place: ConfigPlace) -> ModelPair:
         thinking=thinking_tags(table.get("thinking"), place.at("thinking")),
         plain_format=chat_template(table.get("plain_format"), place.at("plain_format")),
     )
+
+
+def _recorded_by_file(name: str, table: Mapping[str, Any], place: ConfigPlace) -> ModelPair:
+    """The pair of the evidence file that a pair file names, under the name that it has there."""
+    file = place.at("evidence").typed(table["evidence"], str)
+    given = table.get("expectations")
+    at = place.at("expectations")
+    found = _recorded(place.at("evidence").path(file), None if given is None else at.path(at.typed(given, str)))
+    return replace(found, name=name)
 
 
 def _single_task(value: Any, place: ConfigPlace) -> SingleTask | None:
@@ -317,6 +379,8 @@ class ModelPair:
     plain_format: str | None = None
     """What the base is asked in for the reading in a plain format: a Jinja file, a template or "none" for the prompt
     alone; None takes `prompts.chat.PLAIN_FORMAT`."""
+    recorded: RecordedPair | None = None
+    """The evidence file that stands for all checkpoints; None where these have weights or evidence of their own."""
 
     @property
     def checkpoints(self) -> tuple[ModelRef, ...]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from .errors import TuneshiftError
-from .session.fields import LOOK, PROBLEM_FIELD, SELECTION
+from .session.fields import COSTS, LOOK, PROBLEM_FIELD, SELECTION
 from .session.interrupts import TERMINATED_CODE, on_sigterm
 from .session.items import finding_of, makes_claim, place_of, target_of, waiting, wanted
 from .session.options import (
@@ -179,11 +179,13 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     if not claims or config.option.collectonly or session.testsfailed or _is_worker(config):
         return None
     from .engine.progress import bars_on
+    from .session.foresight import foretell
     from .session.waiting import lines_past_capture
 
     run = _run(config)
     try:
         run.reach(claims)
+        foretell(_reporter(config), run, claims)
     except TuneshiftError as error:
         raise pytest.UsageError(str(error)) from None
     _gate(config)
@@ -248,19 +250,17 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     """Send the claim along with the report: plain JSON, so that it crosses to xdist's controller."""
     report = yield
+    if call.when == "setup" and makes_claim(item) and not _is_worker(item.config):  # where --durations looks
+        from .session.cost_table import charged_seconds
+
+        report.duration += charged_seconds(_run(item.config), finding_of(item), target_of(item))
     if call.when == "call" and CLAIM in item.stash:
         report.tuneshift_claim = item.stash[CLAIM]
     if call.excinfo is not None and report.failed and _lacks_claim(item, report):
-        report.tuneshift_error = _error_record(item, call.excinfo.value)
+        from .session.endings import error_record
+
+        report.tuneshift_error = error_record(place_of(item), call.excinfo.value, pytest.fail.Exception)
     return report
-
-
-def _error_record(item: pytest.Item, error: BaseException) -> dict[str, Json]:
-    """A claim that could not be made, as the run record lists it."""
-    from .checkpoints.quiet import first_line
-
-    said = str(error) if isinstance(error, TuneshiftError | pytest.fail.Exception) else first_line(error)
-    return {**place_of(item), "message": said}
 
 
 def _lacks_claim(item: pytest.Item, report: pytest.TestReport) -> bool:
@@ -288,7 +288,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if TERMINATED in config.stash:
         session.exitstatus = exitstatus = TERMINATED_CODE
     if _is_worker(config):
-        config.workeroutput[SELECTION] = _selection(session)  # type: ignore[attr-defined]
+        config.workeroutput |= {SELECTION: _selection(session), COSTS: _costs(config)}  # type: ignore[attr-defined]
         return
     by_key, errors = config.stash[CLAIMS], list(config.stash[ERRORS].values())
     if not (by_key or errors):
@@ -297,7 +297,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
     finished = finish(
         _run(config), list(by_key.values()), errors, gate=config.stash.get(GATE, None), selection=_selection(session),
-        out=Path(config.option.shift_out), started=config.stash[STARTED],
+        costs=_costs(config), out=Path(config.option.shift_out), started=config.stash[STARTED],
         duration=time.monotonic() - config.stash[CLOCK], exit_code=int(exitstatus),
         arguments=config.invocation_params.args, templates=templates_folder(config),
     )  # fmt: skip
@@ -309,9 +309,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 def _selection(session: pytest.Session) -> list[list[str]] | None:
     """The places that a run asked, None for all; of xdist's controller, which collects nothing, as its workers said."""
-    collector = session.config.pluginmanager.get_plugin("tuneshift-collector")
     if not (asked := wanted(session)):
-        return None if collector is None else collector.selection
+        return getattr(session.config.pluginmanager.get_plugin("tuneshift-collector"), "selection", None)
     from .session.gating import selected
 
     return selected(_run(session.config), asked)
@@ -333,6 +332,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             terminalreporter, list(claims.values()), written, option.shift_alpha,
             inconclusive=option.shift_inconclusive, errors=len(errors), gate=config.stash[GATED],
         )  # fmt: skip
+        if config.get_verbosity() > 0:
+            from .session.cost_table import write_costs
+
+            write_costs(terminalreporter, _costs(config))
 
 
 def _run(config: pytest.Config) -> RunSession:
@@ -344,6 +347,13 @@ def _run(config: pytest.Config) -> RunSession:
         earlier = EarlierRun(path=Path(config.option.shift_out) / "run.json")
         config.stash[RUN] = RunSession(options=read_options(config), known_findings=findings, earlier=earlier)
     return config.stash[RUN]
+
+
+def _costs(config: pytest.Config) -> list[dict[str, Json]]:
+    """What measuring cost, here and in workers."""
+    own = _run(config).engine.costs if RUN in config.stash else []
+    collector = config.pluginmanager.get_plugin("tuneshift-collector")
+    return [*(cost.plain() for cost in own), *getattr(collector, "costs", ())]
 
 
 def _gate(config: pytest.Config) -> Gate | None:

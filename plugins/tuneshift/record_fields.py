@@ -312,6 +312,17 @@ GATE = _table(
     not_asked=_ABSENT,
     allow_missing=_flag,
 )
+_COST = _table(
+    measure=_name,
+    checkpoint=_label,
+    on=_label,
+    items=_count,
+    tokens=_or_none(_count),
+    seconds=_number,
+    paths=_each(_count, _name),
+    start_bytes=_or_none(_count),
+    peak_bytes=_or_none(_count),
+)
 RUN = _table(
     {
         "started": _or_none(_label),
@@ -326,6 +337,7 @@ RUN = _table(
         "gate": _or_none(GATE),
         "selection": _or_none(_row(_row(_name))),
         "pairs_left_out": _row(_name),
+        "costs": _row(_COST),
     },
     alpha=_share,
 )

@@ -35,3 +35,10 @@ def test_the_plan_needs_no_workers(suites, tmp_path):
 def test_after_a_run_nothing_is_left(suites):
     suites()
     suites("--shift-plan").stdout.fnmatch_lines(["0 of 120 items to measure*"])
+
+
+def test_what_can_hardly_be_decided_is_said_in_the_plan_and_before_measuring(suites, tmp_path):
+    line = "wu2023.lower_layers_gain_most on pair:tiny-base-tiny-tuned can hardly be decided: 2 layers; at this level *"
+    select = {"suite": "test_verb_relations.py", "store": tmp_path / "store"}
+    suites("--shift-plan", **select).stdout.fnmatch_lines([f"  {line}", "* items to measure*"])
+    suites("--shift-inconclusive=pass", **select).stdout.fnmatch_lines([f"tuneshift: {line}", "*= tuneshift verdicts*"])

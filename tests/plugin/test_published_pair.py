@@ -12,6 +12,7 @@ import pytest
 from pyarrow.parquet import read_table
 from scipy import stats
 
+from tuneshift.cli import main
 from tuneshift.prompts.sentencepiece import sentencepiece_offsets
 from tuneshift.resources import data_folder
 
@@ -139,3 +140,19 @@ def shares_are_of_instruction_and_context(claim, shared):
         assert found == pytest.approx(naive, abs=1e-6)  # values are stored as float32
         assert claim["details"]["response_tokens_without_share"][role] == pytest.approx(np.mean(skipped))
     assert claim["n"] == 69
+
+
+def test_a_table_of_levels_exports_to_an_evidence_file_of_the_same_claims(claims, pair_file, pytester, tmp_path):
+    """What others publish as a table is the same format from then on."""
+    file = tmp_path / "llama-vicuna.evidence.zip"
+    export = ["evidence", "export", "--pairs", str(pair_file), "--out", str(file), "--store", str(tmp_path)]
+    assert main(export) == 0
+    first = file.read_bytes()
+    assert main([*export, "--force"]) == 0
+    assert file.read_bytes() == first
+    pytester.runpytest(
+        str(data_folder("suites") / "test_instruction_recognition.py"), f"--shift-evidence={file}",
+        "-p", "no:cacheprovider", "--shift-store", tmp_path / "none",
+    )  # fmt: skip
+    record = json.loads((pytester.path / "tuneshift-results" / "run.json").read_text())
+    assert {(c["finding"], c["group"]): c for c in record["claims"]} == claims

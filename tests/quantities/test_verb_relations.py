@@ -24,6 +24,8 @@ from tuneshift.quantities.verb_relations import (
     gain_over_heads,
     gain_slope,
     instruction_verbs_gain,
+    relation_hits,
+    relations_change,
     shared_pairs,
     verb_counts,
     win_rates,
@@ -115,6 +117,30 @@ def test_win_rates_are_shares_of_the_changed_heads():
     np.testing.assert_array_equal(win_rates(base, tuned), [0.5, 1.0, np.nan])
     # Exchanging base and tuned exchanges gains and losses.
     np.testing.assert_allclose(win_rates(base, tuned) + win_rates(tuned, base), [1, 1, np.nan])
+
+
+def test_hits_are_the_pairs_that_hold_a_verb_in_any_neuron_of_any_head():
+    a, b = INSTRUCTION[0], GENERAL[0]
+    item = item_of({(0, 0): [(a, b), (b, NOUNS[0])], (0, 3): [(a, b)], (1, 0): [(NOUNS[0], a)]})
+    assert relation_hits(item, [a, b, "absent", NOUNS[1]]).tolist() == [3, 3, 0, 0]
+
+
+@pytest.mark.numerics
+def test_the_relative_change_is_its_definition_and_keeps_verbs_that_no_head_counts_as_changed():
+    """A pair that one more neuron finds in a head which had it in two: counted, nothing has changed."""
+    noun = dict(zip(INSTRUCTION, NOUNS, strict=False))
+    before = {(0, n): [(v, noun[v]) for v in INSTRUCTION] + [(v, NOUNS[20]) for v in GENERAL] for n in (0, 1)}
+    after = {**before, (0, 2): [(v, noun[v]) for v in INSTRUCTION]}
+    counted = instruction_verbs_gain()(view_of([item_of(before)], [item_of(after)]))
+    assert counted.n == 0
+    found = relations_change()(view_of([item_of(before)], [item_of(after)]))
+    assert found.effect == pytest.approx((3 - 2) / (3 + 2))
+    assert found.n == len(INSTRUCTION)
+    assert [arm.label for arm in found.arms] == ["general verbs", "instruction verbs"]
+    turned = relations_change()(view_of([item_of(after)], [item_of(before)]))
+    assert turned.effect == pytest.approx(-found.effect)
+    same = relations_change()(view_of([item_of(after)], [item_of(after)]))
+    assert same.effect == 0.0
 
 
 # -- planted effects, through the real measure ------------------------------------------------------------------------
@@ -453,3 +479,19 @@ def test_verb_dots_have_rates_intervals_and_the_general_mean(base, instructed):
     quarter = verb_dots_figure(view, layers=(0.0, 0.25))
     assert quarter["rows"][0]["group"] == "layers 0% to 25%"
     assert max(row["points"][0]["n"] for row in quarter["rows"]) <= 2 * HEADS
+
+
+def test_the_relative_change_finds_what_was_planted_and_nothing_where_weights_are_the_same(
+    base, instructed, generalised, drifted, words
+):
+    change = relations_change()
+    found = change(view_of(base, instructed))
+    assert found.effect > 0.2
+    assert outcome(found) is Outcome.REPRODUCED
+    assert outcome(change(view_of(base, generalised))) is Outcome.CONTRADICTED
+    for direction in ("greater", "less"):
+        assert outcome(change(view_of(base, drifted)), direction) is not Outcome.REPRODUCED
+    same = change(view_of(base, measure(model_of(1), words)))
+    assert same.effect == 0.0
+    assert not any(np.any(arm.values) for arm in same.arms)
+    assert outcome(same) is Outcome.INCONCLUSIVE

@@ -19,8 +19,8 @@ from tuneshift.pairs import ModelPair
 from tuneshift.prompts.prompt import PromptSource
 from tuneshift.session.checks import check_run
 from tuneshift.session.describe import describe_settings
-from tuneshift.session.requests import Gating, Options
-from tuneshift.session.run import WEIGHTS, RunSession, prompt_set_name
+from tuneshift.session.requests import WEIGHTS, Gating, Options
+from tuneshift.session.run import RunSession
 
 FINDING = Finding(
     id="who2024.recognised", title="t", claim="c", source="s", direction="greater", unit="u", sesoi=0.1,
@@ -81,12 +81,12 @@ def pair(*sources: PromptSource, name: str = "pair", **more: object) -> ModelPai
 def test_targets_are_every_pair_set_and_group_and_weights_are_asked_once_a_pair(run, prompts) -> None:
     one, two = prompts("one"), prompts("two")
     session = run(pair(one, two, name="p"), pair(one, name="q"))
-    on_prompts = [(t.pair.name, prompt_set_name(t), t.group) for t in session.targets_of(FINDING)]
+    on_prompts = [(t.pair.name, t.on, t.group) for t in session.targets_of(FINDING)]
     assert on_prompts == [
         *(("p", name, group) for name in ("one", "two") for group in "ab"),
         *(("q", "one", group) for group in "ab"),
     ]
-    on_weights = [(t.pair.name, prompt_set_name(t), t.group) for t in session.targets_of(ON_WEIGHTS)]
+    on_weights = [(t.pair.name, t.on, t.group) for t in session.targets_of(ON_WEIGHTS)]
     assert on_weights == [("p", WEIGHTS, "all"), ("q", WEIGHTS, "all")]
     assert [t.id for t in session.targets_of(FINDING)][:1] == ["pair:p,one,a"]
     assert all([p.id for p in t.members] == [t.group] for t in session.targets)
@@ -99,7 +99,7 @@ def test_places_are_those_of_one_pairs_complete_run(run, prompts) -> None:
         *((finding.id, "two", group) for finding in (FINDING, RESPONSES) for group in "ab"),
         (ON_WEIGHTS.id, WEIGHTS, "all"),
     ]
-    every = {(f.id, t.pair.name, prompt_set_name(t), t.group) for f, t in session.catalogue_claims}
+    every = {(f.id, t.pair.name, t.on, t.group) for f, t in session.catalogue_claims}
     assert len(every) == len(session.catalogue_claims) == sum(len(session.places(p)) for p in both)
 
 
@@ -143,7 +143,7 @@ def test_what_a_pair_lacks_is_why_a_finding_does_not_apply(run, prompts, tmp_pat
     recorded = run(pair(*sources, base=ref("b", evidence=tmp_path), tuned=ref("t", evidence=tmp_path)))
     assert recorded.inapplicable(FINDING, recorded.targets[0]) is None
     assert recorded.inapplicable(RESPONSES, recorded.targets[0]) == (
-        "t is recorded evidence, which holds attributions alone"
+        "t is recorded evidence, which holds no generation on one"
     )
     assert recorded.inapplicable(ON_WEIGHTS, recorded.weight_targets[0]) is not None
 

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from tuneshift.statistics.interval_reader import intervals_of
-from tuneshift.statistics.matched import CONTROLS, PermutationIntervals, matched_difference, matched_sets
+from tuneshift.statistics.matched import CONTROLS, PermutationIntervals, fewest_sets, matched_difference, matched_sets
 from tuneshift.statistics.statistic import Arm
 
 
@@ -154,3 +154,13 @@ def test_a_planted_effect_is_found():
     found = compare(0.2 * rng.random(120), 0.3 + 0.2 * rng.random(12), level=0.975)
     assert 0.2 < found.interval[0] < found.effect < found.interval[1] < 0.4
     assert found.p == pytest.approx(2 / 5000)
+
+
+@pytest.mark.parametrize("level", [0.9, 0.95, 0.975, 0.99, 0.999])
+def test_below_the_fewest_sets_there_is_never_an_interval_and_from_them_on_there_may_be(level):
+    """Values as far apart as they go: what is missing is ways to label them."""
+    fewest = fewest_sets(level)
+    for sets in (fewest - 1, fewest):
+        found = compare(np.zeros(200), np.ones(sets), level=level)
+        assert found.details["controls_per_case"] == CONTROLS
+        assert math.isfinite(found.interval[0]) is (sets == fewest)

@@ -19,6 +19,8 @@ class LMBackend:
 class ModelRef:
     """One checkpoint as the user named it: weights by ``model``, or recorded evidence by ``evidence``, never both.
 
+    ``role``: whose evidence of a pair's evidence file it is; None for weights and for a table of levels.
+
     ``chat_template``: None takes the pair's (the tuned tokenizer's own, if it has one); ``"none"`` means the plain
     prompt; else a path to a Jinja file or the template itself. ``backend``: None takes the run's.
     """
@@ -33,6 +35,7 @@ class ModelRef:
     chat_template: str | None = None
     backend: LMBackend | None = None
     evidence: Path | None = None
+    role: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,3 +57,13 @@ def store_folder(arguments: argparse.Namespace) -> Path:
     if arguments.store and not os.path.exists(root):
         raise UsageError(f"There is no evidence store at {root}.")
     return root
+
+
+def size_text(count: int) -> str:
+    """A number of bytes in three digits: ``2.31 MB``."""
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} GB"

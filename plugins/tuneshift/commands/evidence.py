@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import UsageError
 from ..parse import one_line
-from .common import OK, PROBLEMS, Commands, add_store, store_folder
+from .common import OK, PROBLEMS, Commands, add_store, size_text, store_folder
+from .sharing import add_sharing
 
 if TYPE_CHECKING:
     from ..store.upkeep import Stored
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    evidence = commands.add_parser("evidence", help="list, verify, rekey or prune the evidence store")
+    evidence = commands.add_parser("evidence", help="list, verify, rekey, prune, export or import evidence")
     actions = evidence.add_subparsers(title="actions", required=True, metavar="ACTION")
     listing = actions.add_parser("ls", help="one line per measured set: what it is, items, size, last use")
     listing.set_defaults(command=_list_evidence)
@@ -43,10 +44,13 @@ def add(commands: Commands) -> None:
     rekey.set_defaults(command=_rekey_evidence)
     for action in (listing, verify, prune, rekey):
         add_store(action)
+    add_sharing(actions)
 
 
 def _list_evidence(arguments: argparse.Namespace) -> int:
     from ..engine.rekey import outdated
+    from ..store.evidence_file import SUFFIX
+    from ..store.files import FILES
     from ..store.store import Store
 
     root = store_folder(arguments)
@@ -54,11 +58,14 @@ def _list_evidence(arguments: argparse.Namespace) -> int:
     for found in sets:
         state = "complete" if found.complete else f"{found.items}/{found.total}"
         print(
-            f"{found.key.digest[:12]}  {found.measure:12}  {state:>10}  {found.total:5} items  {_size(found.size):>9}  "
-            f"used {found.last_used[:10]}  {found.key.dtype}  {_names(found)}"
+            f"{found.key.digest[:12]}  {found.measure:12}  {state:>10}  {found.total:5} items  "
+            f"{size_text(found.size):>9}  used {found.last_used[:10]}  {found.key.dtype}  {_names(found)}"
             f"{f'  older key (version {found.key.version})' if outdated(found) else ''}"
         )
-    print(f"{len(sets)} sets, {_size(sum(s.size for s in sets))} in {root}")
+    print(f"{len(sets)} sets, {size_text(sum(s.size for s in sets))} in {root}")
+    for path in sorted((root / FILES).glob(f"*{SUFFIX}")):
+        name, size = path.name.removesuffix(SUFFIX), size_text(path.stat().st_size)
+        print(f"pair {name}: imported evidence file, {size}; replay it with `pytest suites --pair={name}`")
     if older := sum(map(outdated, sets)):
         print(f"{older} have an older key and are not read: `tuneshift evidence rekey` keeps what is proved unchanged")
     return OK
@@ -133,14 +140,5 @@ def _prune_evidence(arguments: argparse.Namespace) -> int:
     ):
         freed += removed.size
         print(f"{removed.path}: {removed.reason}")
-    print(f"{'would free' if arguments.dry_run else 'freed'} {_size(freed)}")
+    print(f"{'would free' if arguments.dry_run else 'freed'} {size_text(freed)}")
     return OK
-
-
-def _size(count: int) -> str:
-    value = float(count)
-    for unit in ("B", "kB", "MB"):
-        if value < 1000:
-            return f"{value:.3g} {unit}"
-        value /= 1000
-    return f"{value:.3g} GB"

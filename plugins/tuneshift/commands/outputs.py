@@ -10,7 +10,10 @@ from ..engine.plan import Planner
 from ..errors import UsageError
 from ..pairs import ModelPair
 from ..plain import Json
+from ..prompts.prompt import PromptSet
 from ..prompts.sets import load_prompts
+from ..store.evidence import EvidenceItem
+from ..store.recorded import recorded
 from ..store.store import Store
 from .common import OK, Commands, add_store, require_other_files, store_folder
 
@@ -54,6 +57,7 @@ def _write_outputs(arguments: argparse.Namespace) -> int:
         names=[arguments.pair] if arguments.pair else [],
         prompts=arguments.prompts,
         here=Path.cwd(),
+        store=store_folder(arguments),
     )
     if len(pairs) != 1:
         raise UsageError(f"Name one pair with --pair; there are {', '.join(pair.name for pair in pairs)}.")
@@ -87,20 +91,12 @@ def alpaca_outputs(pair: ModelPair, role: str, *, rules: bool, planner: Planner,
     the responses are not stored yet or the pair has no such checkpoint.
     """
     ref = pair.checkpoint(role)
-    if ref is None or ref.evidence is not None:
-        why = "is recorded evidence, without responses" if ref else f"is none; the pair names {_roles(pair)}"
-        raise UsageError(f"pair {pair.name}: {role} {why}.")
+    if ref is None:
+        raise UsageError(f"pair {pair.name}: {role} is none; the pair names {_roles(pair)}.")
+    need = "generation.rules" if rules else "generation"
     rows: list[dict[str, Json]] = []
     for source in pair.prompts:
         prompts = load_prompts(source, pair=pair.name)
-        task = planner.task(pair, role, "generation.rules" if rules else "generation", prompts)
-        assert task is not None
-        progress = store.status(task.key, task.ids)
-        if not progress.complete:
-            raise UsageError(
-                f"{progress.stored} of {progress.total} responses of {ref.name} to {prompts.name} are stored in "
-                f"{store.root}. Run `pytest suites` on the pair first, with the same store, dtype and longest response."
-            )
         texts = {p.id: p.prompt for p in prompts.prompts}
         rows += [
             {
@@ -109,10 +105,29 @@ def alpaca_outputs(pair: ModelPair, role: str, *, rules: bool, planner: Planner,
                 "generator": f"{ref.name} + rules" if rules else ref.name,
                 "dataset": prompts.name,
             }
-            for item in store.read(task.key).items
+            for item in _responses(pair, role, need, prompts, planner=planner, store=store)
             if not item.left_out
         ]
     return rows
+
+
+def _responses(
+    pair: ModelPair, role: str, need: str, prompts: PromptSet, *, planner: Planner, store: Store
+) -> Sequence[EvidenceItem]:
+    """A checkpoint's responses, as they are stored or recorded."""
+    task = planner.task(pair, role, need, prompts)
+    if task is None:
+        found = recorded(pair.roles[role]).items(need, prompts)
+        if found is None:
+            raise UsageError(f"pair {pair.name}: {role} is recorded evidence, without responses.")
+        return tuple(found.values())
+    progress = store.status(task.key, task.ids)
+    if not progress.complete:
+        raise UsageError(
+            f"{progress.stored} of {progress.total} responses of {task.ref.name} to {prompts.name} are stored in "
+            f"{store.root}. Run `pytest suites` on the pair first, with the same store, dtype and longest response."
+        )
+    return store.read(task.key).items
 
 
 def _roles(pair: ModelPair) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ..backends.spec import backend_provenance, is_loaded
@@ -20,6 +20,7 @@ from ..store.evidence import Evidence, EvidenceItem
 from ..store.files import DamagedEvidence, EvidenceWarning, MissingEvidence
 from ..store.store import Store
 from .copies import copy_from_wider
+from .costs import LOADING, Cost, Meter
 from .failures import failure_log, free_memory, measure_failure
 from .plan import Task
 from .progress import silent_bars
@@ -51,7 +52,10 @@ class Engine:
     store: Store
     settings: Settings
     bars: Bars = silent_bars
+    costs: list[Cost] = field(default_factory=list)
+    """What this engine measured, in order."""
     _read: dict[str, Evidence] = field(default_factory=dict)
+    _charged: set[str] = field(default_factory=set)
     _failures: dict[str, TuneshiftError] = field(default_factory=dict)
 
     def evidence(self, task: Task) -> Evidence:
@@ -68,6 +72,12 @@ class Engine:
         else:
             raise MissingEvidence(_pruned(task))
         return self._read[digest]
+
+    def charge(self, tasks: Iterable[Task]) -> float:
+        """Seconds of measuring that these tasks, and what they rest on, are the first to be charged for."""
+        asked = {task.key.digest for step in steps(tasks) for task in step.tasks} - self._charged
+        self._charged |= asked
+        return sum(cost.seconds for cost in self.costs if cost.digest in asked)
 
     def forget(self) -> None:
         """Let go of the evidence that was read; the store still has it."""
@@ -127,7 +137,7 @@ class Engine:
         left: list[Task] = []
         try:
             with ExitStack() as stack:
-                loaded = _Loader(ref=step.ref, settings=self.settings, stack=stack)
+                loaded = _Loader(ref=step.ref, settings=self.settings, stack=stack, costs=self.costs)
                 # A quantised checkpoint loads once for what takes its weights as stored, once for what does not. What
                 # asks for plain weights may depend on the other kind, which never depends on it.
                 ordered = sorted(step.tasks, key=lambda task: task.measure.plain)
@@ -168,13 +178,16 @@ class Engine:
             left = sum(len(ids) for _, ids in missing)
             label = f"{task.measure.name} {task.ref.name}"
             unit = task.measure.axis.removesuffix("s")
-            with self.bars(label, len(task.ids), len(task.ids) - left, unit) as bar:
-                take = loaded.prepare(task)  # within the bar, as a large checkpoint loads for minutes
+            with self.bars(label, len(task.ids), len(task.ids) - left, unit) as bar, self._metered(task) as meter:
+                # Within the bar, as a large checkpoint loads for minutes.
+                take = loaded.prepare(task)
+                meter.apart += sum(cost.seconds for cost in self.costs[meter.before :])
                 for number, ids in missing:
                     items = []
                     for item in take([units[i] for i in ids], [inputs.get(i) for i in ids]):
                         items.append(item)
                         bar.update(1)
+                        meter.count(item)
                     session.write(number, items, loaded.computed(task))
 
     def _chunk_size(self, task: Task) -> int:
@@ -186,6 +199,15 @@ class Engine:
 
         readings = Readings(None if memo is None else memo.with_name("readings.json"))
         return measure.small_chunk if inspect(task.ref, readings).parameters < SMALL else measure.chunk
+
+    @contextmanager
+    def _metered(self, task: Task) -> Iterator[Meter]:
+        """What a task costs, kept even where it fails: the time is gone."""
+        meter = Meter(before=len(self.costs))
+        try:
+            yield meter
+        finally:
+            self.costs.append(meter.cost(task))
 
     def _inputs(self, task: Task) -> dict[str, EvidenceItem]:
         """Items of what a task rests on. Raises its failure, and MissingEvidence where it was pruned."""
@@ -214,6 +236,8 @@ class _Loader:
     ref: ModelRef
     settings: Settings
     stack: ExitStack
+    costs: list[Cost]
+    """The engine's, where loading is put down."""
     checkpoint: Checkpoint | None = None
     answers: BackendModel | None = None
     refused: CheckpointError | None = None
@@ -223,25 +247,28 @@ class _Loader:
 
     def prepare(self, task: Task) -> Take:
         """What takes the task's measure, on the checkpoint, loaded if the measure needs it, or behind its backend."""
-        asked: Checkpoint | BackendModel | None = self._loaded(task.measure.plain) if task.loads else None
+        asked: Checkpoint | BackendModel | None = self._loaded(task) if task.loads else None
         if task.backend is not None:
             asked = self._answering(task.backend)
         return task.measure.prepare(asked, task.params, task.sources)
 
-    def _loaded(self, plain: bool) -> Checkpoint:
+    def _loaded(self, task: Task) -> Checkpoint:
         if self.refused is not None:
             raise self.refused  # the next task would only read 14 GB to fail again
+        plain = task.measure.plain
         wanted = "dequantised" if plain else "stored"
         if self.checkpoint is not None and self.checkpoint.form not in (None, wanted):
             self.checkpoint = self.answers = None
             self.held.close()
         if self.checkpoint is None:
             self.held = self.stack.enter_context(ExitStack())
+            meter = Meter()
             try:
                 self.checkpoint = self.held.enter_context(self._load(plain))
             except CheckpointError as error:
                 self.refused = error
                 raise
+            self.costs.append(replace(meter.cost(task), measure=LOADING))
             self.held.enter_context(_fitting_threads(self.checkpoint))
         return self.checkpoint
 

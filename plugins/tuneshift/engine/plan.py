@@ -102,9 +102,9 @@ class Planner:
         """Fingerprint of weights and tokenizer, or of the recorded evidence; 64 hexadecimal digits."""
         if ref not in self._fingerprints:
             if ref.evidence is not None:
-                from ..store.recorded import recorded_fingerprint
+                from ..store.recorded import recorded
 
-                self._fingerprints[ref] = recorded_fingerprint(ref.evidence)
+                self._fingerprints[ref] = recorded(ref).fingerprint
             else:
                 from ..checkpoints.fingerprint import fingerprint
 

@@ -103,6 +103,7 @@ def _run(records: Sequence[RunRecord], claims: Sequence[Mapping[str, Json]], com
         "started": min(run["started"] for run in runs),
         "finished": max(run["finished"] for run in runs),
         "duration_s": round(sum(run["duration_s"] for run in runs), 2),
+        "costs": [row for run in runs for row in run.get("costs", ())],
         **exposure_of(claims, float(runs[0]["alpha"])).fields(),
         "command": command,
         "exit_code": max(run["exit_code"] for run in runs),

@@ -87,6 +87,16 @@ def verb_counts(item: EvidenceItem, verbs: Sequence[str], *, min_neurons: int = 
     return result
 
 
+def relation_hits(item: EvidenceItem, verbs: Sequence[str]) -> Integers:
+    """How often a layer's neurons relate each verb with a word, as key or as query, heads together, int [verb].
+
+    Unlike `verb_counts`, without a threshold: every neuron that lists a pair counts it.
+    """
+    index = {word: i for i, word in enumerate(item.values["words"])}
+    words = np.bincount(item.arrays["pairs"].astype(np.int64).ravel(), minlength=len(index))
+    return np.array([words[index[verb]] if verb in index else 0 for verb in verbs], dtype=np.int64)
+
+
 def win_rates(base_counts: Integers, tuned_counts: Integers) -> Floats:
     """Per verb, the share of heads whose count rose among those where it changed, 0..1, [verb]; NaN where none changed.
 
@@ -141,6 +151,37 @@ def _win_arms(view: View, verbs: VerbChanges, share: tuple[float, float]) -> tup
         ids = tuple(verbs.names[row] for row in rows.tolist())
         arms.append(Arm(label=kind, ids=ids, values=rates[rows], span=(0.0, 1.0)))
     return arms[0], arms[1]
+
+
+def relations_change() -> Quantity:
+    """Mean relative change of instruction verbs' relations less that of general verbs as frequent, in -2..2.
+
+    A verb's is (tuned - base) / (tuned + base) of its `relation_hits` over all layers, in -1..1: it takes no head whose
+    count crosses a threshold, so that a small change of weights, as a LoRA's, leaves nearly all verbs in. Verbs that no
+    neuron relates on either side are left out. Sets and permutation as in `instruction_verbs_gain`.
+    """
+
+    def quantity(view: View) -> Statistic:
+        verbs = verb_changes(view, MIN_NEURONS)
+        verbs.note_excluded(view)
+        sides = np.zeros((2, len(verbs.names)), dtype=np.int64)
+        for _, *items in paired_layers(view):
+            for side, item in enumerate(items):
+                sides[side] += 0 if item is None else relation_hits(item, verbs.names)
+        base, tuned = sides
+        related = base + tuned > 0
+        change = np.divide(tuned - base, base + tuned, out=np.zeros(len(related)), where=related)
+        arms = []
+        for kind in (GENERAL, INSTRUCTION):
+            if unrelated := int(np.sum(~related & verbs.of(kind))):
+                view.excluded[f"{kind}: no neuron relates it"] += unrelated
+            rows = np.flatnonzero(related & verbs.of(kind))
+            ids = tuple(verbs.names[row] for row in rows.tolist())
+            arms.append(Arm(label=kind, ids=ids, values=change[rows], span=(-1.0, 1.0)))
+        likeness = dict(zip(verbs.names, -np.log1p(verbs.places), strict=True))
+        return matched_difference(*arms, likeness=likeness, level=view.level, seed=view.seed)
+
+    return quantity
 
 
 def gain_over_heads(*, min_neurons: int = MIN_NEURONS) -> Quantity:

@@ -29,11 +29,11 @@ def check_run(run: RunSession) -> None:
     _ = run.targets, run.expectations
     if run.options.update_expectations:
         _check_update(run)
-    make_annotator(run.options.settings.annotator)
-    load_rules(run.options.settings.rules)
-    for spec in run.options.settings.judges:
+    make_annotator(run.settings.annotator)
+    load_rules(run.settings.rules)
+    for spec in run.settings.judges:
         make_judge(spec)
-    if IFEVAL in run.options.settings.judges:
+    if IFEVAL in run.settings.judges:
         check_ifeval([prompt for target in run.targets for prompt in target.members])
     if os.path.exists(run.options.store) and not os.path.isdir(run.options.store):
         raise UsageError(f"The evidence store {run.options.store} is a file; --shift-store takes a folder.")
@@ -54,6 +54,11 @@ def _check_update(run: RunSession) -> None:
                 f"{option}: pair {pair.name} names no expectations file. Declare it in a pair file with "
                 f'expectations = "{pair.name}.toml" under [pairs.{pair.name}]; the file need not exist yet.'
             )
+        if pair.recorded is not None and pair.expectations.is_relative_to(pair.recorded.folder):
+            raise UsageError(
+                f"{option}: the outcomes of pair {pair.name} are declared in the evidence file {pair.recorded.path}, "
+                "which is not rewritten; declare the pair in a pair file with `evidence` and `expectations`."
+            )
         other = owners.setdefault(pair.expectations.resolve(), pair.name)
         if other != pair.name:
             raise UsageError(
@@ -66,7 +71,7 @@ def _check_backends(run: RunSession, pair: ModelPair) -> None:
     """Backends as they are written, and that no server answers for two checkpoints under one name."""
     served: dict[tuple[str, str], tuple[str, ModelRef]] = {}
     for role, ref in pair.roles.items():
-        backend = None if ref.evidence is not None else backend_of(ref, run.options.settings)
+        backend = None if ref.evidence is not None else backend_of(ref, run.settings)
         if backend is None:
             continue
         check_backend(backend)
@@ -91,7 +96,7 @@ def _check_backends(run: RunSession, pair: ModelPair) -> None:
 def _check_checkpoints(run: RunSession, pair: ModelPair) -> None:
     live = [ref for ref in pair.roles.values() if ref.evidence is None]
     if live:
-        device_name(run.options.settings.device)
+        device_name(run.settings.device)
     for ref in live:
         run.inspected(ref)
     for ref in live:

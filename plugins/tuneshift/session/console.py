@@ -57,7 +57,7 @@ class Terminal(Protocol):
 
 def header_lines(run: RunSession) -> list[str]:
     """Pairs, settings, store and baselines, for pytest's header."""
-    settings = run.options.settings
+    settings = run.settings
     shown = [(pair.name, _shown(run, pair.base), _shown(run, pair.tuned)) for pair in run.pairs]
     lines = [f"tuneshift: pair {name}: {base} -> {tuned}" for name, base, tuned in shown]
     lines += [f"tuneshift: note: {note}" for pair in run.pairs for note in run.notes(pair)]
@@ -84,7 +84,7 @@ def _device(run: RunSession) -> str | None:
     """Where checkpoints are loaded; None where all evidence is recorded and torch is not needed."""
     if all(ref.evidence is not None for pair in run.pairs for ref in (pair.base, pair.tuned)):
         return None
-    return device_name(run.options.settings.device)
+    return device_name(run.settings.device)
 
 
 def _shown(run: RunSession, ref: ModelRef) -> str:
@@ -344,7 +344,7 @@ def _publish(record: RunRecord, out: Path, templates: Path | None) -> tuple[list
 def run_fields(
     run: RunSession, claims: Sequence[Mapping[str, Json]], started: float, duration: float
 ) -> dict[str, Json]:
-    settings = run.options.settings
+    settings = run.settings
     return {
         "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
         "finished": datetime.fromtimestamp(started + duration, UTC).isoformat(timespec="seconds"),
@@ -356,5 +356,6 @@ def run_fields(
         "response": settings.response,
         **describe_settings(run),
         "store": str(run.options.store),
+        "costs": [cost.plain() for cost in run.engine.costs],
         "baseline": run_baseline(claims),
     }

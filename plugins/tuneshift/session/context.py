@@ -9,6 +9,7 @@ from ..claims.finding import Finding
 from ..measures.catalogue import ATTRIBUTION, GENERATION
 from ..measures.params import measure_of
 from ..plain import Json
+from .replay import pair_words
 from .requests import Target
 
 if TYPE_CHECKING:
@@ -20,11 +21,15 @@ def context_of(run: RunSession, finding: Finding, target: Target) -> Mapping[str
     of recorded evidence; of quantised checkpoints, which of their weights the claim rests on."""
     found: dict[str, Json] = {}
     if target.prompts is None:
-        found["vocabulary"] = run.planner.words(target.pair)
-        found["word_vectors"] = run.planner.word_space(target.pair)
+        found.update(pair_words(run.planner, target.pair))
     else:
         refs = [target.pair.checkpoint(role) for role, _ in finding.needs]
-        known = all(ref is None or ref.evidence is None for ref in refs)
+        whole = target.pair.recorded
+        known = (
+            all(ref is None or ref.evidence is None for ref in refs)
+            if whole is None
+            else whole.declared["max_new_tokens"] is not None
+        )
         reads = {need.partition(".")[0] for _, need in finding.needs}
         if known and reads & {GENERATION.name, ATTRIBUTION.name}:
             found["max_new_tokens"] = run.planner.longest(target.pair)

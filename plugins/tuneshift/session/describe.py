@@ -13,6 +13,7 @@ from ..pairs import ModelPair
 from ..plain import Json
 from ..prompts.chat import chat_params
 from ..prompts.prompt import PromptSet
+from .replay import pair_words
 
 if TYPE_CHECKING:
     from .run import RunSession
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def describe_settings(run: RunSession) -> dict[str, Json]:
     """How this run measures, for the record: the versions of the measures, and the options behind them."""
-    settings = run.options.settings
+    settings = run.settings
     return {
         "measures": {name: measure.version for name, measure in MEASURES.items()},
         "settings": {
@@ -60,8 +61,7 @@ def describe_pairs(run: RunSession) -> list[dict[str, Json]]:
                 "max_new_tokens": run.planner.longest(pair),
                 "attribute_tokens": run.planner.attributed_tokens(pair),
                 "thinking": run.planner.thinking(pair),
-                "vocabulary": run.planner.words(pair),
-                "word_vectors": run.planner.word_space(pair),
+                **pair_words(run.planner, pair),
             },
             "prompts": [_describe_prompts(prompts) for prompts in _sets(run, pair)],
         }
@@ -72,14 +72,15 @@ def describe_pairs(run: RunSession) -> list[dict[str, Json]]:
 def _describe(run: RunSession, pair: ModelPair, ref: ModelRef) -> dict[str, Json]:
     common = {"name": ref.name, "fingerprint": run.planner.fingerprint(ref)}
     if ref.evidence is not None:
-        return {**common, "evidence": str(ref.evidence)}
-    backend, info = backend_of(ref, run.options.settings), run.inspected(ref)
+        said = {} if pair.recorded is None or ref.role is None else pair.recorded.checkpoints[ref.role]
+        return {**said, **common, "evidence": str(ref.evidence)}
+    backend, info = backend_of(ref, run.settings), run.inspected(ref)
     return {
         **common,
         "model": ref.model,
         "revision": ref.revision,
         "adapter": ref.adapter,
-        "dtype": ref.dtype or run.options.settings.dtype,
+        "dtype": ref.dtype or run.settings.dtype,
         "parameters": info.parameters,
         "quantization": None if info.quantization is None else info.quantization.described(),
         **chat_params(run.planner.chat(pair, ref)),

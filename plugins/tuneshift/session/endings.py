@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from ..checkpoints.quiet import first_line
+from ..errors import TuneshiftError
 from ..gate.text import explain_comparison
 from ..plain import Json
 from ..statistics.gate_rule import RED
@@ -40,3 +42,8 @@ def ending(
     if verdict == "contradicted" or (verdict == "inconclusive" and inconclusive == "fail"):
         return "fail", message
     return ("skip", message) if verdict == "inconclusive" and inconclusive == "skip" else ("pass", "")
+
+
+def error_record(place: Mapping[str, Json], error: BaseException, failed: type[BaseException]) -> dict[str, Json]:
+    """A claim that could not be made, as the run record lists it; ``failed``: what pytest raises for a message."""
+    return {**place, "message": str(error) if isinstance(error, TuneshiftError | failed) else first_line(error)}

@@ -32,6 +32,7 @@ def finish(
     *,
     gate: Gate | None,
     selection: Sequence[Sequence[str]] | None,
+    costs: Sequence[Mapping[str, Json]],
     out: Path,
     started: float,
     duration: float,
@@ -43,6 +44,7 @@ def finish(
 
     A run fails that was green until here where a claim of the baseline is missing or a file could not be written; it is
     misused where its comparison sees less than ``--shift-min-power`` asks. ``selection``: as `gating.selected`.
+    ``costs``: of what was measured, by workers too.
     """
     found = None if gate is None else gate.finished(claims, errors, selection)
     claims = claims if found is None else found.claims
@@ -55,7 +57,8 @@ def finish(
     written, unwritten = write_results(
         run, claims, errors, out=out, started=started, duration=duration, exit_code=exit_code, arguments=arguments,
         templates=templates,
-        more={"selection": selection, "pairs_left_out": list(pairs_left_out(run)), "gate": summary},
+        more={"selection": selection, "pairs_left_out": list(pairs_left_out(run)), "gate": summary,
+              "costs": list(costs)},
     )  # fmt: skip
     if gate is not None and exit_code in (PASSED, FAILED, MISUSED) and not unwritten:
         unspent = gate.spent(claims)

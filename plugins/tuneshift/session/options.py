@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
 from itertools import pairwise
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import cache_folder
+from ..plain import NOTHING
 from ..resources import checked_templates, data_folder
 
 if TYPE_CHECKING:
@@ -22,6 +23,15 @@ if TYPE_CHECKING:
 
 STORE_VARIABLE = "TUNESHIFT_STORE"
 STORAGE_VARIABLE = "TUNESHIFT_STORAGE"
+OF_A_RUN = frozenset(
+    f"--shift-{name}"
+    for name in (
+        "evidence", "plan", "out", "templates", "store", "device", "noise-floor", "alpha", "update-expectations",
+        "save", "overwrite", "compare", "margin", "gate-inconclusive", "allow-missing", "min-power", "storage",
+        "inconclusive",
+    )
+)  # fmt: skip
+"""Options that leave alone what is measured."""
 EXAMPLE_MARGIN = "hewitt2024.tuned_follows=0.1"
 
 
@@ -47,7 +57,16 @@ def _declare(add: Callable[..., Any]) -> None:
         metavar="FILE",
         help="TOML file of pairs ([pairs.NAME]); default: [tool.tuneshift.pairs] of the pyproject.toml here or above.",
     )
-    add("--pair", action="append", default=[], metavar="NAME", help="Only this pair of the file; may be repeated.")
+    add(
+        "--pair",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="Only this pair of the file, or the pair of an imported evidence file; may be repeated.",
+    )
+    add("--shift-evidence", action="append", default=[], metavar="FILE",
+        help="Evidence file of a pair, as `tuneshift evidence export` writes it: its claims are decided without "
+        "weights and without network; may be repeated. One that was imported is found by --pair.")  # fmt: skip
     add("--finding", action="append", default=[], metavar="ID",
         help="Only this finding, by the id that tables show, or those of a pattern such as wu2023.*; may be "
         "repeated.")  # fmt: skip
@@ -143,7 +162,9 @@ def asks_for_suites(config: pytest.Config) -> bool:
     Any other pytest run of the environment must not notice that the plugin is there.
     """
     option = config.option
-    if option.base or option.tuned or option.pairs or option.pair or option.finding or option.shift_plan:
+    if any(
+        (option.base, option.tuned, option.pairs, option.pair, option.shift_evidence, option.finding, option.shift_plan)
+    ):
         return True
     return any(_names_suites(str(arg), config.invocation_params.dir) for arg in config.args)
 
@@ -167,12 +188,42 @@ def default_store() -> Path:
 
 def templates_folder(config: pytest.Config) -> Path | None:
     """The folder of ``--shift-templates``; None without. Raises UsageError where it is no folder."""
-    named = config.option.shift_templates
+    return _templates(config.option)
+
+
+def _templates(option: Any) -> Path | None:
+    named = option.shift_templates
     return None if named is None else checked_templates(Path(named).expanduser())
 
 
 def read_options(config: pytest.Config) -> Options:
     """What was asked for, checked. Raises UsageError."""
+    return checked_options(config.option, config.invocation_params.dir)
+
+
+def options_of(words: Sequence[str], here: Path, *, given: Mapping[str, Any] = NOTHING) -> Options:
+    """What a command line of `pytest suites` asks for, as `read_options`; pytest's own options are passed over.
+
+    ``given``: values by attribute that stand above the command line, as ``pair``; None stands for nothing.
+    """
+    import argparse
+
+    known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    _declare(known.add_argument)
+    option = known.parse_known_args(words)[0]
+    for name in vars(option).keys() & given.keys():
+        if given[name] is not None:
+            setattr(option, name, given[name])
+    return checked_options(option, here)
+
+
+def add_measured(add: Callable[..., Any]) -> None:
+    """Declare on another parser the options that say what is measured, of which checkpoints and how; default None."""
+    _declare(lambda name, **said: None if name in OF_A_RUN else add(name, **{**said, "default": None}))
+
+
+def checked_options(option: Any, here: Path) -> Options:
+    """The options of `add_options`, as attributes of ``option``, checked. Raises UsageError."""
     from ..backends.spec import parse_backend
     from ..engine.settings import Settings
     from ..errors import UsageError
@@ -180,7 +231,6 @@ def read_options(config: pytest.Config) -> Options:
     from ..words.spec import words_from_option
     from .requests import Options
 
-    option = config.option
     if not 0 < option.shift_alpha < 1:
         raise UsageError(f"--shift-alpha is {option.shift_alpha}; it is an error rate, between 0 and 1 (0.05).")
     if option.shift_max_new_tokens is not None and option.shift_max_new_tokens < 1:
@@ -190,7 +240,7 @@ def read_options(config: pytest.Config) -> Options:
             f"--shift-attribute-tokens is {option.shift_attribute_tokens}; at least {FEWEST_ATTRIBUTED} are wanted, "
             "one for each fifth of a response."
         )
-    templates_folder(config)  # a mistake here should not cost a run
+    _templates(option)  # a mistake here should not cost a run
     store = Path(option.shift_store).expanduser() if option.shift_store else default_store()
     return Options(
         base=option.base,
@@ -217,20 +267,20 @@ def read_options(config: pytest.Config) -> Options:
             memo=cache_folder() / "fingerprints.json",
         ),
         alpha=option.shift_alpha,
-        here=config.invocation_params.dir,
+        here=here,
+        evidence=tuple(Path(file).expanduser().absolute() for file in option.shift_evidence),
         update_expectations=option.shift_update_expectations,
         noise_floor=option.shift_noise_floor,
-        gating=_gating(config),
+        gating=_gating(option, here),
     )
 
 
-def _gating(config: pytest.Config) -> Gating:
+def _gating(option: Any, here: Path) -> Gating:
     from ..gate.baselines import storage_folder
     from .requests import Gating
 
-    option = config.option
     return Gating(
-        storage=storage_folder(option.shift_storage, config.invocation_params.dir),
+        storage=storage_folder(option.shift_storage, here),
         save=option.shift_save,
         compare=option.shift_compare,
         overwrite=option.shift_overwrite,

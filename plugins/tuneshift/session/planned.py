@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..claims.finding import Finding
 from ..errors import counted
+from .foresight import shortage_lines
 from .requests import Target
 from .run import RunSession
 
@@ -29,6 +30,8 @@ def write_plan(terminal: Terminal, run: RunSession, wanted: Sequence[tuple[Findi
     recorded = {ref for p in run.pairs for ref in (p.base, p.tuned) if ref.evidence is not None}
     for ref in sorted(recorded, key=lambda r: r.name):
         terminal.write_line(f"  {ref.name}: recorded in {ref.evidence}, nothing to measure")
+    for said in shortage_lines(run, wanted, declared=True):
+        terminal.write_line(f"  {said}", yellow=True)
     left = sum(line.progress.total - line.progress.stored for line in lines)
     terminal.write_line(
         f"{left} of {sum(line.progress.total for line in lines)} items to measure; store {run.options.store}"

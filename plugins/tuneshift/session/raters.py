@@ -33,7 +33,9 @@ class Raters:
 
     def not_installed(self, finding: Finding, target: Target, space: str) -> str:
         """What a finding rests on that is not installed here, and how to install it; empty where all is there."""
-        asked = [*finding.asks, *(need for _, need in finding.needs)]
+        # Recorded concepts and relations were labelled and compared where they were measured.
+        measured = [need for _, need in finding.needs] if target.pair.recorded is None else []
+        asked = [*finding.asks, *measured]
         near = "judge" in asked and self._specs(target)[0] == SIMILARITY
         by_words = ANNOTATION.name in asked and self.settings.annotator == EMBEDDING
         rests = near or by_words or "word space" in asked or RELATIONS.name in asked

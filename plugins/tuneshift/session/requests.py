@@ -21,6 +21,8 @@ MAKE: Mapping[str, str] = {
     "response_tuned": "`tuneshift tune BASE --how response --data FILE --out DIR` makes one",
     "single_task_tuned": "`tuneshift tune BASE --how single-task --data FILE --out DIR` makes one",
 }
+WEIGHTS = "weights"
+"""What stands for the prompt set's name in a claim on weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,8 @@ class Options:
     here: Path
     """The folder where the user stands: files of the project are looked up from it."""
     gating: Gating
+    evidence: tuple[Path, ...] = ()
+    """Evidence files whose pairs are run in place of those that the options above name."""
     update_expectations: bool = False
     """Whether the pairs' expectations files are rewritten from the run's outcomes."""
     noise_floor: bool = False
@@ -85,8 +89,8 @@ class Target:
 
     @property
     def on(self) -> str:
-        """The prompt set's name, ``weights`` for a finding on weights: what a claim says that it is about."""
-        return self.prompts.name if self.prompts else "weights"
+        """The prompt set's name, `WEIGHTS` for a finding on weights: what a claim says that it is about."""
+        return self.prompts.name if self.prompts else WEIGHTS
 
     @property
     def members(self) -> tuple[Prompt, ...]:

@@ -20,25 +20,24 @@ from ..claims.view import EvidenceName, Items, NotApplicable
 from ..engine.engine import Engine
 from ..engine.plan import Planner, Task, reads_weights
 from ..engine.second import BATCH_SHARE, can_be_measured_again, second_pair, second_settings
+from ..engine.settings import Settings
 from ..engine.steps import Line, plan_lines
 from ..errors import NotMeasurableError, TuneshiftError
 from ..measures.catalogue import ANNOTATION, ATTRIBUTION, LIKELIHOOD
 from ..measures.draws import unrankable
 from ..measures.params import FORMATS, measure_of, split_format
 from ..pairs import ModelPair, resolve_pairs
-from ..plain import Json, digest
-from ..prompts.prompt import PromptSet
+from ..plain import Json
 from ..prompts.sets import load_prompts
 from ..store.evidence import EvidenceItem
+from ..store.recorded import recorded
 from ..store.store import Store
 from .context import context_of
 from .growing import EarlierRun
 from .raters import Raters
+from .replay import not_made, not_recorded, recorded_items, recorded_name, replayed_settings
 from .requests import MAKE, RESPONSES, Options, Target
 from .trust import JudgeAgreements, annotator_agreement
-
-WEIGHTS = "weights"
-"""What stands for the prompt set's name in a claim on weights."""
 
 
 @dataclass(kw_only=True)
@@ -51,7 +50,6 @@ class RunSession:
     given: tuple[ModelPair, ...] | None = None
     earlier: EarlierRun | None = None
     """The run whose record this one will replace."""
-    _recorded: dict[tuple[ModelRef, str, int | None], dict[str, EvidenceItem]] = field(default_factory=dict)
     _inspected: dict[ModelRef, CheckpointInfo] = field(default_factory=dict)
     _judge_agreements: JudgeAgreements = field(default_factory=JudgeAgreements)
     _notes: dict[str, list[str]] = field(default_factory=dict)
@@ -69,7 +67,14 @@ class RunSession:
             names=asked.pair_names,
             prompts=asked.prompts,
             here=asked.here,
+            evidence=asked.evidence,
+            store=asked.store,
         )
+
+    @cached_property
+    def settings(self) -> Settings:
+        """How measures are taken, or were where the evidence is recorded. Raises UsageError where they differ."""
+        return replayed_settings(self.options.settings, self.pairs)
 
     @cached_property
     def targets(self) -> tuple[Target, ...]:
@@ -102,22 +107,22 @@ class RunSession:
     @cached_property
     def planner(self) -> Planner:
         """Needs to tasks."""
-        return Planner(settings=self.options.settings)
+        return Planner(settings=self.settings)
 
     @cached_property
     def second_planner(self) -> Planner:
         """Needs to tasks of the second measurement."""
-        return Planner(settings=self.options.settings, batch_share=BATCH_SHARE)
+        return Planner(settings=self.settings, batch_share=BATCH_SHARE)
 
     @cached_property
     def raters(self) -> Raters:
         """Judges and annotators."""
-        return Raters(settings=self.options.settings)
+        return Raters(settings=self.settings)
 
     @cached_property
     def engine(self) -> Engine:
         """Tasks to evidence."""
-        return Engine(store=self.store, settings=self.options.settings)
+        return Engine(store=self.store, settings=self.settings)
 
     @cached_property
     def expectations(self) -> dict[str, tuple[Expectation, ...]]:
@@ -141,7 +146,7 @@ class RunSession:
     def places(self, pair: ModelPair) -> list[Place]:
         """Where the claims of a pair's complete run stand."""
         return [
-            Place(finding.id, prompt_set_name(target), target.group)
+            Place(finding.id, target.on, target.group)
             for finding in self.known_findings()
             for target in self.targets_of(finding)
             if target.pair.name == pair.name
@@ -155,15 +160,18 @@ class RunSession:
 
     def needs(self, finding: Finding, target: Target) -> tuple[tuple[str, str], ...]:
         """A finding's needs without those that feed readings which the run does not ask for on a target."""
-        return tuple((role, need) for role, need in finding.needs if self._asks(need, role, target.pair))
+        return tuple((role, need) for role, need in finding.needs if self._asks(need, role, target))
 
-    def _asks(self, need: str, role: str, pair: ModelPair) -> bool:
+    def _asks(self, need: str, role: str, target: Target) -> bool:
         usual, asked_in = split_format(need)
-        ref, mode = pair.checkpoint(role), self.options.settings.base_format
+        pair, mode = target.pair, self.settings.base_format
+        ref = pair.checkpoint(role)
         if asked_in is None:
             return True
-        if mode == "none" or ref is None or ref.evidence is not None:
+        if mode == "none" or ref is None:
             return False
+        if ref.evidence is not None:
+            return recorded(ref).holds(need, target.prompts)
         if mode == "generation" and measure_of(usual) is ATTRIBUTION:
             return False
         # A format that writes as the pair's does would only say the same again.
@@ -182,7 +190,7 @@ class RunSession:
         """The tasks of a finding's second measurement; none where no noise floor is asked for or can be taken."""
         if not self._takes_noise_floor(finding, target):
             return []
-        pair = second_pair(target.pair, self.options.settings.dtype)
+        pair = second_pair(target.pair, self.settings.dtype)
         made = (
             self.second_planner.task(pair, role, need, target.prompts) for role, need in self.needs(finding, target)
         )
@@ -201,7 +209,7 @@ class RunSession:
         """How often these claims spend the error rate, without those that are known not to apply."""
         return exposure(
             (
-                (finding.family, self.family_size(finding), target.pair.name, prompt_set_name(target), target.group)
+                (finding.family, self.family_size(finding), target.pair.name, target.on, target.group)
                 for finding, target in wanted
                 if self.inapplicable(finding, target) is None
             ),
@@ -218,12 +226,14 @@ class RunSession:
         attributes = any(need.startswith(ATTRIBUTION.name) for _, need in finding.needs)
         if missing := self.raters.not_installed(finding, target, self.planner.word_space(target.pair)):
             return missing
-        for role, _ in finding.needs:
+        if unmade := not_made(finding, target):
+            return unmade
+        for role, need in finding.needs:
             ref = target.pair.checkpoint(role)
             if ref is None:
                 return f"the pair names no {role} checkpoint; {MAKE.get(role, 'name it in the pair file')}"
-            if ref.evidence is not None and not attributes:
-                return f"{ref.name} is recorded evidence, which holds attributions alone"
+            if lacking := not_recorded(finding, target, role, need):
+                return lacking
             plain = any(measure_of(need).plain for own, need in finding.needs if own == role)
             if plain and ref.evidence is None and (packed := not_plain(ref.name, self.inspected(ref).quantization)):
                 return packed
@@ -273,12 +283,12 @@ class RunSession:
 
     def claim(self, finding: Finding, target: Target, *, conclude: Callable[[dict[str, Json]], None]) -> Claim:
         """The claim of a finding on a target, which rests on its own evidence alone."""
-        mode = self.options.settings.response
+        mode = self.settings.response
         # The planner takes references as the shared response where every prompt of the set has one, in any group.
         asked = target.prompts.prompts if target.prompts else ()
         shared = "reference" if all(p.reference for p in asked) else "tuned"
         other = shared if mode == "own" else "own"
-        name, space = prompt_set_name(target), self.planner.word_space(target.pair)
+        name, space = target.on, self.planner.word_space(target.pair)
         return Claim(
             finding=finding,
             pair=target.pair,
@@ -312,13 +322,15 @@ class RunSession:
         rests = any(need == ANNOTATION.name for _, need in finding.needs)
         if not rests or self.inapplicable(finding, target) is not None:
             return None
-        return annotator_agreement(self.options.settings.annotator, self.planner.word_space(target.pair))
+        if target.pair.recorded is not None:
+            return target.pair.recorded.annotator_agreement
+        return annotator_agreement(self.settings.annotator, self.planner.word_space(target.pair))
 
     def _second(self, finding: Finding, target: Target) -> tuple[Items, str] | None:
         """Evidence of the second measurement and what is other in it, where a noise floor is taken."""
         if not self._takes_noise_floor(finding, target):
             return None
-        dtype = self.options.settings.dtype
+        dtype = self.settings.dtype
         pair = second_pair(target.pair, dtype)
         batches = any("batch" in task.params for task in self.second_tasks(finding, target))
         words = second_settings(finding, target.pair, dtype, batches=batches)
@@ -326,16 +338,16 @@ class RunSession:
 
     def _items(self, finding: Finding, target: Target, pair: ModelPair, planner: Planner) -> Items:
         tasks: dict[tuple[str, str], Task | None] = {}
+        read: dict[tuple[str, str], Mapping[str, EvidenceItem] | None] = {}
 
         def items(role: str, need: str) -> Mapping[str, EvidenceItem] | None:
             if reason := self.inapplicable(finding, target):
                 raise NotApplicable(reason)
             ref = pair.checkpoint(role)
             if ref is not None and ref.evidence is not None:
-                # A finding on weights does not apply here, so there are prompts.
-                assert target.prompts is not None
-                tokens = planner.attributed_tokens(pair)
-                return self._recorded_items(ref, target.prompts, tokens) if need == ATTRIBUTION.name else None
+                if (role, need) not in read:
+                    read[role, need] = recorded_items(planner, target, ref, need)
+                return read[role, need]
             if (role, need) not in tasks:
                 tasks[role, need] = planner.task(pair, role, need, target.prompts)
             task = tasks[role, need]
@@ -359,34 +371,17 @@ class RunSession:
             if ref is None:
                 return None
             if ref.evidence is not None:
-                prompts = "" if target.prompts is None else target.prompts.sha256
-                tokens = self.planner.attributed_tokens(target.pair)
-                return digest(["recorded", self.planner.fingerprint(ref), need, prompts, *([tokens] if tokens else [])])
+                return recorded_name(self.planner, target, ref, need)
             task = self.planner.task(target.pair, role, need, target.prompts)
             return None if task is None else task.key.digest
 
         return name
-
-    def _recorded_items(self, ref: ModelRef, prompts: PromptSet, tokens: int | None) -> dict[str, EvidenceItem]:
-        from ..measures.attribution.thinning import thinned
-        from ..store.recorded import read_recorded
-
-        asked = (ref, prompts.sha256, tokens)
-        if asked not in self._recorded:
-            assert ref.evidence is not None
-            items = read_recorded(ref.evidence, prompts)
-            self._recorded[asked] = {i.id: i if tokens is None else thinned(i, tokens) for i in items}
-        return self._recorded[asked]
 
     def note(self, pair: ModelPair, lines: Iterable[str]) -> None:
         """Keep what a check found of a pair that is allowed and worth knowing."""
         self._notes[pair.name] = [*self._notes.get(pair.name, []), *lines]
 
     def notes(self, pair: ModelPair) -> list[str]:
-        """What `checks.check_run` found of a pair that is allowed and worth knowing."""
-        return list(dict.fromkeys(self._notes.get(pair.name, [])))
-
-
-def prompt_set_name(target: Target) -> str:
-    """The prompt set's name in a claim."""
-    return target.prompts.name if target.prompts else WEIGHTS
+        """What `checks.check_run` found of a pair that is allowed and worth knowing, or the run that was recorded."""
+        told = () if pair.recorded is None else pair.recorded.notes
+        return list(dict.fromkeys([*told, *self._notes.get(pair.name, [])]))

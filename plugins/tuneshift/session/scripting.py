@@ -28,6 +28,7 @@ from ..gate.compare import check_comparable, compare
 from ..pairs import FEWEST_ATTRIBUTED, ModelPair, asked, load_pairs, pair_of, resolve_pairs
 from ..plain import NOTHING, Json, plain
 from ..run_record import RunRecord, make_record
+from ..store.evidence_file import SUFFIX
 from ..words.spec import words_from_option
 from .checks import check_run
 from .console import run_fields
@@ -98,6 +99,13 @@ def run(
     pytest). ``settings``: ``response``, ``attribute_tokens``, ``attribute_template``, ``max_new_tokens``,
     ``vocabulary``, ``word_vectors``, ``annotator``, ``rules``, ``base_format``, ``plain_format``, ``judge``,
     ``backend``, ``dtype``, ``device``, ``alpha``, ``noise_floor``, each as the option ``--shift-...``.
+    several: a pair file, an evidence file, a ModelPair or a list of them. Without any of these the pairs of
+    pyproject.toml in this folder, else the embedded one. ``findings``: ids or shell patterns (``wu2023.*``),
+    ``(finding, quantity)`` of your own, or test functions with ``@pytest.mark.finding``; None takes all that are
+    shipped. ``prompts`` replaces the pairs' prompt sets: JSONL files or names of shipped sets. ``store``: folder of the
+    evidence store (default: as for pytest). ``settings``: ``response``, ``max_new_tokens``, ``vocabulary``,
+    ``word_vectors``, ``annotator``, ``rules``, ``base_format``, ``plain_format``, ``judge``, ``backend``, ``dtype``,
+    ``device``, ``alpha``, ``noise_floor``, each as the option ``--shift-...``.
 
     A claim that cannot be made does not end the run: it is in ``Run.failed``, and a warning names the first. Nothing is
     written but evidence; `Run.save` and `write_report` write the rest. Progress goes to stderr: bars on a terminal, a
@@ -237,12 +245,16 @@ def _pairs(
         found = resolve_pairs(base=None, tuned=(), pairs_file=None, names=(), prompts=(), here=Path.cwd())
     elif isinstance(pairs, ModelPair):
         found = (pairs,)
+    elif isinstance(pairs, (str, os.PathLike)) and os.fspath(pairs).endswith(SUFFIX):
+        found = resolve_pairs(
+            base=None, tuned=(), pairs_file=None, names=(), prompts=(), here=Path.cwd(), evidence=[Path(pairs)]
+        )
     elif isinstance(pairs, (str, os.PathLike)):
         found = tuple(load_pairs(pairs).values())
     else:
         found = tuple(pairs) if isinstance(pairs, Iterable) else ()
     if not found or not all(isinstance(pair, ModelPair) for pair in found):
-        raise UsageError(f"pairs={pairs!r}: a pair file, a ModelPair or a list of them is wanted.")
+        raise UsageError(f"pairs={pairs!r}: a pair file, an evidence file, a ModelPair or a list of them is wanted.")
     names = [pair.name for pair in found]
     if len(set(names)) < len(names):
         raise UsageError(f"pairs have the names {', '.join(names)}; each needs one of its own.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .fields import BOARD, LOOK, PROBLEM_FIELD, SELECTION
+from .fields import BOARD, COSTS, LOOK, PROBLEM_FIELD, SELECTION
 
 if TYPE_CHECKING:
     import execnet
@@ -38,6 +38,8 @@ class Collector:
         self._problem: str | None = None
         self.selection: list[list[str]] | None = None
         """What workers of xdist were asked for, `gating.selected`."""
+        self.costs: list[dict[str, Json]] = []
+        """What workers of xdist measured."""
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -45,6 +47,7 @@ class Collector:
         said = getattr(node, "workeroutput", {})
         self._problem = said.get(PROBLEM_FIELD, self._problem)
         self.selection = said.get(SELECTION, self.selection)
+        self.costs += said.get(COSTS, ())
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self) -> Generator[None, Any, Any]:

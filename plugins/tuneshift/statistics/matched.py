@@ -70,6 +70,12 @@ class PermutationIntervals:
         return {"kind": "permutation", "low": low, "high": high, "permutations": self.permutations, "same": self.same}
 
 
+def fewest_sets(level: float) -> int:
+    """Sets below which no interval is given at a level, with ``CONTROLS`` controls each: with S of them one labelling
+    in (1 + CONTROLS) ** S leaves all labels as they are, and that may be no more than a tail of the permutations."""
+    return math.ceil(math.log(2 / (1 - level)) / math.log(1 + CONTROLS))
+
+
 def matched_difference(
     controls: Arm, cases: Arm, *, likeness: Mapping[str, float], level: float, seed: int,
     permutations: int = PERMUTATIONS,

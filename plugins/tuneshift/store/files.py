@@ -23,6 +23,8 @@ KEY_FILE = "key.json"
 LOCKS = ".locks"
 LOGS = ".logs"
 """Tracebacks of measurements that failed."""
+FILES = ".evidence"
+"""Evidence files that were imported, found by their pair's name."""
 _CHUNK = re.compile(r"chunk-(\d{5,})\.(json|safetensors)")
 _ASIDE = re.compile(r"(?:key|chunk-\d{5,})\.(?:json|safetensors)\.damaged-\d+")
 _TEMPORARY = re.compile(r"\.(?:key|chunk-\d{5,})\.(?:json|safetensors)\.tmp-[0-9a-f-]+")

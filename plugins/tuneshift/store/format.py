@@ -93,9 +93,17 @@ def write_layout(folder: Path, layout: Layout) -> None:
 
 
 def write_chunk(
-    folder: Path, layout: Layout, number: int, items: Sequence[EvidenceItem], provenance: Mapping[str, Json]
+    folder: Path,
+    layout: Layout,
+    number: int,
+    items: Sequence[EvidenceItem],
+    provenance: Mapping[str, Json],
+    *,
+    written: str | None = None,
 ) -> None:
     """Publish one chunk, arrays first and JSON last, so that the JSON's presence means a whole chunk.
+
+    ``written``: when, for evidence that was measured elsewhere; None for now.
 
     Raises StoreError for values that JSON or arrays that safetensors cannot hold, OSError where the disk refuses.
     """
@@ -112,7 +120,7 @@ def write_chunk(
         "key": layout.key.digest,
         "chunk": number,
         "chunk_size": layout.chunk_size,
-        "written": now(),
+        "written": now() if written is None else written,
         "provenance": dict(provenance),
         "arrays_sha256": hashlib.sha256(blob).hexdigest(),
         "items": [_item_document(item) for item in items],

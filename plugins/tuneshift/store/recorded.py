@@ -1,23 +1,100 @@
-"""Recorded attribution evidence: a parquet file of importance levels from a model whose weights are not here."""
+"""Recorded evidence: what stands for a checkpoint whose weights are not here.
+
+Of a pair's evidence file, every measure; of a parquet table, which is how others published theirs, importance levels.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..checkpoints.refs import ModelRef
 from ..errors import PairError, PromptError, UsageError
 from ..prompts.prompt import Prompt, PromptSet
 from ..prompts.sentencepiece import piece_text, pieces_text, sentencepiece_offsets
-from .evidence import EvidenceItem
+from .evidence import EvidenceItem, EvidenceKey
+from .recorded_pair import RecordedPair, recorded_pair
 
 COLUMNS = ("id", "input_tokens", "output_tokens", "levels")
 HIGHEST_LEVEL = 10
 """Levels are ceil(10 * importance / maximum): arXiv:2310.00492, section 3.1, L = 10."""
+
+LEVELS = "attribution"
+"""The one need that a table of levels serves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedCheckpoint:
+    """One checkpoint's part of an evidence file."""
+
+    pair: RecordedPair
+    role: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the weights that the evidence was measured on."""
+        return str(self.pair.checkpoints[self.role]["fingerprint"])
+
+    def holds(self, need: str, prompts: PromptSet | None) -> bool:
+        """Whether a need can be read from it."""
+        return self.pair.key(self.role, need, prompts) is not None
+
+    def name(self, need: str, prompts: PromptSet | None) -> str | None:
+        """The digest of the key that it was stored under where it was measured; None where it is not there."""
+        key = self.pair.key(self.role, need, prompts)
+        return None if key is None else key.digest
+
+    def items(self, need: str, prompts: PromptSet | None) -> Mapping[str, EvidenceItem] | None:
+        """Items by id; None where it is not there."""
+        return self.pair.items(self.role, need, prompts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedLevels:
+    """A parquet table of importance levels, as `read_recorded` reads it."""
+
+    path: Path
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the file."""
+        return recorded_fingerprint(self.path)
+
+    def holds(self, need: str, prompts: PromptSet | None) -> bool:
+        """Whether a need can be read from it."""
+        return need == LEVELS and prompts is not None
+
+    def key(self, prompts: PromptSet) -> EvidenceKey:
+        """The key of its levels, as an evidence file has them: of no checkpoint, whose weights nobody has hashed."""
+        return EvidenceKey(
+            measure=LEVELS, version=0, params={"recorded": "levels"}, checkpoint=self.fingerprint, dtype="uint8",
+            prompts=prompts.sha256,
+        )  # fmt: skip
+
+    def name(self, need: str, prompts: PromptSet | None) -> str | None:
+        """The digest of that key; None for anything but levels."""
+        return self.key(prompts).digest if prompts is not None and self.holds(need, prompts) else None
+
+    def items(self, need: str, prompts: PromptSet | None) -> Mapping[str, EvidenceItem] | None:
+        """Items by id; None for anything but levels."""
+        if prompts is None or not self.holds(need, prompts):
+            return None
+        return {item.id: item for item in read_recorded(self.path, prompts)}
+
+
+def recorded(ref: ModelRef) -> RecordedCheckpoint | RecordedLevels:
+    """The evidence that stands for a checkpoint. Raises EvidenceFileError; ValueError for one that has weights."""
+    if ref.evidence is None:
+        raise ValueError(f"{ref.name} has weights; recorded evidence is read for checkpoints without")
+    if ref.role is None:
+        return RecordedLevels(path=ref.evidence)
+    return RecordedCheckpoint(pair=recorded_pair(ref.evidence), role=ref.role)
 
 
 def read_recorded(path: Path, prompts: PromptSet) -> tuple[EvidenceItem, ...]:

@@ -15,6 +15,7 @@ from ..errors import StoreError
 from ..plain import NOTHING, Json
 from .evidence import EvidenceKey
 from .files import (
+    FILES,
     KEY_FILE,
     LOCKS,
     LOGS,
@@ -102,7 +103,7 @@ def stored_sets(root: Path) -> Iterator[Stored]:
 def problems(root: Path) -> Iterator[Problem]:
     """Every checksum verified, every file accounted for. Takes no lock: a set being written shows as incomplete."""
     known = set(_set_folders(root))
-    for name in sorted(names_in(root) - {LOCKS, LOGS}):
+    for name in sorted(names_in(root) - {LOCKS, LOGS, FILES}):
         measure = root / name
         if not measure.is_dir():
             yield Problem(kind="foreign", path=measure, message="not a file of the store; it is left alone")
@@ -168,7 +169,7 @@ def prune(
 
 
 def _set_folders(root: Path) -> tuple[Path, ...]:
-    measures = (root / name for name in sorted(names_in(root) - {LOCKS, LOGS}) if (root / name).is_dir())
+    measures = (root / name for name in sorted(names_in(root) - {LOCKS, LOGS, FILES}) if (root / name).is_dir())
     folders = (m / name for m in measures for name in sorted(names_in(m)) if _DIGEST.fullmatch(name))
     return tuple(folder for folder in folders if folder.is_dir())
 
