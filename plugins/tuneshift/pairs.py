@@ -134,7 +134,8 @@ def _recorded(path: Path, expectations: Path | None) -> ModelPair:
     return ModelPair(
         name=found.name, base=refs.pop("base"), tuned=refs.pop("tuned"), siblings=refs, prompts=found.prompts,
         expectations=expectations or found.file(EXPECTATIONS), ratings=said["ratings"],
-        max_new_tokens=said["max_new_tokens"], attribute_tokens=said["attribute_tokens"], single_task=task, vocabulary=said["vocabulary"],
+        max_new_tokens=said["max_new_tokens"], attribute_tokens=said["attribute_tokens"], single_task=task,
+        vocabulary=said["vocabulary"],
         word_vectors=str(space or said["word_vectors"]), plain_format=said["plain_format"] or "none", recorded=found,
     )  # fmt: skip
 

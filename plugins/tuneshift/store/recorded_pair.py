@@ -29,7 +29,8 @@ _FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "not_applicable": list, "annotator_agreement": (dict, type(None)), "files": dict,
 }  # fmt: skip
 _PAIR_FIELDS: Mapping[str, tuple[type, ...]] = {
-    "max_new_tokens": (int, type(None)), "attribute_tokens": (int, type(None)), "vocabulary": (str,), "word_vectors": (str,), "ratings": (str, type(None)),
+    **dict.fromkeys(("max_new_tokens", "attribute_tokens"), (int, type(None))),
+    "vocabulary": (str,), "word_vectors": (str,), "ratings": (str, type(None)),
     "single_task": (str, type(None)), "plain_format": (str, type(None)),
 }  # fmt: skip
 
@@ -39,8 +40,8 @@ class RecordedPair:
     """An evidence file, unpacked into a temporary folder of this process.
 
     ``seal``: the SHA-256 that names its content. ``name``: the pair's. ``settings``: those of the run that the evidence
-    is of. ``declared``: the pair's own (``max_new_tokens``, ``attribute_tokens``, ``vocabulary``, ``word_vectors``, ``ratings``,
-    ``single_task``, ``plain_format``). ``checkpoints``: by role, as run records describe them. ``needs``: by role and
+    is of. ``declared``: the pair's own (``max_new_tokens``, ``attribute_tokens``, ``vocabulary``, ``word_vectors``,
+    ``ratings``, ``single_task``, ``plain_format``). ``checkpoints``: by role, as run records describe them. ``needs``: by role and
     hash of the prompt set (empty for weights), each need with the digest of its set. ``not_applicable``: claims that
     the run could not make, and why. ``annotator_agreement``: of the run's annotator, where one labelled anything.
     """
