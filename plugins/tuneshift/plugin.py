@@ -84,20 +84,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if (restore := on_sigterm(lambda: config.stash.setdefault(TERMINATED, True))) is not None:
         config.add_cleanup(restore)
     try:
-        from .session.checks import check_run
+        from .session.checks import check_start
 
-        check_run(_run(config))
-        if not (config.option.shift_plan or config.option.collectonly):
-            from .session.checks import note_equal_weights
-            from .session.console import require_output_folder
-
-            note_equal_weights(_run(config))
-            require_output_folder(Path(config.option.shift_out))
-        option = config.option
-        if option.shift_save or option.shift_compare or option.shift_margin or option.shift_min_power:
-            from .session.gating import check_gating
-
-            check_gating(_run(config))
+        check_start(_run(config), config.option)
     except TuneshiftError as error:
         raise pytest.UsageError(str(error)) from None
 

@@ -58,7 +58,7 @@ def test_exported_evidence_replays_to_the_same_claims_byte_for_byte(
     file.parent.mkdir()
     assert main(["evidence", "export", "tuneshift-results", "--out", str(file)]) == OK
     assert f"{file}: pair tiny-base-tiny-tuned, " in capsys.readouterr().out
-    assert len(json.loads(before)) == 18
+    assert len(json.loads(before)) == 20
     assert len({verdict["verdict"] for verdict in json.loads(before)}) > 1
     for one in weights:
         shutil.rmtree(one)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..annotators.registry import make_annotator
 from ..backends.spec import check_backend, is_served, served_as
@@ -40,6 +40,21 @@ def check_run(run: RunSession) -> None:
     for pair in run.pairs:
         _check_backends(run, pair)
         _check_checkpoints(run, pair)
+
+
+def check_start(run: RunSession, option: Any) -> None:
+    """All that pytest's start finds, before anything is measured: the run, and where it goes on the folder of its
+    record and the baselines. ``option``: pytest's. Raises TuneshiftError."""
+    check_run(run)
+    if not (option.shift_plan or option.collectonly):
+        from .console import require_output_folder
+
+        note_equal_weights(run)
+        require_output_folder(Path(option.shift_out))
+    if option.shift_save or option.shift_compare or option.shift_margin or option.shift_min_power:
+        from .gating import check_gating
+
+        check_gating(run)
 
 
 def _check_update(run: RunSession) -> None:
