@@ -34,8 +34,8 @@ from tuneshift.store.store import Store
 SHAPES = ((84, 32), (84, 100), (128, 128))
 FEWER = 32
 TEMPLATE, BEHIND = 0.54, 6
-"""A template's share of a short chat prompt (on the embedded pair it is more), and its tokens behind the text: the end of
-the turn and what begins the response."""
+"""A template's share of a short chat prompt (on the embedded pair it is more), and its tokens behind the text: the end
+of the turn and what begins the response."""
 
 
 def main() -> None:
