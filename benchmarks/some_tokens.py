@@ -91,7 +91,8 @@ def print_levels(*folders: Path) -> None:
     for folder in folders:
         store = Store(folder)
         read = (store.read(stored.key) for stored in store.list() if stored.measure == "attribution")
-        found.append({(e.provenance["checkpoint"], e.key.params["response"]): e for e in read})
+        whole = [e for e in read if e.key.params["attributed_response_tokens"] == "all"]
+        found.append({(e.provenance["checkpoint"], e.key.params["response"]): e for e in whole})
     print("| checkpoint, response | levels | differ | differ above 7 | rows | rows left out |")
     print("| --- | --- | --- | --- | --- | --- |")
     for key in sorted(found[0].keys() & found[1].keys()):
