@@ -43,7 +43,8 @@ class RecordedPair:
     is of. ``declared``: the pair's own (``max_new_tokens``, ``attribute_tokens``, ``vocabulary``, ``word_vectors``,
     ``ratings``, ``single_task``, ``plain_format``). ``checkpoints``: by role, as run records describe them. ``needs``:
     by role and hash of the prompt set (empty for weights), each need with the digest of its set. ``not_applicable``:
-    claims that the run could not make, and why. ``annotator_agreement``: of the run's annotator, where one labelled anything.
+    claims that the run could not make, and why. ``annotator_agreement``: of the run's annotator, where one labelled
+    anything.
     """
 
     path: Path
