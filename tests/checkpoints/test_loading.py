@@ -196,20 +196,20 @@ def fill(name: str, *values: float) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("break_", "dtype", "message"),
     [
-        (fill("lm_head.weight", math.nan, math.nan), None, r"in 1 tensors: lm_head\.weight \(2 of them\)"),
-        (fill("model.norm.weight", math.inf, -math.inf), None, r"in 1 tensors: model\.norm\.weight \(2 of them\)"),
+        (fill("lm_head.weight", math.nan, math.nan), None, r"in 1 tensor: lm_head\.weight \(2 of them\)"),
+        (fill("model.norm.weight", math.inf, -math.inf), None, r"in 1 tensor: model\.norm\.weight \(2 of them\)"),
         (fill("model.norm.weight", 1e5), "float16", r"model\.norm\.weight.*overflow in float16; try float32"),
         (lambda f: edit(f / "config.json", vocab_size=7), None, r"holds 2 weights of other shapes.*lm_head.*not \(7, "),
-        (lambda f: change(f, lambda t: t.pop("lm_head.weight")), None, r"lacks 1 weights.*lm_head\.weight"),
+        (lambda f: change(f, lambda t: t.pop("lm_head.weight")), None, r"lacks 1 weight.*lm_head\.weight"),
         (
             lambda f: change(f, lambda t: t.update({"v_head.weight": torch.ones(2)})),
             None,
-            r"1 weights that LlamaForCausalLM does not use: v_head\.weight",
+            r"1 weight that LlamaForCausalLM does not use: v_head\.weight",
         ),
         (
             lambda f: change(f, lambda t: t.update({"lm_head.weight": torch.ones(260, 8)})),
             None,
-            r"holds 1 weights of other shapes .*lm_head\.weight \(\(260, 8\), not \(",
+            r"holds 1 weight of other shapes .*lm_head\.weight \(\(260, 8\), not \(",
         ),
     ],
 )
@@ -351,7 +351,7 @@ def test_a_text_model_that_lacks_weights_is_refused_whatever_the_images_have(tin
     whole("mistral3", tiny_base, tmp_path / "whole")
     change(tmp_path / "whole", lambda tensors: tensors.pop("language_model.model.layers.1.mlp.up_proj.weight"))
     with (
-        pytest.raises(CheckpointError, match=r"lacks 1 weights .*layers\.1\.mlp\.up_proj"),
+        pytest.raises(CheckpointError, match=r"lacks 1 weight .*layers\.1\.mlp\.up_proj"),
         load(ref(tmp_path / "whole"), device="cpu"),
     ):
         pytest.fail("loaded")

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from gate_records import FINDING, ids, items, pair_of, paired, record
+from gate_records import FINDING, claim, ids, items, pair_of, paired, record
 
 from tuneshift.errors import UsageError
 from tuneshift.gate.compare import check_comparable, compare
@@ -108,6 +108,17 @@ def test_inconclusive_says_how_many_prompts_would_decide_and_that_many_do():
         told = {"direction": "greater", "margin": 0.1, "claims": 1, "alpha": 0.05}
         decided += gate_outcome(fresh, **told) != "inconclusive"
     assert decided / 400 == pytest.approx(0.8, abs=0.06)  # three Monte-Carlo errors of 0.02
+
+
+def test_a_base_against_a_level_of_chance_is_compared_with_itself():
+    """The base was kept and chance is a constant: what is left has no range of its own."""
+    chance = Arm(label="chance", ids=ids(40), values=np.full(40, 0.5), span=(0.5, 0.5))
+    base = Arm(label="base", ids=ids(40), values=np.ones(40), span=(0.0, 1.0))
+    found = paired_difference(chance, base, clusters=None, level=0.95)
+    made = claim(FINDING, found, evidence={"base likelihood": "a" * 64})
+    one = record([made], [pair_of(ids(40))])
+    held = compare(one.claims, one.pairs, one, name="good", margins={}, alpha=0.05)[0]["comparison"]
+    assert (held["outcome"], held["same_evidence"]) == ("held", True)
 
 
 def test_a_collapse_of_every_item_alike_is_regressed_though_t_sees_no_variance():

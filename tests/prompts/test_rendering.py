@@ -82,3 +82,8 @@ def test_a_template_that_asks_for_all_memory_is_refused(tokenizer) -> None:
     with pytest.raises(PairError, match="more memory than there is, or than 1 GiB"):
         render_limited(TURNS, tokenizer, "{% set n = 4000000000 %}{{ 'x' * n }}", opened=True)
     assert resource.getrlimit(resource.RLIMIT_AS) == before
+
+
+def test_a_message_that_ends_in_a_stop_gets_no_second_one(tokenizer) -> None:
+    with pytest.raises(PairError, match=r"Range too big\..* \(100000\)\. Correct it"):
+        render_limited(TURNS, tokenizer, "{% for i in range(10**7) %}{% endfor %}", opened=True)

@@ -119,7 +119,7 @@ def test_intervals_grow_with_their_level_across_the_change_of_method() -> None:
     assert found.at(1 - change / 2)[1] >= found.bounded.at(1 - change / 2)[1]
 
 
-@pytest.mark.parametrize("n", [20, 58, 120])
+@pytest.mark.parametrize("n", [20, 58])
 @pytest.mark.parametrize("gained", range(4))
 @pytest.mark.parametrize("lost", range(4))
 def test_a_few_that_moved_make_nobody_surer_than_none(n: int, gained: int, lost: int) -> None:
@@ -128,14 +128,14 @@ def test_a_few_that_moved_make_nobody_surer_than_none(n: int, gained: int, lost:
     moves[:gained], moves[gained : gained + lost] = 1, -1
     found = mean_intervals(moves, own(n), span=(-1.0, 1.0), rounding=1e-12)
     none = mean_intervals(np.zeros(n), own(n), span=(-1.0, 1.0), rounding=1e-12)
-    for level in (0.8, 0.9, 0.95, 0.99, 0.999):
+    for level in (0.8, 0.95, 0.999):
         (low, high), (lowest, highest) = found.at(level), none.at(level)
         assert high - low >= (highest - lowest) * (1 - 1e-9)
         # Losses alone are never better news than no change, gains never worse.
         assert gained or low <= lowest + 1e-9
         assert lost or high >= highest - 1e-9
     if isinstance(found, BoundedT):
-        for value in (-0.09, -0.04, 0.03, 0.07):
+        for value in (-0.04, 0.07):
             searched = searched_p(found, value)
             if searched < 0.49:  # the largest that is searched
                 assert found.p(value) == pytest.approx(searched, rel=1e-6)

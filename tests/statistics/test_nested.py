@@ -29,7 +29,7 @@ from tuneshift.statistics.mean_intervals import difference_intervals, mean_inter
 from tuneshift.statistics.misclassification import Corrected, Youden
 from tuneshift.statistics.paired_binary import PairedBinary
 
-LEVELS = [1 - error for error in np.geomspace(0.48, 1e-9, 80)]
+LEVELS = [1 - error for error in np.geomspace(0.48, 1e-9, 32)]
 
 
 def own(n: int) -> list[str]:
@@ -113,7 +113,7 @@ MADE: dict[str, Callable[[np.random.Generator], Intervals | None]] = {
 
 
 @pytest.mark.parametrize("kind", MADE)
-@pytest.mark.parametrize("seed", range(15))
+@pytest.mark.parametrize("seed", range(8))
 def test_a_higher_level_holds_a_lower_one(kind: str, seed: int) -> None:
     found = MADE[kind](np.random.default_rng([seed, len(kind)]))
     if found is None:
@@ -161,5 +161,5 @@ def test_the_changes_of_correlations_are_some_that_would_get_shorter_by_zous_for
 
 
 def test_bounded_t_takes_both_of_its_kinds() -> None:
-    kinds = {type(bounded(np.random.default_rng(seed))) for seed in range(15)}
+    kinds = {type(bounded(np.random.default_rng(seed))) for seed in range(8)}
     assert kinds == {BoundedT, BoundedMean}

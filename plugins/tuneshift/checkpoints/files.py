@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError, PairError
+from ..errors import CheckpointError, PairError, counted
 from ..parse import MalformedError, parse_json
 from ..resources import fixture
 from .gguf import converted, gguf_file
@@ -252,7 +252,9 @@ def _shards(folder: Path, index: Path) -> tuple[Path, ...]:
     stored = {tensor.name for file in files for tensor in headers(file)}
     lost = sorted(set(listed) - stored)
     if lost:
-        raise CheckpointError(f"{index} lists {len(lost)} tensors that its files do not hold: {', '.join(lost[:5])}.")
+        raise CheckpointError(
+            f"{index} lists {counted(len(lost), 'tensor')} that its files do not hold: {', '.join(lost[:5])}."
+        )
     return files
 
 

@@ -321,18 +321,19 @@ def _require_complete(info: CheckpointInfo, model: Any, report: dict[str, Any]) 
     if report["mismatched_keys"]:
         of = sorted(f"{name} ({tuple(found)}, not {tuple(made)})" for name, found, made in report["mismatched_keys"])
         raise CheckpointError(
-            f"{folder} holds {len(of)} weights of other shapes than its config.json says: {_some(of)}. One of them "
-            "belongs to another checkpoint; copy or download it anew."
+            f"{folder} holds {counted(len(of), 'weight')} of other shapes than its config.json says: "
+            f"{_some(of)}. One of them belongs to another checkpoint; copy or download it anew."
         )
     if missing:
         raise CheckpointError(
-            f"{folder} lacks {len(missing)} weights of {kind}, which would be random: {_some(missing)}. The checkpoint "
-            "is incomplete or of another architecture than its config.json says."
+            f"{folder} lacks {counted(len(missing), 'weight')} of {kind}, which would be random: "
+            f"{_some(missing)}. The checkpoint is incomplete or of another architecture than its config.json says."
         )
     if unexpected:
         raise CheckpointError(
-            f"{folder} holds {len(unexpected)} weights that {kind} does not use: {_some(unexpected)}. Its config.json "
-            "belongs to another architecture, or a training wrapper's weights were saved along."
+            f"{folder} holds {counted(len(unexpected), 'weight')} that {kind} does not use: "
+            f"{_some(unexpected)}. Its config.json belongs to another architecture, or a training wrapper's weights "
+            "were saved along."
         )
 
 
@@ -365,8 +366,8 @@ def _require_rows(ref: ModelRef, model: Any, tokenizer: Any) -> None:
     if beyond:
         shown = _some([f"{index} {token!r}" for index, token in beyond])
         raise CheckpointError(
-            f"The tokenizer of {ref.name!r} has {len(beyond)} tokens beyond the model's vocabulary of {rows}: {shown}. "
-            "Give the checkpoint the tokenizer that it was trained with."
+            f"The tokenizer of {ref.name!r} has {counted(len(beyond), 'token')} beyond the model's vocabulary "
+            f"of {rows}: {shown}. Give the checkpoint the tokenizer that it was trained with."
         )
 
 

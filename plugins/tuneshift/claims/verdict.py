@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from ..errors import counted
 from ..statistics.assurance import NeededItems, beyond_bounds, needed_for, needed_without_variance
 from ..statistics.intervals import Intervals, fewest_clusters, smallest_error
 from ..statistics.statistic import Statistic
@@ -103,7 +104,8 @@ def why_no_interval(statistic: Statistic, items: str) -> str:
     """Why a statistic has no interval at its level, in a sentence's end."""
     units, needed = statistic.clusters, fewest_clusters(statistic.level)
     if units < needed:
-        return f"{units} independent clusters are too few; at this level it takes {needed}."
+        found = f"{counted(units, 'independent cluster')} {'is' if units == 1 else 'are'}"
+        return f"{found} too few; at this level it takes {needed}."
     if reason := statistic.details.get("no_interval"):
         return f"{reason}."
     if not statistic.standard_error > 0:

@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from ..errors import StoreError
+from ..errors import StoreError, counted
 
 State = Literal["ok", "warn", "fail"]
 Installed = Callable[[str], str]
@@ -190,7 +190,7 @@ def store_check(root: Path) -> Check:
     except StoreError as error:
         return Check(name="store", state="fail", found=str(error), advice="Name another store with `--shift-store`.")
     counts = "".join(f", {count} {kind}" for kind, count in sorted(kinds.items()))
-    found = f"{sets} sets{counts} in {root}"
+    found = f"{counted(sets, 'set')}{counts} in {root}"
     if kinds.keys() & {"unreadable", "future"}:
         advice = (
             "`tuneshift evidence verify` names the files; a newer tuneshift may have written them. Else delete them."

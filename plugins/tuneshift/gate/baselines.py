@@ -306,7 +306,8 @@ def spent_budget(baseline: Baseline) -> UsageError:
     budget = baseline.budget
     assert budget is not None
     return UsageError(
-        f"All {budget.looks} looks at baseline {baseline.name!r} are taken: a further decision would exceed its error "
+        f"{'The one look' if budget.looks == 1 else f'All {budget.looks} looks'} at baseline {baseline.name!r} "
+        f"{'is' if budget.looks == 1 else 'are'} taken: a further decision would exceed its error "
         f"rate {budget.alpha:g}. Bless a run as the next baseline with a budget of its own: `tuneshift bless RUN.json "
         f"--as {baseline.name} --force --looks {budget.looks}`. A run that took a look may be compared again: "
         "`tuneshift gate RUN.json`."

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..claims.claim_record import needed_fields
-from ..errors import UsageError, did_you_mean
+from ..errors import UsageError, counted, did_you_mean
 from ..plain import Json, plain
 from ..run_record import RunRecord
 from ..statistics.assurance import NeededItems, needed_for
@@ -231,7 +231,8 @@ def _decided(claim: Claim, change: ClaimChange, found: Mapping[str, Json], rates
                             **needed_fields(None, claim["items"])}  # fmt: skip
     outcome: str = gate_outcome(statistic.intervals, **rates.told(direction))
     if outcome == "inconclusive" and not (math.isfinite(low) and math.isfinite(ends[0])):
-        few = f"No interval can be given for {found['n']} {claim['items']} in {found['clusters']} clusters."
+        items = counted(found["n"], claim["items"].removesuffix("s"))
+        few = f"No interval can be given for {items} in {counted(found['clusters'], 'cluster')}."
         return {**made, "outcome": outcome, "reason": _noted(few, found)}
     if outcome in ("held", "improved") and (lost := _hidden_by_lost(change, rates, direction, claim["items"])):
         return {**made, "outcome": "inconclusive", "reason": _noted(lost, found)}

@@ -159,8 +159,8 @@ def _other_families(compared: Sequence[Mapping[str, Json]]) -> list[str]:
         if claim["comparison"].get("family_was") is not None
     }
     return [
-        f"family {family} has {now} findings here and had {was} in the baseline: its verdicts are at another level, "
-        "changes of effects are not touched"
+        f"family {family} has {counted(now, 'finding')} here and had {was} in the baseline: its verdicts are at "
+        "another level, changes of effects are not touched"
         for family, (now, was) in sorted(changed.items())
     ]
 
@@ -171,7 +171,8 @@ def _summary(compared: Sequence[Mapping[str, Json]], against: Mapping[str, Json]
     look = f"; look {against['look']} of {against['looks']}" if against["look"] else ""
     return (
         f"{listed}; baseline saved {one_line(against['saved'])} from {one_line(against['tuned'])}; "
-        f"error rate {against['shown']:.3g} for losses shown in the baseline's {against['claims']} claims that can move"
+        f"error rate {against['shown']:.3g} for losses shown in "
+        f"{counted(against['claims'], 'claim')} of the baseline that can move"
         f"{look}{_other_versions(against)}"
     )
 

@@ -64,8 +64,8 @@ def render_limited(
 
 def _unrendered(why: str) -> str:
     return (
-        f"the chat template cannot be rendered: {why}. Correct it, or set chat_template to another file, or to 'none' "
-        "for plain prompts."
+        f"the chat template cannot be rendered: {why.removesuffix('.')}. Correct it, or set chat_template to "
+        "another file, or to 'none' for plain prompts."
     )
 
 

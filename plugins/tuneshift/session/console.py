@@ -189,7 +189,7 @@ def _not_applicable(claims: Sequence[Mapping[str, Json]]) -> str:
     said = [f"{reason} ({count})" for reason, count in reasons[:REASONS]]
     if len(reasons) > REASONS:
         said.append(f"{len(reasons) - REASONS} more in the report")
-    subject = "1 claim does" if len(claims) == 1 else f"{len(claims)} claims do"
+    subject = f"{counted(len(claims), 'claim')} {'does' if len(claims) == 1 else 'do'}"
     return f"– {subject} not apply: {'; '.join(said)}"
 
 

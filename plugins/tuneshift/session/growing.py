@@ -14,7 +14,7 @@ from pathlib import Path
 from ..checkpoints.refs import ModelRef
 from ..claims.claim import GROWN
 from ..claims.finding import Finding
-from ..errors import RecordError
+from ..errors import RecordError, counted
 from ..plain import Json
 from ..run_record import RunRecord, read_record
 from .requests import Target
@@ -66,7 +66,8 @@ class EarlierRun:
 
     def _reason(self, before: int, more: int) -> str:
         return (
-            f"The set has grown from the {before} prompts on which {self.path} left this open: a set that grows until "
-            f"it decides errs more often than stated. Ask a fresh set: the {more} new prompts alone. Where the larger "
-            "set was planned before the first result was seen, write to another --shift-out."
+            f"The set has grown from the {counted(before, 'prompt')} on which {self.path} left this open: a set that "
+            "grows until it decides errs more often than stated. Ask a fresh set: the "
+            f"{counted(more, 'new prompt')} alone. Where the larger set was planned before the first result was seen, "
+            "write to another --shift-out."
         )

@@ -38,7 +38,7 @@ class Rows(list[dict[str, Json]]):
         return pandas.DataFrame(_flat(self))
 
     def _repr_html_(self) -> str:
-        more = f"<p>{len(self) - SHOWN} more rows.</p>" if len(self) > SHOWN else ""
+        more = f"<p>{counted(len(self) - SHOWN, 'more row')}.</p>" if len(self) > SHOWN else ""
         return _table(_flat(self[:SHOWN])) + more
 
 

@@ -48,12 +48,19 @@ def paired_change(
 def _moving(side: tuple[Arm, Arm], other: tuple[Arm, Arm], kept: tuple[bool, bool]) -> Arm:
     """What of a run's per-item differences can move against another run: all but an arm that is the same in both."""
     (low, high), same = side, [np.array_equal(a.values, b.values) for a, b in zip(side, other, strict=True)]
+    # Beside a side that was kept the other one may be no measurement but a constant, as a chance level: then neither
+    # could move, and the ranges of both stand.
+    kept = (kept[0] and _can_move(high), kept[1] and _can_move(low))
     if same[0] and (kept[0] or not same[1]):
         return replace(high, label="")
     if same[1] and (kept[1] or not same[0]):
         span = None if low.span is None else (-low.span[1], -low.span[0])
         return Arm(label="", ids=low.ids, values=-low.values, span=span)
     return Arm(label="", ids=low.ids, values=high.values - low.values, span=span_of_difference(low, high))
+
+
+def _can_move(arm: Arm) -> bool:
+    return arm.span is None or arm.span[0] < arm.span[1]
 
 
 def two_sample_change(

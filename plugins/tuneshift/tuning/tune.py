@@ -17,7 +17,7 @@ from ..checkpoints.inspection import CheckpointInfo, inspect
 from ..checkpoints.quiet import quiet
 from ..checkpoints.refs import ModelRef
 from ..checkpoints.tokenizers import load_tokenizer
-from ..errors import UsageError
+from ..errors import UsageError, counted
 from ..files import acquired_lock, publish
 from ..prompts.chat import resolve_chat_template
 from .card import CARD, NOTES, Tuned, card, final_loss, last_steps, versions
@@ -204,7 +204,7 @@ def _tune(recipe: Recipe, prepared: _Prepared, part: Path, tell: Tell, bar: Bar 
         tuned = _tuned(recipe, prepared, losses, checkpoint.device.type)
         _save(trainer.model, checkpoint, tuned, part / "result")
     ended = f"{tuned.final_loss:.3f} {last_steps(tuned.averaged)}"
-    tell(f"{tuned.steps} steps; loss {tuned.first_loss:.3f} at the first, {ended}.")
+    tell(f"{counted(tuned.steps, 'step')}; loss {tuned.first_loss:.3f} at the first, {ended}.")
 
 
 def _tuned(recipe: Recipe, prepared: _Prepared, losses: list[float], device: str) -> Tuned:
