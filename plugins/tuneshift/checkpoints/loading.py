@@ -202,10 +202,12 @@ def give_way() -> None:
 def require_fitting(ref: ModelRef) -> bool:
     """Raise what `load` would raise for weights that are missing, left over or of other shapes than the configuration
     says, from names and shapes alone: no number is read, and nothing is looked for in an adapter. False where that
-    cannot be told before loading, which is so of quanto. Raises as `load`."""
+    cannot be told before loading: of quanto, and of methods that unpack the numbers themselves, which takes numbers.
+    Raises as `load`."""
     info = inspect(ref)
-    require_runnable(ref.name, info.folder, info.quantization)
-    if info.quantization is not None and info.quantization.method == "quanto":
+    how = info.quantization
+    require_runnable(ref.name, info.folder, how)
+    if how is not None and (how.method == "quanto" or how.dequantised != "on loading"):
         return False
     _from_files(ref, info, torch.float32, torch.device("meta"), None)
     return True
