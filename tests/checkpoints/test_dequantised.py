@@ -52,6 +52,8 @@ def test_fp8_is_measured_on_what_its_numbers_stand_for(original, tmp_path):
     logits, weight, checkpoint = answers(copy)
     assert torch.equal(weight, values[DOWN])
     assert require_fitting(ref(copy))
+    assert checkpoint.computed["weights"] == "dequantised"
+    assert "weights" not in answers(original)[2].computed
     assert checkpoint.form is None
     assert checkpoint.parameters == inspect(ref(original)).parameters
     save_file(values, tmp_path / "copy" / "plain.safetensors")
