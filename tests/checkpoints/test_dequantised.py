@@ -51,6 +51,9 @@ def test_fp8_is_measured_on_what_its_numbers_stand_for(original, tmp_path):
     values = fp8_values(copy)
     logits, weight, checkpoint = answers(copy)
     assert torch.equal(weight, values[DOWN])
+    assert require_fitting(ref(copy))
+    assert checkpoint.computed["weights"] == "dequantised"
+    assert "weights" not in answers(original)[2].computed
     assert checkpoint.form is None
     assert checkpoint.parameters == inspect(ref(original)).parameters
     save_file(values, tmp_path / "copy" / "plain.safetensors")
@@ -125,6 +128,7 @@ def torchao():
 @pytest.mark.parametrize("config", [lambda: bnb(8), lambda: bnb(4), torchao], ids=["bnb8", "bnb4", "torchao"])
 def test_weights_as_stored_for_responses_and_as_plain_numbers_for_what_reads_them(original, tmp_path, config):
     copy = saved(original, tmp_path / "copy", config())
+    assert not require_fitting(ref(copy))  # nothing is told, and nothing refused, before the numbers are there
     as_stored, packed, first = answers(copy)
     plain, weight, second = answers(copy, plain=True)
     assert (first.form, second.form) == ("stored", "dequantised")

@@ -59,6 +59,7 @@ class Checkpoint:
     dtype: str
     context_length: int
     parameters: int
+    quantization: Quantization | None = None
     form: Form | None = None
     """Of a quantised checkpoint that has both: whether the weights are as stored or dequantised."""
     reduced: dict[str, int] = field(default_factory=dict)
@@ -66,9 +67,10 @@ class Checkpoint:
 
     @property
     def computed(self) -> Mapping[str, Json]:
-        """What of the computation no key holds: resolved device, attention, batches that were halved."""
+        """What of the computation no key holds: resolved device, attention, batches that were halved; of quantised
+        weights, in which form they computed."""
         attention = getattr(getattr(self.model, "config", None), "_attn_implementation", None)
-        form = {} if self.form is None else {"weights": self.form}
+        form = {} if self.quantization is None else {"weights": self.form or "dequantised"}
         return {"device": str(self.device), "attention": attention, "reduced": dict(self.reduced), **form}
 
     @cached_property
@@ -165,6 +167,7 @@ def load(
             dtype=name,
             context_length=info.context_length - virtual_tokens(model),
             parameters=info.parameters if info.quantization else sum(p.numel() for p in model.parameters()),
+            quantization=info.quantization,
             form=_form(info.quantization, plain),
         )
     finally:
@@ -202,10 +205,12 @@ def give_way() -> None:
 def require_fitting(ref: ModelRef) -> bool:
     """Raise what `load` would raise for weights that are missing, left over or of other shapes than the configuration
     says, from names and shapes alone: no number is read, and nothing is looked for in an adapter. False where that
-    cannot be told before loading, which is so of quanto. Raises as `load`."""
+    cannot be told before loading: of quanto, and of methods that unpack the numbers themselves, which takes numbers.
+    Raises as `load`."""
     info = inspect(ref)
-    require_runnable(ref.name, info.folder, info.quantization)
-    if info.quantization is not None and info.quantization.method == "quanto":
+    how = info.quantization
+    require_runnable(ref.name, info.folder, how)
+    if how is not None and (how.method == "quanto" or how.dequantised != "on loading"):
         return False
     _from_files(ref, info, torch.float32, torch.device("meta"), None)
     return True

@@ -42,7 +42,12 @@ def add_options(parser: pytest.Parser) -> None:
 
 
 def _declare(add: Callable[..., Any]) -> None:
-    add("--base", metavar="CHECKPOINT", help="Base checkpoint: a folder, a hub id or embedded:FAMILY/NAME.")
+    add(
+        "--base",
+        metavar="CHECKPOINT",
+        help="Base checkpoint: a folder, a GGUF file, a hub id or embedded:FAMILY/NAME; quantised ones too "
+        "(docs/checkpoints.md).",
+    )
     add(
         "--tuned",
         action="append",
