@@ -189,8 +189,9 @@ def test_the_command_lists_older_keys_and_says_what_becomes_of_each(pair, tmp_pa
 def test_a_run_says_in_one_line_what_to_do_about_older_keys(pair, tmp_path):
     old, _, _ = older_store(tmp_path, pair())
     gating = SimpleNamespace(storage=tmp_path)
-    options = SimpleNamespace(settings=SETTINGS, store=tmp_path, gating=gating, alpha=0.05)
-    run = {"pairs": (), "options": options, "catalogue_claims": (), "exposure": lambda wanted: exposure(wanted, 0.05)}
+    options = SimpleNamespace(store=tmp_path, gating=gating, alpha=0.05)
+    run = {"pairs": (), "options": options, "settings": SETTINGS, "catalogue_claims": (),
+           "exposure": lambda wanted: exposure(wanted, 0.05)}  # fmt: skip
     stores = old, Store(tmp_path / "now")
     said = [header_lines(SimpleNamespace(**run, store=store)) for store in stores]
     told = [[line for line in lines if "older key" in line] for lines in said]
