@@ -21,7 +21,7 @@ from ..claims.expectations_update import GIVE_THE_REASON, observed_update, updat
 from ..claims.table import Layout, table_lines, terminal_width
 from ..engine.provenance import versions
 from ..engine.rekey import outdated
-from ..errors import RecordError, TuneshiftError, UsageError
+from ..errors import RecordError, TuneshiftError, UsageError, counted
 from ..files import publish_all, remove_leftovers, require_writable
 from ..gate.look import run_baseline
 from ..gate.text import ci_annotations, write_comparisons
