@@ -204,8 +204,21 @@ STATISTICS = (
     *of(
         "claims/verdict.py",
         "claims/test_verdict.py",
-        ('"less": (high < -sesoi, low > -sesoi)', '"less": (high < sesoi, low > -sesoi)'),
+        ('"less": (high < bound, low > bound)', '"less": (high < sesoi, low > bound)'),
+        ("finding.bound if finding.noninferior else finding.sesoi", "finding.sesoi"),
         ("-sesoi < low and high < sesoi", "-sesoi < low or high < sesoi"),
+    ),
+    *of(
+        "quantities/likelihood.py",
+        "quantities/test_likelihood.py",
+        ("np.clip(change, -CAP, CAP)", "change"),
+        ('arrays["lengths"][0]', 'arrays["lengths"][-1]'),
+    ),
+    *of(
+        "measures/text.py",
+        "measures/test_text.py",
+        ("(start, [ids]) if len(start) else (ids[:1], [ids[1:]])", "(start if len(start) else ids[:1], [ids])"),
+        ("add_special_tokens=False", "add_special_tokens=True"),
     ),
 )
 GATE = (

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from tuneshift.claims.finding import Finding, Outcome
-from tuneshift.claims.verdict import deciding_error, judge
+from tuneshift.claims.verdict import deciding_error, judge, would_decide
 from tuneshift.statistics.differences import paired_difference
 from tuneshift.statistics.intervals import NoIntervals, StudentT, TwoOneSided
 from tuneshift.statistics.statistic import Arm, Statistic
@@ -50,7 +50,9 @@ def test_no_loss_is_claimed_by_noninferior(low: float, high: float, expected: Ou
     verdict = judge(claimed, with_interval(low, high))
     assert verdict.outcome is expected
     assert words in verdict.reason
-    assert (verdict.needed is not None) is (expected is Outcome.INCONCLUSIVE)
+    planned = would_decide(with_interval(low, high), sesoi=-0.05, direction="greater")
+    assert verdict.needed == (planned if expected is Outcome.INCONCLUSIVE else None)
+    assert planned != would_decide(with_interval(low, high), sesoi=0.05, direction="greater")
 
 
 def test_noninferior_is_of_the_direction_greater() -> None:

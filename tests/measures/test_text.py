@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from tokenizers.processors import TemplateProcessing
 from tolerances import DoubleThroughout, assert_near, terms
 
 from tuneshift.checkpoints.loading import Checkpoint
@@ -27,8 +28,11 @@ PASSAGES = tuple(
 
 @pytest.fixture(scope="module")
 def checkpoint(make_checkpoint) -> Checkpoint:
-    """Bytes, of which 0 begins and ends a text."""
+    """Bytes, of which 0 begins and ends a text; the tokenizer puts it there by itself, as Llama's and Gemma's do."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(make_checkpoint("tokens"))
+    start = tokenizer.convert_ids_to_tokens(0)
+    tokenizer._tokenizer.post_processor = TemplateProcessing(single=f"{start} $A", special_tokens=[(start, 0)])
+    assert tokenizer("x")["input_ids"][0] == 0
     config = transformers.LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
         intermediate_size=32, max_position_embeddings=CONTEXT,
