@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 ARGS ?=
 TESTS ?= tests
 
-.PHONY: suites test lint types docs bench clean
+.PHONY: suites test lint types docs bench real clean
 
 suites: $(VENV)/installed  ## run the findings on the embedded pair
 	$(BIN)/python -m pytest suites $(ARGS)
@@ -30,6 +30,10 @@ docs: $(VENV)/installed  ## the documentation, in site/; a warning is an error
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/attribution.py $(ARGS)
+
+# Days of one core in sittings of two hours, each of which goes on where the last one stopped; ARGS="--help" says more.
+real: $(VENV)/installed  ## the papers' experiments on two public models, and docs/real-pairs.md
+	$(BIN)/python benchmarks/real/run.py $(ARGS)
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "tuneshift needs Python 3.11 or newer; this is %s. Try make PYTHON=python3.11" % sys.version.split()[0])'

@@ -61,7 +61,7 @@ ATTRIBUTED = ("wu2023.instruction_density_rises", "wu2023.density_marks_followed
 WEIGHTS = ("wu2023.ffn_*", "wu2023.heads_*", "wu2023.lower_*")
 FOLLOWING = ("hewitt2024.tuned_*", "hewitt2024.response_*", "hewitt2024.single_*", "hewitt2024.style_*")
 RULES = ("hewitt2024.rules_*",)
-RANKING = ("hewitt2024.base_*", "hewitt2024.ranking_*")
+RANKING = ("hewitt2024.base_*", "hewitt2024.ranking_*", "damage.*")
 
 
 AS_LINES = """
@@ -215,24 +215,25 @@ def damage(work: Work) -> None:
     work.call(sys.executable, HERE.parent / "damage.py", work.folder / SMOLLM, work.folder)
 
 
-def measured(pair: str, prompts: str, findings: Iterable[str], *more: str) -> Callable[[Work], None]:
-    """A stage that asks findings of a pair."""
+def measured(name: str, prompts: str, findings: Iterable[str], *more: str) -> Callable[[Work], None]:
+    """A stage that asks findings of the Gemma pair."""
 
     def measuring(work: Work) -> None:
         chosen = [f"--finding={finding}" for finding in findings]
-        work.suites(
-            next(name for name, stage in STAGES.items() if stage is measuring),
-            f"--pair={pair}", f"--shift-prompts={work.folder / prompts}.jsonl", *chosen, *more,
-        )  # fmt: skip
+        work.suites(name, "--pair=gemma-270m", f"--shift-prompts={work.folder / prompts}.jsonl", *chosen, *more)
 
     return measuring
 
 
-def rungs(work: Work) -> None:
-    """What notices how much damage: responses and likelihoods of SmolLM2 and its copies."""
-    pairs = [f"--pair=smollm2-{rung}" for rung in LADDER]
-    findings = [f"--finding={name}" for name in ("hewitt2024.tuned_*", *RANKING)]
-    work.suites("ladder", *pairs, f"--shift-prompts={work.folder / 'general-100.jsonl'}", *findings)
+def ladder(name: str, findings: Iterable[str]) -> Callable[[Work], None]:
+    """A stage that asks findings of SmolLM2 and its damaged copies: what notices how much damage."""
+
+    def measuring(work: Work) -> None:
+        pairs = [f"--pair=smollm2-{rung}" for rung in LADDER]
+        chosen = [f"--finding={finding}" for finding in findings]
+        work.suites(name, *pairs, f"--shift-prompts={work.folder / 'general-100.jsonl'}", *chosen)
+
+    return measuring
 
 
 def page(work: Work) -> None:
@@ -244,14 +245,15 @@ THINNED = "--shift-attribute-tokens=32"
 STAGES: Mapping[str, Callable[[Work], None]] = {
     "fetch": fetch,
     "data": data,
-    **{f"tune-{how}": tune(how) for how in SIBLINGS},
-    "ranking": measured("gemma-270m", "general-100", RANKING),
-    "weights": measured("gemma-270m", "general-100", WEIGHTS),
-    "following": measured("gemma-270m", "general-100", FOLLOWING),
-    "rules": measured("gemma-270m", "general-100", RULES),
-    "attribution": measured("gemma-270m", "general-60", ATTRIBUTED, THINNED),
     "damage": damage,
-    "ladder": rungs,
+    "ladder": ladder("ladder", ("damage.*", "hewitt2024.ranking_*")),
+    "ladder-following": ladder("ladder-following", ("hewitt2024.tuned_*",)),
+    **{f"tune-{how}": tune(how) for how in SIBLINGS},
+    "ranking": measured("ranking", "general-100", RANKING),
+    "weights": measured("weights", "general-100", WEIGHTS),
+    "following": measured("following", "general-100", FOLLOWING),
+    "rules": measured("rules", "general-100", RULES),
+    "attribution": measured("attribution", "general-60", ATTRIBUTED, THINNED),
     "page": page,
 }
 
