@@ -110,11 +110,11 @@ class Work:
             sys.exit(f"{words[0]} ended with exit code {code}; mend what it says, and give the same command again.")
         return code
 
-    def suites(self, stage: str, *arguments: str) -> None:
+    def suites(self, stage: str, pairs: str, *arguments: str) -> None:
         """A run of the findings; a verdict that fails its test (exit code 1) is a result like another."""
         record = self.folder / "runs" / stage
         self.call(
-            sys.executable, "-m", "pytest", "suites", "-q", "-p", "no:cacheprovider", f"--pairs={HERE / 'pairs.toml'}",
+            sys.executable, "-m", "pytest", "suites", "-q", "-p", "no:cacheprovider", f"--pairs={HERE / pairs}",
             f"--shift-out={record}", *arguments, accepted=(0, 1),
         )  # fmt: skip
 
@@ -220,7 +220,7 @@ def measured(name: str, prompts: str, findings: Iterable[str], *more: str) -> Ca
 
     def measuring(work: Work) -> None:
         chosen = [f"--finding={finding}" for finding in findings]
-        work.suites(name, "--pair=gemma-270m", f"--shift-prompts={work.folder / prompts}.jsonl", *chosen, *more)
+        work.suites(name, "gemma.toml", f"--shift-prompts={work.folder / prompts}.jsonl", *chosen, *more)
 
     return measuring
 
@@ -229,9 +229,8 @@ def ladder(name: str, findings: Iterable[str]) -> Callable[[Work], None]:
     """A stage that asks findings of SmolLM2 and its damaged copies: what notices how much damage."""
 
     def measuring(work: Work) -> None:
-        pairs = [f"--pair=smollm2-{rung}" for rung in LADDER]
         chosen = [f"--finding={finding}" for finding in findings]
-        work.suites(name, *pairs, f"--shift-prompts={work.folder / 'general-100.jsonl'}", *chosen)
+        work.suites(name, "ladder.toml", f"--shift-prompts={work.folder / 'general-100.jsonl'}", *chosen)
 
     return measuring
 

@@ -51,6 +51,18 @@ def test_short_tasks_one_after_the_other_share_the_time_between_lines():
     assert len({line.split(":")[0] for line in said}) == len(said)
 
 
+def test_a_line_that_was_due_while_nothing_went_on_waits():
+    said: list[str] = []
+    bars = lines_through(said.append, every=0.6)
+    time.sleep(0.7)
+    with bars("first", 1, 0, "prompt"):
+        pass
+    assert said == []
+    with bars("second", 1, 0, "prompt"):
+        time.sleep(0.3)
+    assert len(said) == 1
+
+
 def test_nothing_is_said_of_work_that_is_soon_over():
     said: list[str] = []
     with lines_through(said.append)("m", 3, 0, "prompt") as bar:

@@ -81,7 +81,10 @@ def lines_through(say: Callable[[str], None], *, every: float = EVERY) -> Bars:
 
     @contextmanager
     def bar(label: str, total: int, done: int, unit: str) -> Iterator[Bar]:
+        nonlocal next_at
         counted, over = LineBar(label=label, total=total, done=done, unit=unit), threading.Event()
+        # A line that was due while nothing went on would tell of a beginning.
+        next_at = max(next_at, time.monotonic() + every / 6)
 
         def tell() -> None:
             nonlocal next_at
