@@ -151,13 +151,13 @@ class LlamaAttribution:
         for index, (layer, layer_jet) in enumerate(zip(self.blocks.layers, jet.layers, strict=True)):
             if index + 1 == len(jet.layers):
                 start = max(int(jet.at[0]), first)
-            y = layer_jet.norm[first:cut].push(x)
+            y = _pushed(layer_jet.norm, slice(first, cut), x)
             if index == 0:
                 q, k, v = (self._push_own(y, own, p) for p in (layer.q, layer.k, layer.v))
                 q = q[start - first :]
             else:
                 q, k, v = self._push(y[start - first :], layer.q), self._push(y, layer.k), self._push(y, layer.v)
-            k = self._push_rotation(k, layer_jet.k_norm, jet.k_rotation, slice(first, cut))
+            k = self._push_rotation(k, layer_jet.k_norm, layer_jet.k_rotation, slice(first, cut))
             k = k.squeeze(2).transpose(1, 2).contiguous()  # [k, b, p, h]
             v = v.view(*v.shape[:2], self.blocks.n_kv_heads, -1).permute(2, 0, 1, 3).contiguous()  # [k, p, b, h]
             store[0, index, :, filled, first:] = k
@@ -165,24 +165,32 @@ class LlamaAttribution:
             if start >= cut:
                 return
             here = slice(start, cut)
-            q = self._push_rotation(q, layer_jet.q_norm, jet.q_rotation, here)
-            x = x[start - first :] + self._push(_push_attention(layer_jet, q, k, v, start, first), layer.o)
-            x += self._push_mlp(layer, layer_jet, x, here)
+            q = self._push_rotation(q, layer_jet.q_norm, layer_jet.q_rotation, here)
+            y = self._push(_push_attention(layer_jet, q, k, v, start, first), layer.o)
+            x = self._added(x[start - first :], _pushed(layer_jet.out_norm, here, y))
+            x = self._added(x, self._push_mlp(layer, layer_jet, x, here))
         reached = (jet.at >= start) & (jet.at < cut)
         direct = torch.bmm(x[jet.at[reached] - start], jet.cotangents[reached, :, None])
         result[filled, reached] = direct[..., 0].T.to(result.dtype)
 
     def _push_mlp(self, layer: LlamaLayer, layer_jet: LayerJet, x: Tensor, where: slice) -> Tensor:
         """Tangents x[p, b, d] through a layer's MLP, without the residual."""
-        y = layer_jet.mlp_norm[where].push(x)
+        y = _pushed(layer_jet.mlp_norm, where, x)
         gate, up = self._push(y, layer.gate), self._push(y, layer.up)
-        return self._push(gate.mul_(layer_jet.slope[where, None]).addcmul_(up, layer_jet.act[where, None]), layer.down)
+        y = self._push(gate.mul_(layer_jet.slope[where, None]).addcmul_(up, layer_jet.act[where, None]), layer.down)
+        return _pushed(layer_jet.mlp_out_norm, where, y)
+
+    def _added(self, x: Tensor, y: Tensor) -> Tensor:
+        """What a block adds to the residual stream, added to it."""
+        return torch.add(x, y, alpha=self.blocks.residual_scale)
+
+    def _scaled(self, g: Tensor) -> Tensor:
+        """Cotangents of the residual stream at what a block adds to it."""
+        return g if self.blocks.residual_scale == 1 else g * self.blocks.residual_scale
 
     def _push_rotation(self, x: Tensor, norm: NormJet | None, rotation: Rotation, where: slice) -> Tensor:
         """Tangents [p, b, heads h] of queries or keys through their norm and the rotation: [k, p, g, b, h]."""
-        x = x.view(*x.shape[:2], -1, self.blocks.d_head)
-        if norm is not None:
-            x = norm[where].push(x)
+        x = _pushed(norm, where, x)
         x = x.view(*x.shape[:2], self.blocks.n_kv_heads, -1, self.blocks.d_head).permute(2, 0, 3, 1, 4)
         return rotate(x, rotation.cos[where, None, None], rotation.sin[where, None, None])
 
@@ -198,10 +206,10 @@ class LlamaAttribution:
         for index in reversed(range(len(jet.layers))):
             layer, layer_jet = self.blocks.layers[index], jet.layers[index]
             if index + 1 == len(jet.layers):
-                g, k, v = self._pull_last_layer(layer, layer_jet, jet, g, own, cut)
+                g, k, v = self._pull_last_layer(layer, layer_jet, g, own, cut)
             else:
                 wanted = max(n, cut) if index == 0 else end
-                g, k, v = self._pull_layer(layer, layer_jet, jet, g, cut, wanted)
+                g, k, v = self._pull_layer(layer, layer_jet, g, cut, wanted)
             if pushed:
                 result[:pushed, first:last] += _contraction(store[0, index], k).to(result.dtype)
                 result[:pushed, first:last] += _contraction(store[1, index], v).to(result.dtype)
@@ -210,57 +218,70 @@ class LlamaAttribution:
         result[pushed:, first:last] = direct[..., 0].to(result.dtype)
 
     def _pull_layer(
-        self, layer: LlamaLayer, layer_jet: LayerJet, jet: Jet, g: Tensor, cut: int, wanted: int
+        self, layer: LlamaLayer, layer_jet: LayerJet, g: Tensor, cut: int, wanted: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Cotangents g[p, b, d] of a layer's output at cut.. : of its input at cut..wanted, and of keys and values
         [k, b, p, h] before the cut."""
-        g = self._pull_mlp(layer, layer_jet, g, slice(cut, cut + len(g)))
-        out = self._pull((g, layer.o)).view(*g.shape[:2], self.blocks.n_kv_heads, -1, self.blocks.d_head)
-        q, k, v = _pull_attention(layer_jet, out.permute(2, 0, 3, 1, 4).contiguous(), cut, wanted)
+        there = slice(cut, cut + len(g))
+        g = self._pull_mlp(layer, layer_jet, g, there)
+        out = self._pull((_pulled(layer_jet.out_norm, there, self._scaled(g)), layer.o))
+        out = out.view(*g.shape[:2], self.blocks.n_kv_heads, -1, self.blocks.d_head).permute(2, 0, 3, 1, 4)
+        q, k, v = _pull_attention(layer_jet, out.contiguous(), cut, wanted)
         here = slice(cut, wanted)
         g = g[: wanted - cut]
         if wanted > cut:
-            queries = self._pull_rotation(q, layer_jet.q_norm, jet.q_rotation, here)
+            queries = self._pull_rotation(q, layer_jet.q_norm, layer_jet.q_rotation, here)
             keys = k[:, :, here].transpose(1, 2).unsqueeze(2)
-            keys = self._pull_rotation(keys, layer_jet.k_norm, jet.k_rotation, here)
+            keys = self._pull_rotation(keys, layer_jet.k_norm, layer_jet.k_rotation, here)
             values = v[:, here].permute(1, 2, 0, 3).flatten(2)
-            g = g + layer_jet.norm[here].pull(self._pull((queries, layer.q), (keys, layer.k), (values, layer.v)))
+            y = self._pull((queries, layer.q), (keys, layer.k), (values, layer.v))
+            g = g + _pulled(layer_jet.norm, here, y)
         return g, k[:, :, :cut], v[:, :cut].transpose(1, 2)
 
     def _pull_last_layer(
-        self, layer: LlamaLayer, layer_jet: LayerJet, jet: Jet, g: Tensor, own: Tensor, cut: int
+        self, layer: LlamaLayer, layer_jet: LayerJet, g: Tensor, own: Tensor, cut: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As ``_pull_layer`` for cotangents g[b, d] that are zero but at the positions own[b], in rising order."""
         end = int(own[-1]) + 1
         g = self._pull_mlp(layer, layer_jet, g[:, None], own)
-        out = self._pull((g, layer.o)).view(len(own), self.blocks.n_kv_heads, -1, self.blocks.d_head).transpose(0, 1)
+        out = self._pull((_pulled(layer_jet.out_norm, own, self._scaled(g)), layer.o))
+        out = out.view(len(own), self.blocks.n_kv_heads, -1, self.blocks.d_head).transpose(0, 1)
         weights = layer_jet.weights(own, end)
-        scores = torch.bmm(out.flatten(1, 2), layer_jet.v[:, :end].transpose(1, 2)).view(weights.shape)
-        scores = (scores - (out * layer_jet.out[:, own]).sum(-1, keepdim=True)).mul_(weights)
+        scores = torch.bmm(out.flatten(1, 2), layer_jet.v[:, :end].transpose(1, 2)).view(weights.values.shape)
+        scores = (scores - (out * layer_jet.out[:, own]).sum(-1, keepdim=True)).mul_(weights.slopes)
         q = torch.bmm(scores.flatten(1, 2), layer_jet.k[:, :end]).view(out.shape)
         k = scores.transpose(2, 3) @ layer_jet.q[:, own]
-        v = weights.transpose(2, 3) @ out
+        v = weights.values.transpose(2, 3) @ out
         here = slice(cut, end)
-        keys = self._pull_rotation(k[:, :, here].transpose(1, 2).unsqueeze(2), layer_jet.k_norm, jet.k_rotation, here)
+        keys = k[:, :, here].transpose(1, 2).unsqueeze(2)
+        keys = self._pull_rotation(keys, layer_jet.k_norm, layer_jet.k_rotation, here)
         values = v[:, :, here].permute(2, 1, 0, 3).flatten(2)
         y = self._pull((keys, layer.k), (values, layer.v))
         at = own - cut, torch.arange(len(own), device=own.device)
-        y[at] += self._pull((self._pull_rotation(q.unsqueeze(3), layer_jet.q_norm, jet.q_rotation, own), layer.q))[:, 0]
-        y = layer_jet.norm[here].pull(y)
+        queries = self._pull_rotation(q.unsqueeze(3), layer_jet.q_norm, layer_jet.q_rotation, own)
+        y[at] += self._pull((queries, layer.q))[:, 0]
+        y = _pulled(layer_jet.norm, here, y)
         y[at] += g[:, 0]
         return y, k[:, :, :cut], v[:, :, :cut]
 
     def _pull_mlp(self, layer: LlamaLayer, layer_jet: LayerJet, g: Tensor, where: slice | Tensor) -> Tensor:
         """Cotangents g[p, b, d] of a layer's output at the residual sum before its MLP."""
-        y = self._pull((g, layer.down))
+        y = self._pull((_pulled(layer_jet.mlp_out_norm, where, self._scaled(g)), layer.down))
         y = self._pull((y * layer_jet.slope[where, None], layer.gate), (y * layer_jet.act[where, None], layer.up))
-        return layer_jet.mlp_norm[where].pull(y).add_(g)
+        return _pulled(layer_jet.mlp_norm, where, y).add_(g)
 
     def _pull_rotation(self, g: Tensor, norm: NormJet | None, rotation: Rotation, where: slice | Tensor) -> Tensor:
         """Cotangents [k, p, g, b, h] of rotated queries or keys before rotation and norm: [p, b, heads h]."""
         cos, sin = rotation.cos[where, None, None, None], rotation.sin[where, None, None, None]
-        g = rotate(g.permute(1, 3, 0, 2, 4), cos, -sin).flatten(2, 3)
-        return (g if norm is None else norm[where].pull(g)).flatten(2)
+        return _pulled(norm, where, rotate(g.permute(1, 3, 0, 2, 4), cos, -sin).flatten(2))
+
+
+def _pushed(norm: NormJet | None, where: slice | Tensor, x: Tensor) -> Tensor:
+    return x if norm is None else norm[where].push(x)
+
+
+def _pulled(norm: NormJet | None, where: slice | Tensor, g: Tensor) -> Tensor:
+    return g if norm is None else norm[where].pull(g)
 
 
 def _push_attention(jet: LayerJet, q: Tensor, k: Tensor, v: Tensor, start: int, first: int) -> Tensor:
@@ -272,13 +293,13 @@ def _push_attention(jet: LayerJet, q: Tensor, k: Tensor, v: Tensor, start: int, 
     out = torch.empty(length, size, n_kv, groups, d_head, dtype=q.dtype, device=q.device)
     for low, high in _query_blocks(length):
         here, end = slice(start + low, start + high), start + high
-        weights = jet.weights(here, end).reshape(n_kv, -1, end)
+        weights, slopes = jet.weights(here, end).flat()
         shape = (n_kv, weights.shape[1], size)
         scores = torch.bmm(q[:, low:high].reshape(n_kv, -1, d_head), jet.k[:, :end].transpose(1, 2)).view(*shape, end)
         keys = k[:, :, : end - first].reshape(n_kv, -1, d_head)
         by_keys = torch.bmm(jet.q[:, here].reshape(n_kv, -1, d_head), keys.transpose(1, 2))
         scores[..., first:] += by_keys.view(*shape, -1)
-        scores *= weights[:, :, None]
+        scores *= slopes[:, :, None]
         block = torch.bmm(scores.view(n_kv, -1, end), jet.v[:, :end]).view(*shape, d_head)
         fixed = jet.out[:, here].reshape(n_kv, -1, 1, d_head)
         block.addcmul_(scores.sum(-1, keepdim=True), fixed, value=-1)
@@ -299,11 +320,11 @@ def _pull_attention(jet: LayerJet, g: Tensor, start: int, wanted: int) -> tuple[
     v = g.new_zeros(n_kv, start + length, size, d_head)
     for low, high in _query_blocks(length):
         here, end = slice(start + low, start + high), start + high
-        weights = jet.weights(here, end).reshape(n_kv, -1, end)
+        weights, slopes = jet.weights(here, end).flat()
         block = g[:, low:high].reshape(n_kv, -1, size, d_head)
         scores = torch.bmm(block.flatten(1, 2), jet.v[:, :end].transpose(1, 2)).view(n_kv, -1, size, end)
         scores -= (block * jet.out[:, here].reshape(n_kv, -1, 1, d_head)).sum(-1, keepdim=True)
-        scores *= weights[:, :, None]
+        scores *= slopes[:, :, None]
         if start + low < wanted:
             rows = torch.bmm(scores.flatten(1, 2), jet.k[:, :end]).view(n_kv, high - low, groups, size, d_head)
             q[:, low:high] = rows[:, : wanted - start - low]
