@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -28,12 +29,29 @@ from .llama_forward import Jet, LayerJet, NormJet, Rotation, forward, rotate
 QUERY_BLOCK = 64
 """Queries whose attention is differentiated together: keys after a block's last query are skipped."""
 
-BUCKETS_PER_SIDE = 12
-"""Batches that a triangle of work is cut into: they waste a twenty-fourth of it; more would starve the products."""
+WEIGHTS_COST, CALLS_COST = 16, 13_000_000
+"""What one more batch costs, in passes over one position: to read the weights again (90 GFLOP/s of a CPU thread against
+10 GB/s), and, over the weights of a layer, its calls (40 of some 7 us). A batch grows while it wastes no more."""
+GPU_COST = 400
+"""Times as many passes for the calls: a GPU is taken to do 400 times the arithmetic of a CPU thread in their time."""
 
-MIN_WORK = 2**17
-"""Derivatives times positions times d_model below which a smaller batch saves no time, calls costing more than
-arithmetic (measured on a CPU thread at d_model 128 and 512). A GPU is taken to need 64 times as much."""
+
+@dataclass(frozen=True, kw_only=True)
+class Tangents:
+    """Of the keys and values at positions from ``first`` to the cut, by a batch of prompt tokens: ``stored`` [key or
+    value, layer, k, n, p, h], for ``rows`` of the result."""
+
+    rows: slice
+    first: int
+    stored: Tensor
+
+    def contraction(self, layer: int, k: Tensor, v: Tensor) -> Tensor:
+        """<tangent of n, cotangent of b> [n, b] at a layer, from cotangents of keys and values [k, b, p, h] at 0.. ."""
+        parts = (
+            torch.bmm(tangent.flatten(2), cotangent[:, :, self.first :].flatten(2).transpose(1, 2)).sum(0)
+            for tangent, cotangent in zip(self.stored[:, layer], (k, v), strict=True)
+        )
+        return next(parts) + next(parts)
 
 
 class LlamaAttribution:
@@ -72,13 +90,14 @@ class LlamaAttribution:
         jet = forward(self.blocks, prompt, response, columns, self.dtype, stored_weight_bytes=tangent_bytes)
         result = jet.probabilities.new_zeros(len(own), len(columns))
         pushed, direct = bisect_left(starts, cut), bisect_left(ends, cut + 1)
-        store = self._tangent_store(pushed, cut, device)
-        for first, last in self._buckets([cut - start for start in starts[:pushed]], rows):
-            self._forward_mode(jet, result, store, own[first:last], first, cut)
+        store = [
+            self._forward_mode(jet, result, own[first:last], slice(first, last), cut)
+            for first, last in self._buckets([cut - start for start in starts[:pushed]], rows)
+        ]
         # Reverse buckets mirror forward ones: the last response reaches back over the most positions.
         m = len(columns)
         for first, last in self._buckets([end - cut for end in reversed(ends[direct:])], rows):
-            self._reverse_mode(jet, result, store, own, m - last, m - first, cut)
+            self._reverse_mode(jet, result, store, own[pushed:], m - last, m - first, cut)
         return result.mul_(jet.probabilities)
 
     def cut(self, starts: Sequence[int], ends: Sequence[int], tangent_bytes: int) -> int:
@@ -90,33 +109,31 @@ class LlamaAttribution:
         blocks = self.blocks
         cell = 2 * blocks.n_kv_heads * blocks.d_head * len(blocks.layers) * self.dtype.itemsize
         # The sum is convex in the cut: each step adds the tangents that reach the position and saves the cotangents.
-        cut = 0
+        cut = stored = 0
         while (
             cut < ends[-1]
             and (tangents := bisect_left(starts, cut + 1)) <= len(ends) - bisect_left(ends, cut + 1)
-            and tangents * (cut + 1) * cell <= tangent_bytes
+            and (stored := stored + tangents * cell) <= tangent_bytes
         ):
             cut += 1
         return cut
 
     def _buckets(self, widths: Sequence[int], rows: int) -> list[tuple[int, int]]:
         """Derivatives in batches [first, last); each works on ``widths`` positions, falling."""
-        work = MIN_WORK if self.blocks.embedding.device.type == "cpu" else 64 * MIN_WORK
-        least = -(-work // self.blocks.d_model)
-        side = -(-len(widths) // BUCKETS_PER_SIDE)
+        calls = CALLS_COST * len(self.blocks.layers) / self.blocks.parameters_in_blocks
+        cost = WEIGHTS_COST + calls * (1 if self.blocks.embedding.device.type == "cpu" else GPU_COST)
         buckets, first = [], 0
         while first < len(widths):
-            width = widths[first]
-            last = min(len(widths), first + max(1, min(max(side, least // width), rows // width)))
+            width, last, wasted = widths[first], first + 1, 0
+            while (
+                last < len(widths)
+                and (last + 1 - first) * width <= rows
+                and (wasted := wasted + width - widths[last]) <= cost
+            ):
+                last += 1
             buckets.append((first, last))
             first = last
         return buckets
-
-    def _tangent_store(self, n: int, cut: int, device: torch.device) -> Tensor:
-        """Zeros [key or value, layer, k, n, p, h] for the tangents."""
-        blocks = self.blocks
-        shape = (2, len(blocks.layers), blocks.n_kv_heads, n, cut, blocks.d_head)
-        return torch.zeros(shape, dtype=self.dtype, device=device)
 
     # Linear maps, without their biases
 
@@ -140,10 +157,12 @@ class LlamaAttribution:
 
     # Forward mode
 
-    def _forward_mode(self, jet: Jet, result: Tensor, store: Tensor, rows: Tensor, row: int, cut: int) -> None:
-        """Tangents of the prompt positions ``rows``, rising, at those from the first of them to the cut: into the store
-        and the direct results, both from ``row`` on."""
-        first, filled = int(rows[0]), slice(row, row + len(rows))
+    def _forward_mode(self, jet: Jet, result: Tensor, rows: Tensor, filled: slice, cut: int) -> Tangents:
+        """Tangents of the prompt positions ``rows``, rising, at those from the first of them to the cut; what they
+        reach outright is put into the result's rows ``filled``."""
+        first, blocks = int(rows[0]), self.blocks
+        shape = (2, len(blocks.layers), blocks.n_kv_heads, len(rows), cut - first, blocks.d_head)
+        stored = torch.empty(shape, dtype=self.dtype, device=result.device)
         own = rows - first, torch.arange(len(rows), device=result.device)
         x = jet.embeds.new_zeros(cut - first, len(rows), jet.embeds.shape[1])
         x[own] = jet.embeds[rows]
@@ -160,18 +179,20 @@ class LlamaAttribution:
             k = self._push_rotation(k, layer_jet.k_norm, layer_jet.k_rotation, slice(first, cut))
             k = k.squeeze(2).transpose(1, 2).contiguous()  # [k, b, p, h]
             v = v.view(*v.shape[:2], self.blocks.n_kv_heads, -1).permute(2, 0, 1, 3).contiguous()  # [k, p, b, h]
-            store[0, index, :, filled, first:] = k
-            store[1, index, :, filled, first:] = v.transpose(1, 2)
+            stored[0, index] = k
+            stored[1, index] = v.transpose(1, 2)
             if start >= cut:
-                return
+                break
             here = slice(start, cut)
             q = self._push_rotation(q, layer_jet.q_norm, layer_jet.q_rotation, here)
             y = self._push(_push_attention(layer_jet, q, k, v, start, first), layer.o)
             x = self._added(x[start - first :], _pushed(layer_jet.out_norm, here, y))
             x = self._added(x, self._push_mlp(layer, layer_jet, x, here))
-        reached = (jet.at >= start) & (jet.at < cut)
-        direct = torch.bmm(x[jet.at[reached] - start], jet.cotangents[reached, :, None])
-        result[filled, reached] = direct[..., 0].T.to(result.dtype)
+        else:
+            reached = (jet.at >= start) & (jet.at < cut)
+            direct = torch.bmm(x[jet.at[reached] - start], jet.cotangents[reached, :, None])
+            result[filled, reached] = direct[..., 0].T.to(result.dtype)
+        return Tangents(rows=filled, first=first, stored=stored)
 
     def _push_mlp(self, layer: LlamaLayer, layer_jet: LayerJet, x: Tensor, where: slice) -> Tensor:
         """Tangents x[p, b, d] through a layer's MLP, without the residual."""
@@ -197,10 +218,11 @@ class LlamaAttribution:
     # Reverse mode
 
     def _reverse_mode(
-        self, jet: Jet, result: Tensor, store: Tensor, rows: Tensor, first: int, last: int, cut: int
+        self, jet: Jet, result: Tensor, store: Sequence[Tangents], behind: Tensor, first: int, last: int, cut: int
     ) -> None:
-        """Cotangents of responses first..last at positions from the cut to their own, into the result's ``rows``."""
-        n, g, pushed = len(jet.embeds), jet.cotangents[first:last], store.shape[3]
+        """Cotangents of responses first..last at positions from the cut to their own, into the result's columns:
+        through the tangents before the cut, and outright at the prompt positions ``behind`` it, its last rows."""
+        n, g = len(jet.embeds), jet.cotangents[first:last]
         own = jet.at[first:last]
         end = int(own[-1]) + 1
         for index in reversed(range(len(jet.layers))):
@@ -210,12 +232,11 @@ class LlamaAttribution:
             else:
                 wanted = max(n, cut) if index == 0 else end
                 g, k, v = self._pull_layer(layer, layer_jet, g, cut, wanted)
-            if pushed:
-                result[:pushed, first:last] += _contraction(store[0, index], k).to(result.dtype)
-                result[:pushed, first:last] += _contraction(store[1, index], v).to(result.dtype)
-        behind = rows[pushed:]
+            v = v.contiguous()  # or each batch of tangents would copy it
+            for tangents in store:
+                result[tangents.rows, first:last] += tangents.contraction(index, k, v).to(result.dtype)
         direct = torch.bmm(g[behind - cut], jet.embeds[behind, :, None])
-        result[pushed:, first:last] = direct[..., 0].to(result.dtype)
+        result[len(result) - len(behind) :, first:last] = direct[..., 0].to(result.dtype)
 
     def _pull_layer(
         self, layer: LlamaLayer, layer_jet: LayerJet, g: Tensor, cut: int, wanted: int
@@ -267,7 +288,8 @@ class LlamaAttribution:
     def _pull_mlp(self, layer: LlamaLayer, layer_jet: LayerJet, g: Tensor, where: slice | Tensor) -> Tensor:
         """Cotangents g[p, b, d] of a layer's output at the residual sum before its MLP."""
         y = self._pull((_pulled(layer_jet.mlp_out_norm, where, self._scaled(g)), layer.down))
-        y = self._pull((y * layer_jet.slope[where, None], layer.gate), (y * layer_jet.act[where, None], layer.up))
+        gate = y * layer_jet.slope[where, None]
+        y = self._pull((gate, layer.gate), (y.mul_(layer_jet.act[where, None]), layer.up))
         return _pulled(layer_jet.mlp_norm, where, y).add_(g)
 
     def _pull_rotation(self, g: Tensor, norm: NormJet | None, rotation: Rotation, where: slice | Tensor) -> Tensor:
@@ -336,8 +358,3 @@ def _pull_attention(jet: LayerJet, g: Tensor, start: int, wanted: int) -> tuple[
 
 def _query_blocks(length: int) -> Sequence[tuple[int, int]]:
     return [(low, min(low + QUERY_BLOCK, length)) for low in range(0, length, QUERY_BLOCK)]
-
-
-def _contraction(tangents: Tensor, cotangents: Tensor) -> Tensor:
-    """<tangent of n, cotangent of b> [n, b] for tangents [k, n, p, h] and cotangents [k, b, p, h]."""
-    return torch.bmm(tangents.flatten(2), cotangents.flatten(2).transpose(1, 2)).sum(0)
