@@ -312,7 +312,49 @@ SHARING = (
         ("if count >= fewest", "if count > fewest"),
     ),
 )
-MUTANTS = (*ENGINE, *KEYS, *STATISTICS, *GATE, *SHARING)
+ATTRIBUTION = (
+    *of(
+        "checkpoints/llama.py",
+        "checkpoints/test_llama.py measures/test_attribution.py",
+        ('if kind in (None, "sliding_attention") else None', "if True else None"),
+        ('rotary=rotary if getattr(attention, "use_rope", True) else None', "rotary=rotary"),
+        ("if not attention.is_causal:", "if False:"),
+        ("for kind in dict.fromkeys(config.layer_types)", "for kind in dict.fromkeys(config.layer_types[:1] * 9)"),
+        ("config.attn_logit_softcapping if family.capped else None", "None"),
+        ("offset=1.0 if family.centred else 0.0", "offset=0.0"),
+        ("sizes = (config.num_attention_heads * attention.head_dim, keys, keys)", "sizes = (keys, keys, keys)"),
+    ),
+    *of(
+        "measures/attribution/llama_forward.py",
+        "measures/test_attribution.py",
+        ("(behind < 0) | (behind >= window)", "(behind < 0) | (behind > window)"),
+        ("slopes=slope.mul_(values)", "slopes=values"),
+        ("return bounded * cap, 1 - bounded.square()", "return bounded * cap, torch.ones_like(x)"),
+        ("self.window, self.cap)", "self.window, None)"),
+        ("return values, values if self._one else self.slopes.flatten(1, 2)", "return values, values"),
+        (".to(wide) * blocks.embedding_scale", ".to(wide)"),
+        ("cotangent = cotangent * slope", "pass"),
+        ("cotangents.append(cotangent @ head / blocks.logit_divisor)", "cotangents.append(cotangent @ head)"),
+        ("norm.weight.to(x.dtype) + norm.offset", "norm.weight.to(x.dtype)"),
+        ("(1 + 3 * b * x.square())", "(1 + b * x.square())"),
+        ("    turned = sin.shape[-1]\n", "    turned = x.shape[-1]\n"),
+        ("    if width == x.shape[-1]:\n", "    if True:\n"),
+        ("cos[:, : turned.shape[-1]] = turned", "cos[:, : turned.shape[-1]] = 1"),
+    ),
+    *of(
+        "measures/attribution/llama.py",
+        "measures/test_attribution.py",
+        ("return g if self.blocks.residual_scale == 1 else g * self.blocks.residual_scale", "return g"),
+        ("torch.add(x, y, alpha=self.blocks.residual_scale)", "torch.add(x, y)"),
+        ("return _pushed(layer_jet.mlp_out_norm, where, y)", "return y"),
+        ("x = self._added(x[start - first :], _pushed(layer_jet.out_norm, here, y))", "x = x[start - first :] + y"),
+        ("_pulled(layer_jet.mlp_out_norm, where, self._scaled(g))", "self._scaled(g)"),
+        ("_pulled(layer_jet.out_norm, own, self._scaled(g))", "self._scaled(g)"),
+        ("_pulled(layer_jet.out_norm, there, self._scaled(g))", "self._scaled(g)"),
+        (".mul_(weights.slopes)", ".mul_(weights.values)"),
+    ),
+)
+MUTANTS = (*ENGINE, *KEYS, *STATISTICS, *GATE, *SHARING, *ATTRIBUTION)
 
 
 def misfits() -> list[str]:

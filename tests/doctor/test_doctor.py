@@ -320,7 +320,7 @@ def test_an_architecture_of_the_fast_path_of_the_generic_one_and_one_that_nothin
     check = doctor_checkpoints.attention_check("base", ref(tiny_base))
     assert check.state == "ok"
     assert "attention sdpa" in check.found
-    monkeypatch.setattr("tuneshift.checkpoints.llama.FAST_FAMILIES", {"mistral": "Mistral"})
+    monkeypatch.setattr("tuneshift.checkpoints.llama.FAST_FAMILIES", {})
     slower = doctor_checkpoints.attention_check("base", ref(tiny_base))
     assert (slower.state, "generic path" in slower.found) == ("warn", True)
     monkeypatch.setattr("tuneshift.checkpoints.weight_maps._FAMILIES", {})

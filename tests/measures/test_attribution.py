@@ -13,25 +13,39 @@ from torch import Tensor
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
+    GraniteConfig,
+    GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    Olmo2Config,
+    Olmo2ForCausalLM,
+    Olmo3Config,
+    Olmo3ForCausalLM,
     OPTConfig,
     OPTForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
 )
 
+from tuneshift.checkpoints.llama import FAST_FAMILIES
 from tuneshift.errors import MeasureError
 from tuneshift.measures.attribution import backend as attribution
 from tuneshift.measures.attribution import generic as attribution_generic
+from tuneshift.measures.attribution import llama_forward
 from tuneshift.measures.attribution.backend import GenericBackend, LlamaBackend, choose_backend, importance
 from tuneshift.measures.attribution.density import importance_levels, sparse_levels
 from tuneshift.measures.attribution.generic import log_probability_cotangents
@@ -41,6 +55,13 @@ pytestmark = pytest.mark.numerics
 VOCAB = 99
 SIZES = {"vocab_size": VOCAB, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 LLAMA = {**SIZES, "intermediate_size": 48, "num_key_value_heads": 2, "initializer_range": 0.3}
+GEMMA = {
+    **LLAMA, "num_hidden_layers": 3, "head_dim": 12, "sliding_window": 6, "hidden_activation": "gelu_pytorch_tanh",
+}  # fmt: skip
+LOCAL_AND_GLOBAL = {
+    "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+    "full_attention": {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 3.0},
+}
 
 FAST: dict[str, Callable[[], Any]] = {
     "llama-gqa": lambda: LlamaForCausalLM(LlamaConfig(**LLAMA)),
@@ -51,6 +72,74 @@ FAST: dict[str, Callable[[], Any]] = {
     "mistral-window": lambda: MistralForCausalLM(MistralConfig(**LLAMA, sliding_window=6)),
     "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**LLAMA)),
     "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**LLAMA, head_dim=8)),
+    # Heads wider than d_model / heads, local layers and global ones, caps that some scores and logits come near.
+    "gemma2": lambda: Gemma2ForCausalLM(
+        Gemma2Config(
+            **GEMMA,
+            query_pre_attn_scalar=12,
+            attn_logit_softcapping=2.0,
+            final_logit_softcapping=3.0,
+            layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        )
+    ),
+    "gemma2-untied-uncapped": lambda: Gemma2ForCausalLM(
+        Gemma2Config(
+            **GEMMA,
+            tie_word_embeddings=False,
+            attn_logit_softcapping=None,
+            final_logit_softcapping=None,
+            attention_bias=True,
+        )
+    ),
+    "gemma3": lambda: Gemma3ForCausalLM(
+        Gemma3TextConfig(
+            **GEMMA,
+            query_pre_attn_scalar=12,
+            rope_parameters=LOCAL_AND_GLOBAL,
+            layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        )
+    ),
+    "gemma3-untied-capped": lambda: Gemma3ForCausalLM(
+        Gemma3TextConfig(
+            **GEMMA,
+            tie_word_embeddings=False,
+            final_logit_softcapping=3.0,
+            rope_parameters=LOCAL_AND_GLOBAL,
+            layer_types=["full_attention", "sliding_attention", "full_attention"],
+        )
+    ),
+    "olmo2": lambda: Olmo2ForCausalLM(Olmo2Config(**LLAMA, tie_word_embeddings=False)),
+    "olmo2-tied-bias": lambda: Olmo2ForCausalLM(Olmo2Config(**LLAMA, tie_word_embeddings=True, attention_bias=True)),
+    "olmo3": lambda: Olmo3ForCausalLM(
+        Olmo3Config(**LLAMA, sliding_window=6, layer_types=["sliding_attention", "full_attention"])
+    ),
+    "phi3": lambda: Phi3ForCausalLM(Phi3Config(**LLAMA, pad_token_id=0)),
+    "phi3-window-partly-turned-tied": lambda: Phi3ForCausalLM(
+        Phi3Config(
+            **LLAMA,
+            pad_token_id=0,
+            sliding_window=6,
+            tie_word_embeddings=True,
+            rope_parameters={"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5},
+        )
+    ),
+    "smollm3": lambda: SmolLM3ForCausalLM(SmolLM3Config(**LLAMA, pad_token_id=0, no_rope_layers=[1, 0])),
+    "smollm3-window-first-unturned": lambda: SmolLM3ForCausalLM(
+        SmolLM3Config(
+            **LLAMA,
+            pad_token_id=0,
+            no_rope_layers=[0, 1],
+            use_sliding_window=True,
+            sliding_window=6,
+            layer_types=["sliding_attention", "full_attention"],
+            tie_word_embeddings=False,
+        )
+    ),
+    "granite": lambda: GraniteForCausalLM(
+        GraniteConfig(
+            **LLAMA, embedding_multiplier=3.0, attention_multiplier=0.3, residual_multiplier=0.4, logits_scaling=1.7
+        )
+    ),
 }
 OTHERS: dict[str, Callable[[], Any]] = {
     "gpt2": lambda: GPT2LMHeadModel(
@@ -58,7 +147,6 @@ OTHERS: dict[str, Callable[[], Any]] = {
     ),
     "gpt-neox": lambda: GPTNeoXForCausalLM(GPTNeoXConfig(**SIZES, intermediate_size=48, initializer_range=0.3)),
     "opt": lambda: OPTForCausalLM(OPTConfig(**SIZES, ffn_dim=48, word_embed_proj_dim=32, init_std=0.3)),
-    "gemma2": lambda: Gemma2ForCausalLM(Gemma2Config(**LLAMA, head_dim=8, sliding_window=6)),
 }
 SHAPES = [(9, 4), (4, 9), (6, 6), (1, 3), (5, 1), (12, 20)]
 """Prompt and response tokens: either longer, one alone, and several segments."""
@@ -117,6 +205,14 @@ def test_the_generic_path_is_the_definition_on_every_architecture(name):
         assert error(got, expected) < rounded(model, len(prompt), len(response))
 
 
+@pytest.mark.parametrize("name", ["llama-gqa", "gemma2", "granite"])
+def test_a_head_that_works_in_pieces_gives_the_same(name, monkeypatch):
+    model = made(name)
+    whole = choose_backend(model)(*tokens(5, 11))
+    monkeypatch.setattr(llama_forward, "LOGIT_BYTES", 3 * 4 * VOCAB)
+    assert error(choose_backend(model)(*tokens(5, 11)), whole) < 2 * rounded(model, 5, 11)
+
+
 @pytest.mark.parametrize("name", FAST)
 def test_the_fast_path_is_chosen_and_is_the_definition(name):
     model = made(name)
@@ -137,10 +233,12 @@ def test_the_fast_path_is_chosen_and_is_the_definition(name):
 def test_other_architectures_take_the_generic_path_and_say_why(name):
     backend = choose_backend(made(name))
     assert backend.name == "generic"
-    assert "none of llama, mistral, qwen2, qwen3" in backend.reason
+    assert f"none of {', '.join(FAST_FAMILIES)}" in backend.reason
 
 
-@pytest.mark.parametrize("name", ["llama-gqa", "qwen3", "mistral-window"])
+@pytest.mark.parametrize(
+    "name", ["llama-gqa", "qwen3", "mistral-window", "gemma2", "gemma3", "olmo3", "smollm3", "granite"]
+)
 def test_batches_and_stored_tangents_do_not_change_the_numbers(name):
     model = made(name)
     prompt, response = tokens(11, 23)
@@ -161,7 +259,7 @@ SOME = [
 """Prompt and response tokens, and those of each that are asked for: at both ends and in gaps wider than a segment."""
 
 
-@pytest.mark.parametrize("name", ["llama-gqa", "qwen3", "mistral-window", "gpt2", "gemma2"])
+@pytest.mark.parametrize("name", ["llama-gqa", "qwen3", "mistral-window", "gpt2", "gemma2", "gemma3", "granite"])
 def test_some_prompt_and_response_tokens_alone_have_the_importance_that_they_have_among_all(name):
     model = made(name)
     backend = choose_backend(model)
@@ -365,7 +463,7 @@ def test_weights_and_training_mode_are_left_as_they_were():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", ["llama-gqa", "qwen3", "gpt2"])
+@pytest.mark.parametrize("name", ["llama-gqa", "qwen3", "gemma2", "gemma3", "gpt2"])
 def test_a_gpu_gives_the_same(name):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")

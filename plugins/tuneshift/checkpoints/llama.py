@@ -4,13 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-FAST_FAMILIES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
-"""model_type -> prefix of the class names in transformers, for the models whose forward was read line by line."""
+Rotary = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(x, positions [1, p]) -> cos and sin [1, p, r] in x's dtype, r of a head's dimensions, each with two equal halves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """How a family's forward differs from Llama's.
+
+    ``prefix`` of its class names in transformers; ``norms``: names of the norms before and after attention, before and
+    after the MLP; ``head_norms``: norms on queries and keys; ``fused``: query, key and value in one projection, gate
+    and up in another; ``centred``: norms multiply by 1 + weight, embeddings are scaled and logits may be capped;
+    ``rotary_by_type``: local and global layers turn by other angles; ``capped``: attention scores are capped.
+    """
+
+    prefix: str
+    norms: tuple[str | None, str | None, str | None, str | None] = (
+        "input_layernorm", None, "post_attention_layernorm", None,
+    )  # fmt: skip
+    head_norms: bool = False
+    fused: bool = False
+    centred: bool = False
+    rotary_by_type: bool = False
+    capped: bool = False
+
+
+_AFTER = (None, "post_attention_layernorm", None, "post_feedforward_layernorm")
+_AROUND = ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm")
+
+FAST_FAMILIES = {
+    "llama": Family(prefix="Llama"),
+    "mistral": Family(prefix="Mistral"),
+    "qwen2": Family(prefix="Qwen2"),
+    "qwen3": Family(prefix="Qwen3", head_norms=True),
+    "gemma2": Family(prefix="Gemma2", norms=_AROUND, centred=True, capped=True),
+    "gemma3_text": Family(prefix="Gemma3", norms=_AROUND, head_norms=True, centred=True, rotary_by_type=True),
+    "olmo2": Family(prefix="Olmo2", norms=_AFTER, head_norms=True),
+    "olmo3": Family(prefix="Olmo3", norms=_AFTER, head_norms=True, rotary_by_type=True),
+    "phi3": Family(prefix="Phi3", fused=True),
+    "smollm3": Family(prefix="SmolLM3"),
+    "granite": Family(prefix="Granite"),
+}
+"""model_type -> family, for the models whose forward was read line by line."""
+
+ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
+"""transformers' names of the activations whose derivative is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,51 +67,64 @@ class Projection:
 
 @dataclass(frozen=True, kw_only=True)
 class Norm:
-    """A root-mean-square norm x -> weight * x / sqrt(mean(x^2) + eps) over the last axis."""
+    """A root-mean-square norm x -> (offset + weight) * x / sqrt(mean(x^2) + eps) over the last axis."""
 
     weight: Tensor
     eps: float
+    offset: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class LlamaLayer:
-    """One pre-norm block: attention, then a gated MLP.
+    """One block: attention, then a gated MLP, each added to its input.
 
-    ``q_norm`` and ``k_norm`` act on each head before the rotation (Qwen3); ``window`` is the number of last keys, the
-    query's own included, that a query sees, None for all.
+    ``norm`` and ``mlp_norm`` stand before them, ``out_norm`` and ``mlp_out_norm`` after them, before the sum.
+    ``q_norm`` and ``k_norm`` act before the rotation, on each head or on all together, as wide as their weights are.
+    ``rotary`` is None where keys have no position; ``window`` is the number of last keys, the query's own included,
+    that a query sees, None for all.
     """
 
-    norm: Norm
+    norm: Norm | None
     q: Projection
     k: Projection
     v: Projection
     o: Projection
     q_norm: Norm | None
     k_norm: Norm | None
+    rotary: Rotary | None
     window: int | None
-    mlp_norm: Norm
+    out_norm: Norm | None
+    mlp_norm: Norm | None
     gate: Projection
     up: Projection
     down: Projection
+    mlp_out_norm: Norm | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class LlamaBlocks:
     """The tensors of a Llama-family model, shared with the model and not copied.
 
-    ``embedding`` [vocab, d_model]; ``rotary(x, positions)`` gives cos and sin [1, position, d_head] in x's dtype, each
-    with two equal halves; ``scaling`` multiplies query-key products; the MLP is down(silu(gate(x)) * up(x)).
+    ``embedding`` [vocab, d_model], multiplied by ``embedding_scale``; ``scaling`` multiplies query-key products, which
+    x -> cap tanh(x / cap) then bounds by ``score_cap``, and logits, divided by ``logit_divisor``, by ``logit_cap``;
+    the MLP is down(activation(gate(x)) * up(x)), "silu" or "gelu_tanh"; what attention and MLP add to the residual
+    stream is multiplied by ``residual_scale``.
     """
 
     embedding: Tensor
+    embedding_scale: float
     layers: tuple[LlamaLayer, ...]
     norm: Norm
     head: Projection
-    rotary: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
     n_heads: int
     n_kv_heads: int
     d_head: int
     scaling: float
+    score_cap: float | None
+    activation: str
+    residual_scale: float
+    logit_divisor: float
+    logit_cap: float | None
 
     @property
     def d_model(self) -> int:
@@ -97,11 +154,12 @@ class _UnknownPartError(Exception):
 
 
 def llama_blocks(model: nn.Module) -> LlamaBlocks | NotLlama:
-    """The parts of a Llama, Mistral, Qwen2 or Qwen3 causal language model, or the reason why it is not one.
+    """The parts of a causal language model of ``FAST_FAMILIES``, or the reason why it is not one.
 
     Knows multi-head and grouped-query attention, biases, norms on queries and keys, sliding windows, tied embeddings
-    and every rotary variant that turns the whole head. Every module must be of the very class whose forward is assumed:
-    a quantised or adapted linear layer, a subclass, a hook or weights on several devices are all reasons to decline.
+    and every rotary variant that turns the head's first dimensions. Every module must be of the very class whose
+    forward is assumed: a quantised or adapted linear layer, a subclass, a hook or weights on several devices are all
+    reasons to decline.
     """
     try:
         return _read(model)
@@ -113,64 +171,117 @@ def llama_blocks(model: nn.Module) -> LlamaBlocks | NotLlama:
 
 def _read(model: Any) -> LlamaBlocks:
     kind = getattr(getattr(model, "config", None), "model_type", None)
-    prefix = FAST_FAMILIES.get(str(kind))
-    if prefix is None:
+    family = FAST_FAMILIES.get(str(kind))
+    if family is None:
         raise _UnknownPartError(f"model_type {kind!r} is none of {', '.join(FAST_FAMILIES)}")
-    _check_class(model, f"{prefix}ForCausalLM")
+    _check_class(model, f"{family.prefix}ForCausalLM")
     _check_hooks(model)
     _check_devices(model)
     config, body = model.config, model.model
-    _check_class(body, f"{prefix}Model")
-    _check_class(body.rotary_emb, f"{prefix}RotaryEmbedding")
-    if config.hidden_act not in ("silu", "swish"):
-        raise _UnknownPartError(f"the MLP's activation is {config.hidden_act!r}, not 'silu'")
-    attention = body.layers[0].self_attn
+    _check_class(body, f"{family.prefix}{'TextModel' if kind == 'gemma3_text' else 'Model'}")
+    _check_class(body.rotary_emb, f"{family.prefix}RotaryEmbedding")
+    activation = config.hidden_activation if family.centred else config.hidden_act
+    if activation not in ACTIVATIONS:
+        raise _UnknownPartError(f"the MLP's activation is {activation!r}, none of {', '.join(ACTIVATIONS)}")
+    attention, granite = body.layers[0].self_attn, kind == "granite"
+    embedding, scale = _embedding(body.embed_tokens, family)
+    rotaries = _rotaries(body.rotary_emb, config, family)
     blocks = LlamaBlocks(
-        embedding=_embedding(body.embed_tokens),
-        layers=tuple(_layer(layer, prefix, config) for layer in body.layers[: config.num_hidden_layers]),
-        norm=_norm(body.norm, prefix),
+        embedding=embedding,
+        embedding_scale=float(config.embedding_multiplier) if granite else scale,
+        layers=tuple(
+            _layer(layer, index, family, config, rotaries)
+            for index, layer in enumerate(body.layers[: config.num_hidden_layers])
+        ),
+        norm=_norm(body.norm, family),
         head=_projection(model.lm_head),
-        rotary=body.rotary_emb,
         n_heads=config.num_attention_heads,
         n_kv_heads=config.num_key_value_heads,
         d_head=attention.head_dim,
         scaling=float(attention.scaling),
+        score_cap=config.attn_logit_softcapping if family.capped else None,
+        activation=ACTIVATIONS[activation],
+        residual_scale=float(config.residual_multiplier) if granite else 1.0,
+        logit_divisor=float(config.logits_scaling) if granite else 1.0,
+        logit_cap=config.final_logit_softcapping if family.centred else None,
     )
-    _check_rotary(blocks)
+    for rotary in rotaries.values():
+        _check_rotary(blocks, rotary)
     return blocks
 
 
-def _layer(layer: Any, prefix: str, config: Any) -> LlamaLayer:
-    _check_class(layer, f"{prefix}DecoderLayer")
+def _rotaries(module: Any, config: Any, family: Family) -> dict[str | None, Rotary]:
+    """By the type of a layer, or under None where all layers share one."""
+    if not family.rotary_by_type:
+        return {None: module}
+    return {kind: partial(module, layer_type=kind) for kind in dict.fromkeys(config.layer_types)}
+
+
+def _layer(layer: Any, index: int, family: Family, config: Any, rotaries: dict[str | None, Rotary]) -> LlamaLayer:
+    _check_class(layer, f"{family.prefix}DecoderLayer")
     attention, mlp = layer.self_attn, layer.mlp
-    _check_class(attention, f"{prefix}Attention")
-    _check_class(mlp, f"{prefix}MLP")
-    window = config.sliding_window if prefix == "Mistral" else getattr(attention, "sliding_window", None)
-    normed = prefix == "Qwen3"
+    _check_class(attention, f"{family.prefix}Attention")
+    _check_class(mlp, f"{family.prefix}MLP")
+    if not attention.is_causal:
+        raise _UnknownPartError("attention looks ahead")
+    # Masks follow the layers' types; without types the configuration's window is every layer's.
+    kind = None if getattr(config, "layer_types", None) is None else config.layer_types[index]
+    rotary = rotaries[kind if family.rotary_by_type else None]
+    norms = [None if name is None else _norm(getattr(layer, name), family) for name in family.norms]
+    q, k, v, gate, up = _fused(attention, mlp, config) if family.fused else _apart(attention, mlp)
     return LlamaLayer(
-        norm=_norm(layer.input_layernorm, prefix),
-        q=_projection(attention.q_proj),
-        k=_projection(attention.k_proj),
-        v=_projection(attention.v_proj),
+        norm=norms[0],
+        q=q,
+        k=k,
+        v=v,
         o=_projection(attention.o_proj),
-        q_norm=_norm(attention.q_norm, prefix) if normed else None,
-        k_norm=_norm(attention.k_norm, prefix) if normed else None,
-        window=window,
-        mlp_norm=_norm(layer.post_attention_layernorm, prefix),
-        gate=_projection(mlp.gate_proj),
-        up=_projection(mlp.up_proj),
+        q_norm=_norm(attention.q_norm, family) if family.head_norms else None,
+        k_norm=_norm(attention.k_norm, family) if family.head_norms else None,
+        rotary=rotary if getattr(attention, "use_rope", True) else None,
+        window=getattr(config, "sliding_window", None) if kind in (None, "sliding_attention") else None,
+        out_norm=norms[1],
+        mlp_norm=norms[2],
+        gate=gate,
+        up=up,
         down=_projection(mlp.down_proj),
+        mlp_out_norm=norms[3],
     )
+
+
+def _apart(attention: Any, mlp: Any) -> tuple[Projection, ...]:
+    """Query, key, value, gate and up."""
+    modules = (attention.q_proj, attention.k_proj, attention.v_proj, mlp.gate_proj, mlp.up_proj)
+    return tuple(_projection(module) for module in modules)
+
+
+def _fused(attention: Any, mlp: Any, config: Any) -> tuple[Projection, ...]:
+    """The same, as views of the two projections that hold them."""
+    keys = config.num_key_value_heads * attention.head_dim
+    sizes = (config.num_attention_heads * attention.head_dim, keys, keys)
+    both = _projection(mlp.gate_up_proj)
+    return *_split(_projection(attention.qkv_proj), sizes), *_split(both, (len(both.weight) // 2,) * 2)
+
+
+def _split(projection: Projection, sizes: tuple[int, ...]) -> list[Projection]:
+    if projection.bias is not None:
+        raise _UnknownPartError("a fused projection has a bias")
+    return [Projection(weight=weight, bias=None) for weight in torch.split(projection.weight, list(sizes))]
 
 
 def _projections(layer: LlamaLayer) -> Iterator[Projection]:
     yield from (layer.q, layer.k, layer.v, layer.o, layer.gate, layer.up, layer.down)
 
 
-def _embedding(module: Any) -> Tensor:
-    if type(module) is not nn.Embedding or module.max_norm is not None:
+def _embedding(module: Any, family: Family) -> tuple[Tensor, float]:
+    """The token embedding and the factor that its module multiplies it by."""
+    if module.max_norm is not None:
+        raise _UnknownPartError("the token embedding has a largest norm")
+    if family.centred:
+        _check_class(module, f"{family.prefix}TextScaledWordEmbedding")
+        return module.weight, float(module.embed_scale.to(module.weight.dtype))
+    if type(module) is not nn.Embedding:
         raise _UnknownPartError(f"the token embedding is a {type(module).__name__}, not a plain nn.Embedding")
-    return module.weight
+    return module.weight, 1.0
 
 
 def _projection(module: Any) -> Projection:
@@ -179,9 +290,10 @@ def _projection(module: Any) -> Projection:
     return Projection(weight=module.weight, bias=module.bias)
 
 
-def _norm(module: Any, prefix: str) -> Norm:
-    _check_class(module, f"{prefix}RMSNorm")
-    return Norm(weight=module.weight, eps=float(module.variance_epsilon))
+def _norm(module: Any, family: Family) -> Norm:
+    _check_class(module, f"{family.prefix}RMSNorm")
+    eps = module.eps if family.centred else module.variance_epsilon
+    return Norm(weight=module.weight, eps=float(eps), offset=1.0 if family.centred else 0.0)
 
 
 def _check_class(module: Any, name: str) -> None:
@@ -204,13 +316,14 @@ def _check_devices(model: nn.Module) -> None:
         raise _UnknownPartError(f"the weights lie on {', '.join(sorted(devices))}, not on one device")
 
 
-def _check_rotary(blocks: LlamaBlocks) -> None:
-    """The rotation must turn the whole head, in two equal halves, by cos and sin of the same angles."""
+def _check_rotary(blocks: LlamaBlocks, rotary: Rotary) -> None:
+    """The rotation must turn the first dimensions of a head, in two equal halves, by cos and sin of the same angles."""
     positions = torch.arange(2, device=blocks.embedding.device)[None]
-    cos, sin = blocks.rotary(blocks.embedding[:1], positions)
-    half = blocks.d_head // 2
-    if cos.shape != (1, 2, blocks.d_head) or blocks.d_head % 2:
-        raise _UnknownPartError(f"the rotation turns {cos.shape[-1]} of {blocks.d_head} dimensions of a head")
+    cos, sin = rotary(blocks.embedding[:1], positions)
+    turned = cos.shape[-1]
+    if cos.shape != sin.shape or cos.shape[:2] != (1, 2) or turned % 2 or turned > blocks.d_head:
+        raise _UnknownPartError(f"the rotation turns {turned} of {blocks.d_head} dimensions of a head")
+    half = turned // 2
     for turn in (cos, sin):
         if not torch.equal(turn[..., :half], turn[..., half:]):
             raise _UnknownPartError("the halves of the rotation differ")

@@ -253,7 +253,9 @@ class LlamaBackend:
 
 def _cache_is_differentiable(model: Any) -> bool:
     """Whether a forward in segments through a key-value cache gives what one whole forward gives, on a probe."""
-    tokens = torch.arange(attribution_generic.SEGMENT + 5) % model.get_input_embeddings().weight.shape[0]
+    # Not from token 0: where that pads, its embedding is 0, and at the first position so are all its layers, in which
+    # every norm then multiplies derivatives by 1 / sqrt(eps).
+    tokens = torch.arange(5, attribution_generic.SEGMENT + 10) % model.get_input_embeddings().weight.shape[0]
     prompt, response = _on_device(model, tokens[:3], tokens[3:])
     whole = _whole(model, prompt, response)
     try:

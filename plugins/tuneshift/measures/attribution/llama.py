@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -28,12 +29,29 @@ from .llama_forward import Jet, LayerJet, NormJet, Rotation, forward, rotate
 QUERY_BLOCK = 64
 """Queries whose attention is differentiated together: keys after a block's last query are skipped."""
 
-BUCKETS_PER_SIDE = 12
-"""Batches that a triangle of work is cut into: they waste a twenty-fourth of it; more would starve the products."""
+WEIGHTS_COST, CALLS_COST = 16, 13_000_000
+"""What one more batch costs, in passes over one position: to read the weights again (90 GFLOP/s of a CPU thread against
+10 GB/s), and, over the weights of a layer, its calls (40 of some 7 us). A batch grows while it wastes no more."""
+GPU_COST = 400
+"""Times as many passes for the calls: a GPU is taken to do 400 times the arithmetic of a CPU thread in their time."""
 
-MIN_WORK = 2**17
-"""Derivatives times positions times d_model below which a smaller batch saves no time, calls costing more than
-arithmetic (measured on a CPU thread at d_model 128 and 512). A GPU is taken to need 64 times as much."""
+
+@dataclass(frozen=True, kw_only=True)
+class Tangents:
+    """Of the keys and values at positions from ``first`` to the cut, by a batch of prompt tokens: ``stored`` [key or
+    value, layer, k, n, p, h], for ``rows`` of the result."""
+
+    rows: slice
+    first: int
+    stored: Tensor
+
+    def contraction(self, layer: int, k: Tensor, v: Tensor) -> Tensor:
+        """<tangent of n, cotangent of b> [n, b] at a layer, from cotangents of keys and values [k, b, p, h] at 0.. ."""
+        parts = (
+            torch.bmm(tangent.flatten(2), cotangent[:, :, self.first :].flatten(2).transpose(1, 2)).sum(0)
+            for tangent, cotangent in zip(self.stored[:, layer], (k, v), strict=True)
+        )
+        return next(parts) + next(parts)
 
 
 class LlamaAttribution:
@@ -72,13 +90,14 @@ class LlamaAttribution:
         jet = forward(self.blocks, prompt, response, columns, self.dtype, stored_weight_bytes=tangent_bytes)
         result = jet.probabilities.new_zeros(len(own), len(columns))
         pushed, direct = bisect_left(starts, cut), bisect_left(ends, cut + 1)
-        store = self._tangent_store(pushed, cut, device)
-        for first, last in self._buckets([cut - start for start in starts[:pushed]], rows):
-            self._forward_mode(jet, result, store, own[first:last], first, cut)
+        store = [
+            self._forward_mode(jet, result, own[first:last], slice(first, last), cut)
+            for first, last in self._buckets([cut - start for start in starts[:pushed]], rows)
+        ]
         # Reverse buckets mirror forward ones: the last response reaches back over the most positions.
         m = len(columns)
         for first, last in self._buckets([end - cut for end in reversed(ends[direct:])], rows):
-            self._reverse_mode(jet, result, store, own, m - last, m - first, cut)
+            self._reverse_mode(jet, result, store, own[pushed:], m - last, m - first, cut)
         return result.mul_(jet.probabilities)
 
     def cut(self, starts: Sequence[int], ends: Sequence[int], tangent_bytes: int) -> int:
@@ -90,33 +109,31 @@ class LlamaAttribution:
         blocks = self.blocks
         cell = 2 * blocks.n_kv_heads * blocks.d_head * len(blocks.layers) * self.dtype.itemsize
         # The sum is convex in the cut: each step adds the tangents that reach the position and saves the cotangents.
-        cut = 0
+        cut = stored = 0
         while (
             cut < ends[-1]
             and (tangents := bisect_left(starts, cut + 1)) <= len(ends) - bisect_left(ends, cut + 1)
-            and tangents * (cut + 1) * cell <= tangent_bytes
+            and (stored := stored + tangents * cell) <= tangent_bytes
         ):
             cut += 1
         return cut
 
     def _buckets(self, widths: Sequence[int], rows: int) -> list[tuple[int, int]]:
         """Derivatives in batches [first, last); each works on ``widths`` positions, falling."""
-        work = MIN_WORK if self.blocks.embedding.device.type == "cpu" else 64 * MIN_WORK
-        least = -(-work // self.blocks.d_model)
-        side = -(-len(widths) // BUCKETS_PER_SIDE)
+        calls = CALLS_COST * len(self.blocks.layers) / self.blocks.parameters_in_blocks
+        cost = WEIGHTS_COST + calls * (1 if self.blocks.embedding.device.type == "cpu" else GPU_COST)
         buckets, first = [], 0
         while first < len(widths):
-            width = widths[first]
-            last = min(len(widths), first + max(1, min(max(side, least // width), rows // width)))
+            width, last, wasted = widths[first], first + 1, 0
+            while (
+                last < len(widths)
+                and (last + 1 - first) * width <= rows
+                and (wasted := wasted + width - widths[last]) <= cost
+            ):
+                last += 1
             buckets.append((first, last))
             first = last
         return buckets
-
-    def _tangent_store(self, n: int, cut: int, device: torch.device) -> Tensor:
-        """Zeros [key or value, layer, k, n, p, h] for the tangents."""
-        blocks = self.blocks
-        shape = (2, len(blocks.layers), blocks.n_kv_heads, n, cut, blocks.d_head)
-        return torch.zeros(shape, dtype=self.dtype, device=device)
 
     # Linear maps, without their biases
 
@@ -140,10 +157,12 @@ class LlamaAttribution:
 
     # Forward mode
 
-    def _forward_mode(self, jet: Jet, result: Tensor, store: Tensor, rows: Tensor, row: int, cut: int) -> None:
-        """Tangents of the prompt positions ``rows``, rising, at those from the first of them to the cut: into the store
-        and the direct results, both from ``row`` on."""
-        first, filled = int(rows[0]), slice(row, row + len(rows))
+    def _forward_mode(self, jet: Jet, result: Tensor, rows: Tensor, filled: slice, cut: int) -> Tangents:
+        """Tangents of the prompt positions ``rows``, rising, at those from the first of them to the cut; what they
+        reach outright is put into the result's rows ``filled``."""
+        first, blocks = int(rows[0]), self.blocks
+        shape = (2, len(blocks.layers), blocks.n_kv_heads, len(rows), cut - first, blocks.d_head)
+        stored = torch.empty(shape, dtype=self.dtype, device=result.device)
         own = rows - first, torch.arange(len(rows), device=result.device)
         x = jet.embeds.new_zeros(cut - first, len(rows), jet.embeds.shape[1])
         x[own] = jet.embeds[rows]
@@ -151,116 +170,140 @@ class LlamaAttribution:
         for index, (layer, layer_jet) in enumerate(zip(self.blocks.layers, jet.layers, strict=True)):
             if index + 1 == len(jet.layers):
                 start = max(int(jet.at[0]), first)
-            y = layer_jet.norm[first:cut].push(x)
+            y = _pushed(layer_jet.norm, slice(first, cut), x)
             if index == 0:
                 q, k, v = (self._push_own(y, own, p) for p in (layer.q, layer.k, layer.v))
                 q = q[start - first :]
             else:
                 q, k, v = self._push(y[start - first :], layer.q), self._push(y, layer.k), self._push(y, layer.v)
-            k = self._push_rotation(k, layer_jet.k_norm, jet.k_rotation, slice(first, cut))
+            k = self._push_rotation(k, layer_jet.k_norm, layer_jet.k_rotation, slice(first, cut))
             k = k.squeeze(2).transpose(1, 2).contiguous()  # [k, b, p, h]
             v = v.view(*v.shape[:2], self.blocks.n_kv_heads, -1).permute(2, 0, 1, 3).contiguous()  # [k, p, b, h]
-            store[0, index, :, filled, first:] = k
-            store[1, index, :, filled, first:] = v.transpose(1, 2)
+            stored[0, index] = k
+            stored[1, index] = v.transpose(1, 2)
             if start >= cut:
-                return
+                break
             here = slice(start, cut)
-            q = self._push_rotation(q, layer_jet.q_norm, jet.q_rotation, here)
-            x = x[start - first :] + self._push(_push_attention(layer_jet, q, k, v, start, first), layer.o)
-            x += self._push_mlp(layer, layer_jet, x, here)
-        reached = (jet.at >= start) & (jet.at < cut)
-        direct = torch.bmm(x[jet.at[reached] - start], jet.cotangents[reached, :, None])
-        result[filled, reached] = direct[..., 0].T.to(result.dtype)
+            q = self._push_rotation(q, layer_jet.q_norm, layer_jet.q_rotation, here)
+            y = self._push(_push_attention(layer_jet, q, k, v, start, first), layer.o)
+            x = self._added(x[start - first :], _pushed(layer_jet.out_norm, here, y))
+            x = self._added(x, self._push_mlp(layer, layer_jet, x, here))
+        else:
+            reached = (jet.at >= start) & (jet.at < cut)
+            direct = torch.bmm(x[jet.at[reached] - start], jet.cotangents[reached, :, None])
+            result[filled, reached] = direct[..., 0].T.to(result.dtype)
+        return Tangents(rows=filled, first=first, stored=stored)
 
     def _push_mlp(self, layer: LlamaLayer, layer_jet: LayerJet, x: Tensor, where: slice) -> Tensor:
         """Tangents x[p, b, d] through a layer's MLP, without the residual."""
-        y = layer_jet.mlp_norm[where].push(x)
+        y = _pushed(layer_jet.mlp_norm, where, x)
         gate, up = self._push(y, layer.gate), self._push(y, layer.up)
-        return self._push(gate.mul_(layer_jet.slope[where, None]).addcmul_(up, layer_jet.act[where, None]), layer.down)
+        y = self._push(gate.mul_(layer_jet.slope[where, None]).addcmul_(up, layer_jet.act[where, None]), layer.down)
+        return _pushed(layer_jet.mlp_out_norm, where, y)
+
+    def _added(self, x: Tensor, y: Tensor) -> Tensor:
+        """What a block adds to the residual stream, added to it."""
+        return torch.add(x, y, alpha=self.blocks.residual_scale)
+
+    def _scaled(self, g: Tensor) -> Tensor:
+        """Cotangents of the residual stream at what a block adds to it."""
+        return g if self.blocks.residual_scale == 1 else g * self.blocks.residual_scale
 
     def _push_rotation(self, x: Tensor, norm: NormJet | None, rotation: Rotation, where: slice) -> Tensor:
         """Tangents [p, b, heads h] of queries or keys through their norm and the rotation: [k, p, g, b, h]."""
-        x = x.view(*x.shape[:2], -1, self.blocks.d_head)
-        if norm is not None:
-            x = norm[where].push(x)
+        x = _pushed(norm, where, x)
         x = x.view(*x.shape[:2], self.blocks.n_kv_heads, -1, self.blocks.d_head).permute(2, 0, 3, 1, 4)
         return rotate(x, rotation.cos[where, None, None], rotation.sin[where, None, None])
 
     # Reverse mode
 
     def _reverse_mode(
-        self, jet: Jet, result: Tensor, store: Tensor, rows: Tensor, first: int, last: int, cut: int
+        self, jet: Jet, result: Tensor, store: Sequence[Tangents], behind: Tensor, first: int, last: int, cut: int
     ) -> None:
-        """Cotangents of responses first..last at positions from the cut to their own, into the result's ``rows``."""
-        n, g, pushed = len(jet.embeds), jet.cotangents[first:last], store.shape[3]
+        """Cotangents of responses first..last at positions from the cut to their own, into the result's columns:
+        through the tangents before the cut, and outright at the prompt positions ``behind`` it, its last rows."""
+        n, g = len(jet.embeds), jet.cotangents[first:last]
         own = jet.at[first:last]
         end = int(own[-1]) + 1
         for index in reversed(range(len(jet.layers))):
             layer, layer_jet = self.blocks.layers[index], jet.layers[index]
             if index + 1 == len(jet.layers):
-                g, k, v = self._pull_last_layer(layer, layer_jet, jet, g, own, cut)
+                g, k, v = self._pull_last_layer(layer, layer_jet, g, own, cut)
             else:
                 wanted = max(n, cut) if index == 0 else end
-                g, k, v = self._pull_layer(layer, layer_jet, jet, g, cut, wanted)
-            if pushed:
-                result[:pushed, first:last] += _contraction(store[0, index], k).to(result.dtype)
-                result[:pushed, first:last] += _contraction(store[1, index], v).to(result.dtype)
-        behind = rows[pushed:]
+                g, k, v = self._pull_layer(layer, layer_jet, g, cut, wanted)
+            v = v.contiguous()  # or each batch of tangents would copy it
+            for tangents in store:
+                result[tangents.rows, first:last] += tangents.contraction(index, k, v).to(result.dtype)
         direct = torch.bmm(g[behind - cut], jet.embeds[behind, :, None])
-        result[pushed:, first:last] = direct[..., 0].to(result.dtype)
+        result[len(result) - len(behind) :, first:last] = direct[..., 0].to(result.dtype)
 
     def _pull_layer(
-        self, layer: LlamaLayer, layer_jet: LayerJet, jet: Jet, g: Tensor, cut: int, wanted: int
+        self, layer: LlamaLayer, layer_jet: LayerJet, g: Tensor, cut: int, wanted: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Cotangents g[p, b, d] of a layer's output at cut.. : of its input at cut..wanted, and of keys and values
         [k, b, p, h] before the cut."""
-        g = self._pull_mlp(layer, layer_jet, g, slice(cut, cut + len(g)))
-        out = self._pull((g, layer.o)).view(*g.shape[:2], self.blocks.n_kv_heads, -1, self.blocks.d_head)
-        q, k, v = _pull_attention(layer_jet, out.permute(2, 0, 3, 1, 4).contiguous(), cut, wanted)
+        there = slice(cut, cut + len(g))
+        g = self._pull_mlp(layer, layer_jet, g, there)
+        out = self._pull((_pulled(layer_jet.out_norm, there, self._scaled(g)), layer.o))
+        out = out.view(*g.shape[:2], self.blocks.n_kv_heads, -1, self.blocks.d_head).permute(2, 0, 3, 1, 4)
+        q, k, v = _pull_attention(layer_jet, out.contiguous(), cut, wanted)
         here = slice(cut, wanted)
         g = g[: wanted - cut]
         if wanted > cut:
-            queries = self._pull_rotation(q, layer_jet.q_norm, jet.q_rotation, here)
+            queries = self._pull_rotation(q, layer_jet.q_norm, layer_jet.q_rotation, here)
             keys = k[:, :, here].transpose(1, 2).unsqueeze(2)
-            keys = self._pull_rotation(keys, layer_jet.k_norm, jet.k_rotation, here)
+            keys = self._pull_rotation(keys, layer_jet.k_norm, layer_jet.k_rotation, here)
             values = v[:, here].permute(1, 2, 0, 3).flatten(2)
-            g = g + layer_jet.norm[here].pull(self._pull((queries, layer.q), (keys, layer.k), (values, layer.v)))
+            y = self._pull((queries, layer.q), (keys, layer.k), (values, layer.v))
+            g = g + _pulled(layer_jet.norm, here, y)
         return g, k[:, :, :cut], v[:, :cut].transpose(1, 2)
 
     def _pull_last_layer(
-        self, layer: LlamaLayer, layer_jet: LayerJet, jet: Jet, g: Tensor, own: Tensor, cut: int
+        self, layer: LlamaLayer, layer_jet: LayerJet, g: Tensor, own: Tensor, cut: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As ``_pull_layer`` for cotangents g[b, d] that are zero but at the positions own[b], in rising order."""
         end = int(own[-1]) + 1
         g = self._pull_mlp(layer, layer_jet, g[:, None], own)
-        out = self._pull((g, layer.o)).view(len(own), self.blocks.n_kv_heads, -1, self.blocks.d_head).transpose(0, 1)
+        out = self._pull((_pulled(layer_jet.out_norm, own, self._scaled(g)), layer.o))
+        out = out.view(len(own), self.blocks.n_kv_heads, -1, self.blocks.d_head).transpose(0, 1)
         weights = layer_jet.weights(own, end)
-        scores = torch.bmm(out.flatten(1, 2), layer_jet.v[:, :end].transpose(1, 2)).view(weights.shape)
-        scores = (scores - (out * layer_jet.out[:, own]).sum(-1, keepdim=True)).mul_(weights)
+        scores = torch.bmm(out.flatten(1, 2), layer_jet.v[:, :end].transpose(1, 2)).view(weights.values.shape)
+        scores = (scores - (out * layer_jet.out[:, own]).sum(-1, keepdim=True)).mul_(weights.slopes)
         q = torch.bmm(scores.flatten(1, 2), layer_jet.k[:, :end]).view(out.shape)
         k = scores.transpose(2, 3) @ layer_jet.q[:, own]
-        v = weights.transpose(2, 3) @ out
+        v = weights.values.transpose(2, 3) @ out
         here = slice(cut, end)
-        keys = self._pull_rotation(k[:, :, here].transpose(1, 2).unsqueeze(2), layer_jet.k_norm, jet.k_rotation, here)
+        keys = k[:, :, here].transpose(1, 2).unsqueeze(2)
+        keys = self._pull_rotation(keys, layer_jet.k_norm, layer_jet.k_rotation, here)
         values = v[:, :, here].permute(2, 1, 0, 3).flatten(2)
         y = self._pull((keys, layer.k), (values, layer.v))
         at = own - cut, torch.arange(len(own), device=own.device)
-        y[at] += self._pull((self._pull_rotation(q.unsqueeze(3), layer_jet.q_norm, jet.q_rotation, own), layer.q))[:, 0]
-        y = layer_jet.norm[here].pull(y)
+        queries = self._pull_rotation(q.unsqueeze(3), layer_jet.q_norm, layer_jet.q_rotation, own)
+        y[at] += self._pull((queries, layer.q))[:, 0]
+        y = _pulled(layer_jet.norm, here, y)
         y[at] += g[:, 0]
         return y, k[:, :, :cut], v[:, :, :cut]
 
     def _pull_mlp(self, layer: LlamaLayer, layer_jet: LayerJet, g: Tensor, where: slice | Tensor) -> Tensor:
         """Cotangents g[p, b, d] of a layer's output at the residual sum before its MLP."""
-        y = self._pull((g, layer.down))
-        y = self._pull((y * layer_jet.slope[where, None], layer.gate), (y * layer_jet.act[where, None], layer.up))
-        return layer_jet.mlp_norm[where].pull(y).add_(g)
+        y = self._pull((_pulled(layer_jet.mlp_out_norm, where, self._scaled(g)), layer.down))
+        gate = y * layer_jet.slope[where, None]
+        y = self._pull((gate, layer.gate), (y.mul_(layer_jet.act[where, None]), layer.up))
+        return _pulled(layer_jet.mlp_norm, where, y).add_(g)
 
     def _pull_rotation(self, g: Tensor, norm: NormJet | None, rotation: Rotation, where: slice | Tensor) -> Tensor:
         """Cotangents [k, p, g, b, h] of rotated queries or keys before rotation and norm: [p, b, heads h]."""
         cos, sin = rotation.cos[where, None, None, None], rotation.sin[where, None, None, None]
-        g = rotate(g.permute(1, 3, 0, 2, 4), cos, -sin).flatten(2, 3)
-        return (g if norm is None else norm[where].pull(g)).flatten(2)
+        return _pulled(norm, where, rotate(g.permute(1, 3, 0, 2, 4), cos, -sin).flatten(2))
+
+
+def _pushed(norm: NormJet | None, where: slice | Tensor, x: Tensor) -> Tensor:
+    return x if norm is None else norm[where].push(x)
+
+
+def _pulled(norm: NormJet | None, where: slice | Tensor, g: Tensor) -> Tensor:
+    return g if norm is None else norm[where].pull(g)
 
 
 def _push_attention(jet: LayerJet, q: Tensor, k: Tensor, v: Tensor, start: int, first: int) -> Tensor:
@@ -272,13 +315,13 @@ def _push_attention(jet: LayerJet, q: Tensor, k: Tensor, v: Tensor, start: int, 
     out = torch.empty(length, size, n_kv, groups, d_head, dtype=q.dtype, device=q.device)
     for low, high in _query_blocks(length):
         here, end = slice(start + low, start + high), start + high
-        weights = jet.weights(here, end).reshape(n_kv, -1, end)
+        weights, slopes = jet.weights(here, end).flat()
         shape = (n_kv, weights.shape[1], size)
         scores = torch.bmm(q[:, low:high].reshape(n_kv, -1, d_head), jet.k[:, :end].transpose(1, 2)).view(*shape, end)
         keys = k[:, :, : end - first].reshape(n_kv, -1, d_head)
         by_keys = torch.bmm(jet.q[:, here].reshape(n_kv, -1, d_head), keys.transpose(1, 2))
         scores[..., first:] += by_keys.view(*shape, -1)
-        scores *= weights[:, :, None]
+        scores *= slopes[:, :, None]
         block = torch.bmm(scores.view(n_kv, -1, end), jet.v[:, :end]).view(*shape, d_head)
         fixed = jet.out[:, here].reshape(n_kv, -1, 1, d_head)
         block.addcmul_(scores.sum(-1, keepdim=True), fixed, value=-1)
@@ -299,11 +342,11 @@ def _pull_attention(jet: LayerJet, g: Tensor, start: int, wanted: int) -> tuple[
     v = g.new_zeros(n_kv, start + length, size, d_head)
     for low, high in _query_blocks(length):
         here, end = slice(start + low, start + high), start + high
-        weights = jet.weights(here, end).reshape(n_kv, -1, end)
+        weights, slopes = jet.weights(here, end).flat()
         block = g[:, low:high].reshape(n_kv, -1, size, d_head)
         scores = torch.bmm(block.flatten(1, 2), jet.v[:, :end].transpose(1, 2)).view(n_kv, -1, size, end)
         scores -= (block * jet.out[:, here].reshape(n_kv, -1, 1, d_head)).sum(-1, keepdim=True)
-        scores *= weights[:, :, None]
+        scores *= slopes[:, :, None]
         if start + low < wanted:
             rows = torch.bmm(scores.flatten(1, 2), jet.k[:, :end]).view(n_kv, high - low, groups, size, d_head)
             q[:, low:high] = rows[:, : wanted - start - low]
@@ -315,8 +358,3 @@ def _pull_attention(jet: LayerJet, g: Tensor, start: int, wanted: int) -> tuple[
 
 def _query_blocks(length: int) -> Sequence[tuple[int, int]]:
     return [(low, min(low + QUERY_BLOCK, length)) for low in range(0, length, QUERY_BLOCK)]
-
-
-def _contraction(tangents: Tensor, cotangents: Tensor) -> Tensor:
-    """<tangent of n, cotangent of b> [n, b] for tangents [k, n, p, h] and cotangents [k, b, p, h]."""
-    return torch.bmm(tangents.flatten(2), cotangents.flatten(2).transpose(1, 2)).sum(0)
