@@ -64,4 +64,6 @@ def effect_text(claim: Claim) -> str:
         return str(claim["reason"])
     ends = ", ".join("–" if end is None else f"{end:+.3f}" for end in claim["interval"])
     units = f" in {claim['clusters']}" if claim["clusters"] < claim["n"] else ""
-    return f"{claim['effect']:+.3f} [{ends}] {claim['unit']}, n = {claim['n']}{units}"
+    said = claim["details"]
+    levels = f" ({said['base']:.2f} to {said['tuned']:.2f})" if {"base", "tuned"} <= said.keys() else ""
+    return f"{claim['effect']:+.3f} [{ends}] {claim['unit']}{levels}, n = {claim['n']}{units}"

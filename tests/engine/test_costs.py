@@ -75,7 +75,8 @@ def test_tokens_are_those_that_the_evidence_names():
     generated = EvidenceItem(id="a", arrays={"response_ids": ids, "thought_ids": ids[:1]})
     attributed = EvidenceItem(id="a", values={"tokens": ["x"] * 5, "response_tokens": ["y"] * 2})
     scored = EvidenceItem(id="a", arrays={"lengths": np.array([2, 3])})
-    assert [tokens_of(item) for item in (generated, attributed, scored)] == [4, 7, 5]
+    passage = EvidenceItem(id="a", arrays={"logprob": np.array(-9.0), "tokens": np.array(6)})
+    assert [tokens_of(item) for item in (generated, attributed, scored, passage)] == [4, 7, 5, 6]
     assert tokens_of(EvidenceItem(id="layer.0", arrays={"counts": ids})) is None
 
 

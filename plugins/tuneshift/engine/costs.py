@@ -84,12 +84,14 @@ class Meter:
 
 
 def tokens_of(item: EvidenceItem) -> int | None:
-    """Tokens of the response, and of the prompt where the evidence has it; of likelihoods, those scored as responses.
+    """Tokens of the response, and of the prompt where the evidence has it; of likelihoods and texts, those scored.
 
     None where evidence is of no tokens, or was left out.
     """
     named = [len(item.values[name]) for name in ("tokens", "response_tokens") if name in item.values]
     named += [len(item.arrays[name]) for name in ("response_ids", "thought_ids") if name in item.arrays]
+    if "tokens" in item.arrays:
+        named.append(int(item.arrays["tokens"]))
     if "lengths" in item.arrays:
         named.append(int(item.arrays["lengths"].sum()))
     return sum(named) if named else None
