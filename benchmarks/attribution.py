@@ -254,7 +254,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.shapes:
-        print_table({name: figures(build(), MACHINE, arguments.repeats) for name, build in real_shapes.SHAPES.items()})
+        print_table({name: figures(build, MACHINE, arguments.repeats) for name, build in real_shapes.SHAPES.items()})
         return
     model = random_llama(arguments.device)
     fast = choose_backend(model)

@@ -8,7 +8,9 @@ Paths are folders or GGUF files, which are turned into safetensors once (`pip in
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from attribution import MACHINE
@@ -16,6 +18,11 @@ from real_shapes import figures, print_table
 
 from tuneshift.checkpoints.loading import loaded
 from tuneshift.checkpoints.refs import ModelRef
+
+
+def model_of(ref: ModelRef) -> Any:
+    """The checkpoint's model, in float32 on the CPU."""
+    return loaded(ref, dtype="float32", device="cpu").model
 
 
 def main() -> None:
@@ -27,9 +34,8 @@ def main() -> None:
     torch.set_num_threads(1)
     columns = {}
     for path in given.paths:
-        checkpoint = loaded(ModelRef(name=path.stem, model=str(path)), dtype="float32", device="cpu")
-        columns[path.stem] = figures(checkpoint.model, MACHINE, given.repeats)
-        del checkpoint
+        ref = ModelRef(name=path.stem, model=str(path))
+        columns[path.stem] = figures(partial(model_of, ref), MACHINE, given.repeats)
     print_table(columns)
 
 
