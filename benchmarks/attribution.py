@@ -1,6 +1,7 @@
 """Speed of exact attribution, side by side in one process: ratios of thread time, float32, one thread.
 
     python benchmarks/attribution.py [--json] [--device cuda] [--repeats 5]
+    python benchmarks/attribution.py --shapes [--repeats 3]       # shapes of two public models: real_shapes.py
 
 The model is a random Llama (hidden 512, 8 layers, 8 heads, vocabulary 8,000). For (N, M) prompt and response tokens it
 compares tuneshift's fast and generic paths with the reference way (one forward pass, then M backward passes that also
@@ -23,7 +24,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import real_shapes
 import torch
+from real_shapes import Machine, figures, print_table
 from torch import Tensor
 from torch.utils import flop_counter
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -198,6 +201,9 @@ def extra_memory(way: Way, prompt: Tensor, response: Tensor, device: str) -> flo
     return float(reader.recv())
 
 
+MACHINE = Machine(tokens=tokens, seconds=seconds, extra_memory=extra_memory)
+
+
 def agreement(blocks: LlamaBlocks, way: Way, prompt: Tensor, response: Tensor) -> tuple[float, int]:
     """Relative error (Frobenius) against the same computation in float64, and levels that differ from it."""
     exact = LlamaAttribution(blocks, torch.float64).importance(prompt, response, rows=4096, tangent_bytes=2**31)
@@ -244,8 +250,12 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object of the figures last")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: %(default)s")
     parser.add_argument("--repeats", type=int, default=5, help="counted repetitions (default: %(default)s)")
+    parser.add_argument("--shapes", action="store_true", help="SmolLM2-135M's and Gemma 3 270M's, random weights, CPU")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.shapes:
+        print_table({name: figures(build, MACHINE, arguments.repeats) for name, build in real_shapes.SHAPES.items()})
+        return
     model = random_llama(arguments.device)
     fast = choose_backend(model)
     assert isinstance(fast, LlamaBackend), fast.reason

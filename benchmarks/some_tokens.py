@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from attribution import random_llama, seconds, tokens
+from real_shapes import text_tokens
 from torch import Tensor
 
 from tuneshift.checkpoints.llama import LlamaBlocks, llama_blocks
@@ -33,9 +34,6 @@ from tuneshift.store.store import Store
 
 SHAPES = ((84, 32), (84, 100), (128, 128))
 FEWER = 32
-TEMPLATE, BEHIND = 0.54, 6
-"""A template's share of a short chat prompt (on the embedded pair it is more), and its tokens behind the text: the end
-of the turn and what begins the response."""
 
 
 def main() -> None:
@@ -62,7 +60,7 @@ def print_times(repeats: int) -> None:
     for name, backend in paths.items():
         for n, m in SHAPES:
             x, y = tokens(n, m, "cpu")
-            text = torch.arange(n)[int(TEMPLATE * n) - BEHIND : n - BEHIND]
+            text = text_tokens(n)
             fewer = torch.from_numpy(evenly_spaced(m, FEWER))
             asked = [(None, None), (text, None), (None, fewer), (text, fewer)]
             taken: list[list[float]] = []

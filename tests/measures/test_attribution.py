@@ -10,6 +10,7 @@ import pytest
 import torch
 from tolerances import DoubleThroughout, likely_rounding, rounding, terms
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
@@ -263,7 +264,7 @@ SOME = [
 def test_some_prompt_and_response_tokens_alone_have_the_importance_that_they_have_among_all(name):
     model = made(name)
     backend = choose_backend(model)
-    assert backend.saves_rows is (name in FAST)
+    assert backend.saves_rows
     found = []
     for (n, m), rows, columns in SOME:
         asked = {"prompt_tokens": torch.tensor(rows), "response_tokens": torch.tensor(columns)}
@@ -276,6 +277,22 @@ def test_some_prompt_and_response_tokens_alone_have_the_importance_that_they_hav
         expected = expected[:, asked["response_tokens"]] if "response_tokens" in kept else expected
         assert got.shape == expected.shape
         assert (got - expected).norm() < rounded(model, n, m) * whole.norm()  # a window leaves some of them nearly 0
+
+
+def test_no_backward_pass_of_the_generic_path_reaches_what_comes_before_the_first_token_asked_for():
+    backend = GenericBackend(model=made("gpt2"))
+    prompt, response = tokens(40, 4)
+
+    def flops(rows: Tensor | None) -> int:
+        with FlopCounterMode(display=False) as counter:
+            backend(prompt, response, prompt_tokens=rows)
+        return int(counter.get_total_flops())
+
+    # Backward passes over 10 of the prompt's 40 positions, and at most 4 of the response's: a third of the work of all,
+    # but for the forward pass, which is less than two of the five.
+    assert flops(torch.arange(30, 40)) < 0.55 * flops(None)
+    backend.segmented = False
+    assert flops(torch.arange(30, 40)) == flops(None)
 
 
 def test_a_cut_has_the_fewest_passes_of_all():

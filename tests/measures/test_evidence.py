@@ -101,7 +101,7 @@ def test_the_templates_rows_are_left_out_where_the_path_saves_work_by_it(checkpo
     beside, found = text.arrays["offsets"][:, 0] < 0, text.arrays["importance"]
     assert beside.sum() == 3
     assert not np.isnan(every).any()
-    assert np.isnan(found).all(axis=1).tolist() == (beside.tolist() if path == "llama" else [False] * len(beside))
+    assert np.isnan(found).all(axis=1).tolist() == beside.tolist()
     assert_near(found[~beside], every[~beside], terms=2 * terms(checkpoint.model, 16, passes=3))
     # Levels over the user's text, which verdicts read, are the same numbers.
     levels = [importance_levels(rows, scope=~beside) for rows in (found, every)]

@@ -106,7 +106,7 @@ def _declare(add: Callable[..., Any]) -> None:
         help="Take importance for N evenly spaced tokens of each response, at least 5, rather than for all: cheaper, "
         "and scores are other ones (default: the pair's attribute_tokens, else all).")  # fmt: skip
     add("--shift-attribute-template", default="no", choices=("no", "yes"),
-        help="Whether importance is taken of the chat template's tokens too where that costs a pass for each: no "
+        help="Whether importance is taken of the chat template's tokens too where that costs time: no "
         "verdict reads it, the readings over all prompt tokens do (default: %(default)s).")  # fmt: skip
     add("--shift-max-new-tokens", type=int, metavar="N",
         help="Longest response in tokens (default: the pair's max_new_tokens, else 300 as in the paper).")  # fmt: skip

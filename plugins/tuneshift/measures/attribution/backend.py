@@ -135,14 +135,15 @@ class GenericBackend:
     model: Any
     name: str = "generic"
     reason: str = "asked for"
-    saves_rows: bool = False
-    """One backward pass gives a response token's derivatives by all prompt tokens."""
+    saves_rows: bool = field(init=False)
+    """One backward pass gives a response token's derivatives by all prompt tokens; it need not reach those before the
+    first that is asked for, where they can be run into a cache."""
     batch: int = BATCH
     segmented: bool = field(init=False)
     _switch: int | None = field(init=False)
 
     def __post_init__(self) -> None:
-        self.segmented = _cache_is_differentiable(self.model)
+        self.segmented = self.saves_rows = _cache_is_differentiable(self.model)
         self._switch = switches_at(self.model)
 
     def __call__(
@@ -156,7 +157,8 @@ class GenericBackend:
         """I[n, m]; halves the batch where memory runs out, and keeps the smaller one."""
         prompt, response = _on_device(self.model, prompt, response)
         rows, columns = _placed(prompt, prompt_tokens), _placed(prompt, response_tokens)
-        whole = self._switch is not None and len(prompt) + len(response) - 1 > self._switch
+        segmented = self.segmented and (self._switch is None or len(prompt) + len(response) - 1 <= self._switch)
+        first = int(rows[0]) if rows is not None and segmented else 0
         while True:
             try:
                 found = attribution_generic.importance(
@@ -164,10 +166,11 @@ class GenericBackend:
                     prompt,
                     response,
                     batch=self.batch,
-                    segmented=self.segmented and not whole,
+                    segmented=segmented,
+                    first=first,
                     response_tokens=columns,
                 )
-                return _finite(found if rows is None else found[rows])
+                return _finite(found if rows is None else found[rows - first])
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise

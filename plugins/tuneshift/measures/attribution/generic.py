@@ -54,11 +54,14 @@ def importance(
     *,
     batch: int,
     segmented: bool,
+    first: int = 0,
     response_tokens: Tensor | None = None,
 ) -> Tensor:
-    """I[n, m] of token ids prompt[n] and response, float32 or wider; of ``response_tokens`` [m], rising, or all of it.
+    """I[n, m] of token ids prompt and response, float32 or wider: of prompt[first:], and of ``response_tokens`` [m],
+    rising, or all of the response.
 
-    ``batch`` backward passes share one call; ``segmented`` needs a key-value cache that can be differentiated through.
+    ``batch`` backward passes share one call; ``segmented`` needs a key-value cache that can be differentiated through,
+    and then what comes before ``first`` is context that no backward pass reaches.
     Everything runs in the model's own dtype but the softmax over the vocabulary, which is never below float32.
     """
     n = len(prompt)
@@ -68,12 +71,12 @@ def importance(
     with frozen(model), torch.enable_grad():
         tokens = torch.cat([prompt, response[:-1]])[None]
         embeds = model.get_input_embeddings()(tokens).detach()
-        leaf = embeds[:, :n].clone().requires_grad_(True)
-        inputs = torch.cat([leaf, embeds[:, n:]], dim=1)
-        first = 0
-        for hidden, logits in _segments(model, inputs, n - 1 + wanted, n, segmented=segmented):
+        leaf = embeds[:, first:n].clone().requires_grad_(True)
+        inputs = torch.cat([embeds[:, :first], leaf, embeds[:, n:]], dim=1)
+        done = 0
+        for hidden, logits in _segments(model, inputs, n - 1 + wanted, n, first, segmented=segmented):
             wide = torch.promote_types(logits.dtype, torch.float32)
-            chosen = response[wanted[first : first + logits.shape[1]]]
+            chosen = response[wanted[done : done + logits.shape[1]]]
             probabilities, pulled = log_probability_cotangents(logits.detach()[0].to(wide), chosen)
             (cotangents,) = torch.autograd.grad(logits, hidden.head, pulled[None].to(logits.dtype))
             for low in range(0, len(chosen), batch):
@@ -81,7 +84,7 @@ def importance(
                 gradients = _gradients(hidden.body, leaf, cotangents, rows).to(wide)
                 inner = torch.einsum("bnd,nd->nb", gradients, leaf.detach()[0].to(wide))
                 columns.append(inner * probabilities[rows])
-            first += len(chosen)
+            done += len(chosen)
     return torch.cat(columns, dim=1)
 
 
@@ -106,15 +109,21 @@ class Hidden:
     head: Tensor
 
 
-def _segments(model: Any, inputs: Tensor, at: Tensor, n: int, *, segmented: bool) -> Iterator[tuple[Hidden, Tensor]]:
+def _segments(
+    model: Any, inputs: Tensor, at: Tensor, n: int, first: int, *, segmented: bool
+) -> Iterator[tuple[Hidden, Tensor]]:
     """Hidden states and logits at the positions ``at``, which predict the response tokens, segment by segment."""
     length = inputs.shape[1]
     if not segmented:
         yield _forward(model, inputs, at)
         return
     cache, unread = DynamicCache(config=model.config), at.new_zeros(1)
-    if n > 1:
-        _forward(model, inputs[:, : n - 1], unread, cache)
+    first = min(first, n - 1)
+    if first:
+        with torch.no_grad():
+            _forward(model, inputs[:, :first], unread, cache)
+    if n - 1 > first:
+        _forward(model, inputs[:, first : n - 1], unread, cache)
     size = max(SEGMENT, -(-(length - n + 1) // SEGMENTS))
     for start in range(n - 1, length, size):
         here = at[(at >= start) & (at < start + size)] - start
