@@ -197,7 +197,7 @@ def planned_text(baseline: Baseline, alpha: float) -> list[str]:
     """What a comparison with a baseline is planned to see, as a line, or that there is nothing to compare with; none
     without claims that can move."""
     if nothing := without_effects(baseline.record):
-        return [f"baseline {baseline.name}: {nothing}"]
+        return [f"baseline {baseline.name} {nothing}"]
     shared_by = sharing(baseline.record)
     look = Baselines(folder=baseline.path.parent.parent).next_look(baseline, alpha, shared_by)
     rows = planned_losses(baseline.record, {}, claims=shared_by, alpha=look.alpha, shown=look.shown)
