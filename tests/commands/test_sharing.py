@@ -11,6 +11,7 @@ import pytest
 from hostile_values import HOSTILE, byte_mutant, effort, json_mutant
 
 import tuneshift
+from tuneshift.chat.endpoint import ChatEndpoint
 from tuneshift.claims.catalogue import findings
 from tuneshift.cli import main
 from tuneshift.commands.common import OK, USAGE
@@ -292,6 +293,7 @@ def test_nothing_in_a_file_writes_control_characters_or_reads_files_of_this_mach
         {"notes": [blow]}, {"not_applicable": [claim]}, {"name": "a\nb"},
         {"checkpoints": {**manifest["checkpoints"], "base": base}},
         {"pair": {**manifest["pair"], "word_vectors": str(file)}},
+        {"settings": {**manifest["settings"], "rules": "/etc/passwd"}},
     ):  # fmt: skip
         with pytest.raises(EvidenceFileError) as refused:
             tuneshift.run(pairs=rewritten(file, tmp_path / "x.evidence.zip", **changed), store=tmp_path)
@@ -338,3 +340,28 @@ def test_a_setting_that_was_another_is_refused_and_the_same_is_not(file, tmp_pat
     assert usual.run["settings"]["base_format"] == "none"
     judged = tuneshift.run(pairs=file, findings=FOLLOWS, store=tmp_path, judge="verifier")
     assert judged.claims == usual.claims
+
+
+def test_a_judge_that_a_file_names_is_asked_only_where_the_reader_names_it(file, tmp_path, monkeypatch):
+    """Else a file of a stranger says where responses go, and the reader's key with them."""
+    asked: list[str] = []
+
+    def ask(self: ChatEndpoint, *_: object, **__: object) -> str:
+        asked.append(self.url)
+        return "A"
+
+    monkeypatch.setattr(ChatEndpoint, "ask", ask)
+    manifest = json.loads(unpacked(file)[1][MANIFEST])
+    for judge in ("openai:m@http://127.0.0.1:9/v1", "hf:somebody/model"):
+        settings = {**manifest["settings"], "judges": ["verifier", judge]}
+        path = rewritten(file, tmp_path / "x.evidence.zip", settings=settings)
+        with pytest.raises(TuneshiftError, match=f"was judged by {judge}, which a file cannot have asked") as refused:
+            tuneshift.run(pairs=path, findings=FOLLOWS, store=tmp_path)
+        assert f"--shift-judge=verifier --shift-judge={judge}" in str(refused.value)
+        assert not asked
+        by_hand = tuneshift.run(pairs=path, findings=FOLLOWS, store=tmp_path, judge="verifier")
+        assert by_hand.claims
+    settings = {**manifest["settings"], "judges": ["openai:m@http://127.0.0.1:9/v1"]}
+    path = rewritten(file, tmp_path / "x.evidence.zip", settings=settings)
+    tuneshift.run(pairs=path, findings=FOLLOWS, store=tmp_path, judge=settings["judges"][0])
+    assert set(asked) == {"http://127.0.0.1:9/v1"}

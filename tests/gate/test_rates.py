@@ -9,7 +9,10 @@ import pytest
 from gate_records import FINDING, ids, items, pair_of, paired, record
 
 from tuneshift.gate.compare import compare
+from tuneshift.gate.missing import absent
 from tuneshift.gate.rates import can_move, sharing
+from tuneshift.gate.sight import planned_losses
+from tuneshift.session.gating import without_effects
 
 N = 40
 VALUES = np.random.default_rng(0).normal(0.3, 0.2, size=N)
@@ -89,3 +92,16 @@ def test_claims_without_an_effect_have_no_share_and_a_rate_is_one_claims_at_leas
     baseline = record([*claims(moves=TUNED), {**none, "finding": "a.none"}], [pair_of(ids(N))])
     assert sharing(baseline) == 1
     assert sharing(record(claims(base=BASE), [pair_of(ids(N))])) == 1
+
+
+def test_claims_of_two_checkpoints_that_are_one_are_nothing_to_compare_with():
+    """Their effect is exactly 0 and they do not apply: no share, nothing seen, nothing missing where they are gone."""
+    moves, other = claims(moves=TUNED, other=TUNED)
+    equal = {**other, "verdict": "not_applicable", "effect": 0.0, "reason": "identical weights"}
+    pairs = [pair_of(ids(N))]
+    baseline = record([moves, equal], pairs)
+    assert sharing(baseline) == 1
+    assert [row["finding"] for row in planned_losses(baseline, {}, claims=1, alpha=0.05, shown=0.05)] == ["a.moves"]
+    assert absent([moves], (), pairs, None, (), baseline, "good") == ([], [])
+    assert without_effects(baseline) is None
+    assert "nothing can be compared with it (identical weights)" in str(without_effects(record([equal], pairs)))

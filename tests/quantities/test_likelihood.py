@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 from tuneshift.checkpoints.refs import ModelRef
 from tuneshift.claims.view import NotApplicable, View
+from tuneshift.errors import MeasureError
 from tuneshift.pairs import ModelPair
 from tuneshift.prompts.prompt import Prompt
-from tuneshift.quantities.likelihood import CAP, likelihood_change, per_token
+from tuneshift.quantities.likelihood import CAP, likelihood_change
 from tuneshift.store.evidence import EvidenceItem
 
 PAIR = ModelPair(name="pair", base=ModelRef(name="b", model="b"), tuned=ModelRef(name="t", model="t"))
@@ -71,5 +74,29 @@ def test_another_need_is_refused():
         likelihood_change("generation")
 
 
-def test_per_token_reads_the_own_response_alone():
-    assert per_token(reference("a", -6.0, 3)) == -2.0
+def test_a_reference_is_the_own_response_alone():
+    same = {p.id: reference(p.id, -6.0, 3) for p in PROMPTS}
+    assert likelihood_change()(view(base=same, tuned=dict(same))).details["base"] == -2.0
+
+
+def test_a_finer_tokenizer_gains_nothing():
+    """The same probability of each text in twice as many tokens is half as many nats per token, and no gain."""
+    base = {p.id: passage(p.id, -10.0 - i, 5) for i, p in enumerate(PROMPTS)}
+    tuned = {p.id: passage(p.id, -10.0 - i, 10) for i, p in enumerate(PROMPTS)}
+    assert likelihood_change("text")(view(base=base, tuned=tuned)).effect == 0.0
+
+
+def test_without_a_cap_a_few_texts_count_with_all_they_lost():
+    base = {p.id: passage(p.id, -10.0, 5) for p in PROMPTS}
+    tuned = {**{p.id: passage(p.id, -9.9, 5) for p in PROMPTS}, "p0": passage("p0", -60.0, 5)}
+    found = likelihood_change("text", cap=math.inf)(view(base=base, tuned=tuned))
+    assert found.effect == pytest.approx((11 * 0.02 - 10) / 12)
+    assert found.details["capped"] == 0
+    assert likelihood_change("text")(view(base=base, tuned=tuned)).effect > -0.05
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+def test_what_is_no_number_is_said_of_the_checkpoint(value):
+    base = {p.id: passage(p.id, -10.0, 5) for p in PROMPTS}
+    with pytest.raises(MeasureError, match="t gives 1 text no probability that is a number, first p3"):
+        likelihood_change("text")(view(base=base, tuned={**base, "p3": passage("p3", value, 5)}))

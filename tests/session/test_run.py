@@ -114,6 +114,18 @@ def test_a_prompt_file_that_is_not_there_is_named_with_the_pair(run, tmp_path: P
         check_run(session)
 
 
+def test_a_set_of_the_name_of_one_that_a_finding_brings_is_refused_unless_it_is_that(run, prompts, tmp_path) -> None:
+    """Records hold a pair's sets by name: of two, a gate would know one, and match no item of the other."""
+    catalogue = (FINDING, replace(FINDING, id="who2024.text", prompt_set="plain-text"))
+    with pytest.raises(
+        PromptError, match=r"plain-text\.jsonl has the name of the set 'plain-text' that findings bring"
+    ):
+        check_run(run(pair(prompts("plain-text")), catalogue=catalogue))
+    assert run(pair(prompts("plain-text"))).targets
+    shipped = run(pair(PromptSource(path="plain-text")), catalogue=catalogue)
+    assert {t.on for t in shipped.targets} == {"plain-text"}
+
+
 def test_a_family_is_counted_in_the_catalogue_whatever_applies(run) -> None:
     session = run(pair())
     assert [session.family_size(finding) for finding in CATALOGUE] == [2, 2, 1]

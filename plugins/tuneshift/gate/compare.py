@@ -22,7 +22,7 @@ from .claim_change import ClaimChange, claim_change, same_evidence
 from .direct import compared_directly
 from .fallen import fallen
 from .matching import MatchedItems, check_pair, check_settings, match_pair, match_prompts, named
-from .rates import Rates, can_move, sharing
+from .rates import Rates, can_move, has_effect, sharing
 from .sight import Draws, draws_of, loss_seen
 
 Claim = Mapping[str, Json]
@@ -159,10 +159,10 @@ def _differing(items: MatchedItems | None) -> dict[str, Json]:
 
 def _without_effect(claim: Claim, old: Claim | str) -> tuple[str, str] | None:
     """Outcome and reason of a claim that has no effect on one side; None where both have one."""
-    none_here = claim["verdict"] == "not_applicable" or claim["effect"] is None
+    none_here = not has_effect(claim)
     if isinstance(old, str):
         return None
-    none_there = old["verdict"] == "not_applicable" or old["effect"] is None
+    none_there = not has_effect(old)
     if none_here and not none_there:
         return "missing", f"The baseline has an effect of {old['effect']:+.3g}, this run has none: {claim['reason']}"
     for side, none, made in (("this run", none_here, claim), ("the baseline", none_there, old)):

@@ -8,6 +8,7 @@ from typing import Any
 from ..plain import Json
 from ..run_record import PLACE, RunRecord
 from .matching import counterparts
+from .rates import has_effect
 
 Part = Mapping[str, Any]
 Place = tuple[str, ...]
@@ -32,7 +33,7 @@ def absent(
     here, unnamed = counterparts(pairs, baseline, name), set(left_out)
     missing, not_asked = [], []
     for claim in baseline.claims:
-        if claim["effect"] is None:
+        if not has_effect(claim):
             continue
         named = here.get((claim["pair"], claim["prompts"]), [])
         places = [(str(pair["name"]), claim["finding"], prompts, claim["group"]) for pair, prompts in named]

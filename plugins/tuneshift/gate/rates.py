@@ -39,6 +39,12 @@ class Rates:
                 "shown_alpha": self.shown}  # fmt: skip
 
 
+def has_effect(claim: Mapping[str, Json]) -> bool:
+    """Whether there is something to compare: a claim that does not apply has an effect of 0 where both checkpoints
+    are one, which is no finding of the run."""
+    return claim["effect"] is not None and claim["verdict"] != "not_applicable"
+
+
 def can_move(claim: Mapping[str, Json], there: Part, here: Part | None, response: Json = "own") -> bool:
     """Whether a claim of the baseline could come out otherwise: its evidence names the tuned checkpoint, rests on that
     one's response, or names a role whose fingerprint is another in the run's pair. ``there`` and ``here`` are the
@@ -68,7 +74,7 @@ def sharing(baseline: RunRecord, pairs: Sequence[Part] = (), name: str = "") -> 
     response = (baseline.run.get("settings") or {}).get("response")
     count = 0
     for claim in baseline.claims:
-        if claim["effect"] is not None:
+        if has_effect(claim):
             asked: list[Part | None] = [pair for pair, _ in here.get((claim["pair"], claim["prompts"]), [])]
             asked = asked or [of_pair.get(claim["pair"])]
             count += sum(can_move(claim, there[claim["pair"]], pair, response) for pair in asked)

@@ -22,7 +22,7 @@ from ..statistics.gate_rule import Spread, detectable_loss
 from ..statistics.intervals import Intervals
 from ..statistics.statistic import Arm, Statistic
 from .claim_change import ClaimChange, as_recorded, design_effect, kind_of
-from .rates import Rates, can_move
+from .rates import Rates, can_move, has_effect
 
 FLIPS = 0.05
 """Share of items that flip each way without a change, where nothing is known of it, as in docs/gate.md's tables."""
@@ -156,7 +156,7 @@ def planned_losses(
     rows = []
     for claim in baseline.claims:
         pair = next(p for p in baseline.pairs if p["name"] == claim["pair"])
-        if claim["effect"] is None or not can_move(claim, pair, None):
+        if not has_effect(claim) or not can_move(claim, pair, None):
             continue
         rates = Rates(
             margin=float(margins.get(claim["finding"], claim["sesoi"])), claims=claims, alpha=alpha, shown=shown

@@ -103,8 +103,13 @@ def rules_of(plain: Mapping[str, Json]) -> RuleSettings:
     )
 
 
+def names_a_path(spec: str) -> bool:
+    """Whether rules are named by path (a separator or ``.toml``) and not as shipped ones."""
+    return "/" in spec or "\\" in spec or spec.endswith(SUFFIX)
+
+
 def _rules_file(spec: str) -> Path:
-    if "/" in spec or "\\" in spec or spec.endswith(SUFFIX):
+    if names_a_path(spec):
         path = Path(spec).expanduser()
         if not os.path.isfile(path):
             raise UsageError(f"rules {spec!r}: no such file (looked at {path.absolute()}).")

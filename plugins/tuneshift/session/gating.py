@@ -13,9 +13,10 @@ from ..files import remove_leftovers, require_writable
 from ..gate.baselines import Baseline, Baselines
 from ..gate.compare import check_comparable, check_margins
 from ..gate.look import Gated, compared_at, gated
-from ..gate.rates import Look, sharing
+from ..gate.rates import Look, has_effect, sharing
 from ..gate.sight import planned_losses, require_power, sight, sight_text
 from ..pairs import left_out
+from ..parse import one_line
 from ..plain import Json
 from ..run_record import RunRecord
 from .describe import describe_pairs, describe_settings
@@ -56,6 +57,8 @@ def check_gating(run: RunSession) -> None:
                 raise UsageError(f"{option} belongs to --shift-compare=NAME, which is not given.")
         return
     baseline = storage.load(asked.compare)
+    if nothing := without_effects(baseline.record):
+        raise UsageError(f"Baseline {baseline.name!r} {nothing}: save one of a run whose claims apply.")
     check_margins(asked.margins, [finding.id for finding in run.known_findings()])
     pairs = describe_pairs(run)
     described = {**describe_settings(run), "alpha": run.options.alpha}
@@ -181,8 +184,20 @@ def saved(gating: Gating, record: RunRecord) -> tuple[list[str], bool]:
     ], False
 
 
+def without_effects(record: RunRecord) -> str | None:
+    """Why no run can be compared with a record, as the end of a sentence: none of its claims has an effect, as in a
+    run of two checkpoints that are one. None where a claim has one."""
+    if any(map(has_effect, record.claims)):
+        return None
+    reasons = sorted({one_line(str(claim["reason"])) for claim in record.claims})
+    return f"has no claim with an effect, so that nothing can be compared with it ({(reasons or ['no claims'])[0]})"
+
+
 def planned_text(baseline: Baseline, alpha: float) -> list[str]:
-    """What a comparison with a baseline is planned to see, as a line; none without claims that can move."""
+    """What a comparison with a baseline is planned to see, as a line, or that there is nothing to compare with; none
+    without claims that can move."""
+    if nothing := without_effects(baseline.record):
+        return [f"baseline {baseline.name} {nothing}"]
     shared_by = sharing(baseline.record)
     look = Baselines(folder=baseline.path.parent.parent).next_look(baseline, alpha, shared_by)
     rows = planned_losses(baseline.record, {}, claims=shared_by, alpha=look.alpha, shown=look.shown)

@@ -11,9 +11,12 @@ from ..claims.finding import Finding
 from ..engine.plan import Planner
 from ..engine.settings import Settings
 from ..errors import EvidenceFileError, UsageError
+from ..judges.base import HF, OPENAI
+from ..measures.adapter_rules import names_a_path
 from ..measures.catalogue import ATTRIBUTION
 from ..measures.params import split_format
 from ..pairs import ModelPair
+from ..parse import one_line
 from ..plain import Json, digest
 from ..store.evidence import EvidenceItem
 from ..store.recorded import recorded
@@ -45,13 +48,36 @@ def replayed_settings(given: Settings, pairs: Sequence[ModelPair]) -> Settings:
         for name in PAIRS_OWN:
             _require(pair, name, getattr(given, name), None, pair.recorded.declared[name])
         for name, value in _known(pair.recorded).items():
-            if name == "rules" and (file := pair.recorded.file(f"rules/{str(value).rpartition('/')[2]}")):
-                value = str(file)
+            if name == "rules":
+                value = _rules(pair.recorded, value)
             asked, usual = getattr(found, name), getattr(Settings(), name)
+            if name == "judges" and asked == usual:
+                _require_offline(pair, value)
             if name != "judges":  # who judges is the reader's choice, where evidence has responses
                 _require(pair, name, asked, usual, value)
             found = replace(found, **{name: value if asked == usual else asked})
     return found
+
+
+def _rules(whole: RecordedPair, value: str) -> str:
+    """Rules as `load_rules` takes them: of the file, or shipped; never a path of this machine that a file names."""
+    if file := whole.file(f"rules/{value.rpartition('/')[2]}"):
+        return str(file)
+    if names_a_path(value):
+        raise EvidenceFileError(f"{whole.path}: the rules {value!r:.80} are not in it, and none have that name.")
+    return value
+
+
+def _require_offline(pair: ModelPair, judges: Sequence[str]) -> None:
+    """Raise UsageError for judges that a file names and that a server or another checkpoint answers for: responses and
+    the reader's key go where the reader says, and nowhere else."""
+    if asking := [judge for judge in judges if judge.startswith((OPENAI, HF))]:
+        words = " ".join(f"--shift-judge={judge}" for judge in judges)
+        raise UsageError(
+            f"The evidence of pair {pair.name} was judged by {one_line(asking[0])}, which a file cannot have asked "
+            f"from here: name it yourself with {one_line(words)}, if you trust it with the responses and your key, or "
+            "name another judge."
+        )
 
 
 def _known(whole: RecordedPair) -> dict[str, Any]:

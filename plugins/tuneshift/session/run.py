@@ -22,7 +22,7 @@ from ..engine.plan import Planner, Task, reads_weights
 from ..engine.second import BATCH_SHARE, can_be_measured_again, second_pair, second_settings
 from ..engine.settings import Settings
 from ..engine.steps import Line, plan_lines
-from ..errors import NotMeasurableError, TuneshiftError
+from ..errors import NotMeasurableError, PromptError, TuneshiftError
 from ..measures.catalogue import ANNOTATION, ATTRIBUTION, LIKELIHOOD
 from ..measures.draws import unrankable
 from ..measures.params import FORMATS, measure_of, split_format
@@ -78,11 +78,18 @@ class RunSession:
 
     @cached_property
     def targets(self) -> tuple[Target, ...]:
-        """Every pair, prompt set and group. Raises PairError and PromptError."""
+        """Every pair, prompt set and group. Raises PairError and PromptError, also for another set of the name of one
+        that a finding brings: records and gates know a set of a pair by its name."""
         found = []
+        brought = {finding.prompt_set for finding in self.known_findings()} - {""}
         for pair in self.pairs:
             for source in pair.prompts:
                 prompts = load_prompts(source, pair=pair.name)
+                if prompts.name in brought and prompts.sha256 != load_prompts(prompts.name).sha256:
+                    raise PromptError(
+                        f"pair {pair.name!r}: {prompts.source} has the name of the set {prompts.name!r} that findings "
+                        "bring, and other prompts; give the file another name."
+                    )
                 found += [Target(pair=pair, prompts=prompts, group=group) for group in prompts.groups]
         return tuple(found)
 
