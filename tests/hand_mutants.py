@@ -211,7 +211,7 @@ STATISTICS = (
     *of(
         "quantities/likelihood.py",
         "quantities/test_likelihood.py",
-        ("np.clip(change, -CAP, CAP)", "change"),
+        ("np.clip(change, -cap, cap)", "change"),
         ('arrays["lengths"][0]', 'arrays["lengths"][-1]'),
     ),
     *of(
@@ -252,7 +252,7 @@ GATE = (
         "gate/test_rates.py",
         ('if not roles or "tuned" in roles:', 'if "tuned" in roles:'),
         ("return max(1, count)", "return count"),
-        ('if claim["effect"] is not None:', "if True:"),
+        ("if has_effect(claim):", "if True:"),
     ),
     *of(
         "gate/missing.py",
