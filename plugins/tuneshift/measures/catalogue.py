@@ -79,8 +79,8 @@ CONCEPTS = Measure(name="concepts", version=1, chunk=1, preparation=".concepts:c
 ANNOTATION = Measure(
     name="annotation", version=1, chunk=1, preparation=".annotation:annotation", axis="layers", loads=False, plain=True
 )
-LIKELIHOOD = Measure(name="likelihood", version=2, chunk=32, preparation=".likelihood:likelihood")
-TEXT = Measure(name="text", version=1, chunk=32, preparation=".text:text")
+LIKELIHOOD = Measure(name="likelihood", version=2, chunk=8, small_chunk=32, preparation=".likelihood:likelihood")
+TEXT = Measure(name="text", version=1, chunk=8, small_chunk=32, preparation=".text:text")
 MEASURES: Mapping[str, Measure] = {
     m.name: m for m in (GENERATION, ATTRIBUTION, LIKELIHOOD, TEXT, RELATIONS, CONCEPTS, ANNOTATION)
 }
