@@ -132,7 +132,7 @@ def test_a_file_in_the_folders_place_and_a_folder_that_is_closed(tmp_path, monke
 def test_a_store_that_is_absent_sound_damaged_or_of_the_future(store, tmp_path):
     assert "none yet" in doctor.store_check(tmp_path / "none").found
     assert doctor.store_check(store).state == "ok"
-    assert "1 sets" in doctor.store_check(store).found
+    assert "1 set" in doctor.store_check(store).found
     chunk = next(store.rglob("chunk-00000.safetensors"))
     chunk.write_bytes(chunk.read_bytes()[:-1] + bytes([chunk.read_bytes()[-1] ^ 1]))
     damaged = doctor.store_check(store)
@@ -233,7 +233,7 @@ def test_weights_that_are_no_numbers_fail_with_their_tensor(checkpoint, number):
     save_file(held, checkpoint / "model.safetensors", metadata={"format": "pt"})
     found = doctor_checkpoints.weights_check("tuned", ref(checkpoint))
     assert found.state == "fail"
-    assert "NaN or infinite weights in 1 tensors: model.layers.1.mlp.up_proj.weight (1 of them)" in found.found
+    assert "NaN or infinite weights in 1 tensor: model.layers.1.mlp.up_proj.weight (1 of them)" in found.found
 
 
 def test_an_adapters_weights_are_looked_at_too(tiny_base, tmp_path):
@@ -248,11 +248,11 @@ def test_an_adapters_weights_are_looked_at_too(tiny_base, tmp_path):
 @pytest.mark.parametrize(
     ("break_", "message"),
     [
-        (lambda held: held.update(x=torch.ones(2)), "holds 1 weights that LlamaForCausalLM does not use: x"),
-        (lambda held: held.pop("model.norm.weight"), "lacks 1 weights of LlamaForCausalLM"),
+        (lambda held: held.update(x=torch.ones(2)), "holds 1 weight that LlamaForCausalLM does not use: x"),
+        (lambda held: held.pop("model.norm.weight"), "lacks 1 weight of LlamaForCausalLM"),
         (
             lambda held: held.update({"model.norm.weight": torch.ones(8)}),
-            "holds 1 weights of other shapes than its config.json says: model.norm.weight ((8,), not (16,))",
+            "holds 1 weight of other shapes than its config.json says: model.norm.weight ((8,), not (16,))",
         ),
     ],
 )

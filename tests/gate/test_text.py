@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from gate_records import FINDING, ids, pair_of, paired, record
 
@@ -83,3 +84,23 @@ def test_the_table_of_comparisons_fits_the_terminal(columns, monkeypatch):
     assert long.id in shown
     assert "▼ regressed" in " ".join(shown.split())
     assert ("margin -0.1" in shown) == (columns < 120)
+
+
+def test_a_claim_that_holds_though_its_shown_interval_reaches_the_margin_says_by_what():
+    """The interval shown is at a share of the error rate, the one-sided end that holds is not: both in one line."""
+    old = np.random.default_rng(0).normal(0.4, 0.5, size=60)
+    baseline = record([paired(old)], [pair_of(ids(60))])
+    written: list[str] = []
+    terminal = SimpleNamespace(write_line=lambda text, **style: written.append(text), write_sep=lambda *a: None)
+    for spread, told in ((0.38, True), (0.05, False)):
+        moved = np.random.default_rng(1).normal(size=60)
+        new = record([paired(old + spread * (moved - moved.mean()))], [pair_of(ids(60), tuned="next")])
+        found = compare(new.claims, new.pairs, baseline, name="good", margins={}, alpha=0.05, shared_by=4)
+        assert found[0]["comparison"]["outcome"] == "held"
+        assert (found[0]["comparison"]["interval"][0] <= -0.1) == told
+        against = {"name": "good", "saved": "2026-01-01", "tuned": "tuned", "look": None, "looks": None, "shown": 0.05,
+                   "claims": 4}  # fmt: skip
+        claims = [{**one, "comparison": {**one["comparison"], "against": against}} for one in found]
+        written.clear()
+        write_comparisons(terminal, claims, gate_summary(claims, [], [], None, allow_missing=False))
+        assert any("at the one-sided rate 0.05, does not reach the margin" in line for line in written) == told

@@ -36,6 +36,10 @@ def test_directions_are_said_in_words() -> None:
         page = Page(render_html(record([claim(direction=direction)])))
         assert said in page.text
         assert ("a claim of no difference" in page.text) == (direction == "equivalent")
+        assert "a claim of no loss" not in page.text
+    page = Page(render_html(record([claim(noninferior=True)])))
+    assert "claimed: right of −0.05 →, no loss past it" in page.text
+    assert "a claim of no loss, where it ends above the loss that matters" in page.text
 
 
 def test_unpaired_arms_get_no_paired_differences() -> None:
@@ -143,6 +147,12 @@ def test_two_answers_on_the_same_prompts_are_counted_by_kind() -> None:
     assert [cell["at"] for cell in cells] == [0, 25, 62.5, 75]
     assert sum(cell["width"] for cell in cells) == 100
     assert claim_view(claim(), "a")["agreement"] == []
+    # Log-probabilities that moved nowhere are no answers of 0.
+    still = {
+        "base": {"ids": ids, "x": [0] * 8, "span": [0, 0]},
+        "tuned": {"ids": ids, "x": [0] * 8, "span": [-0.5, 0.5]},
+    }
+    assert claim_view(claim(n=8, values=still), "a")["agreement"] == []
     assert claim_view(two_samples(), "a")["agreement"] == []
 
 

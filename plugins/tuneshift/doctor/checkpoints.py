@@ -67,7 +67,7 @@ def identity_check(base: ModelRef, tuned: ModelRef, memo: Path | None = None) ->
     except TuneshiftError as error:
         return Check(name=name, state="fail", found=str(error), advice=MENDED)
     if not same:
-        return Check(name=name, state="ok", found=f"the weights of {base.name} and {tuned.name} differ")
+        return Check(name=name, state="ok", found=f"{base.name} and {tuned.name} are two checkpoints")
     return Check(
         name=name, state="warn",
         found=f"{base.name} and {tuned.name} have identical weights: where both are asked alike, every difference is 0 "

@@ -84,7 +84,8 @@ def write_comparisons(
     for row in summary["missing"]:
         terminal.write_line(f"{row['finding']}, {_on(row)}: {one_line(row['reason'])}")
     for claim in compared:
-        if claim["comparison"]["outcome"] in ("not_compared", "inconclusive", "missing") or _moved(claim):
+        told = claim["comparison"]["outcome"] in ("not_compared", "inconclusive", "missing")
+        if told or _moved(claim) or _held_past_its_interval(claim):
             terminal.write_line(
                 f"{claim['finding']}, {_on(claim)}: {one_line(claim['comparison']['reason'])}{_needed(claim)}"
             )
@@ -211,6 +212,17 @@ def _margin(claim: Mapping[str, Json]) -> str:
 
 def _sees(held: Mapping[str, Json]) -> str:
     return f"a loss of {held['sees']:.3g}{' (planned)' if held['planned'] else ''}"
+
+
+def _held_past_its_interval(claim: Mapping[str, Json]) -> bool:
+    """Whether a claim holds though the interval that is shown, of losses and gains at their share of the error rate,
+    reaches the margin: what it holds by is the one-sided end, which the reason names."""
+    held = claim["comparison"]
+    if held["outcome"] != "held" or held["same_evidence"] or held["effect"] is None:
+        return False
+    low, high = held["interval"]
+    ends = {"less": (high,), "equivalent": (-low, high)}.get(claim["direction"], (-low,))
+    return any(end is not None and end >= held["margin"] for end in ends)
 
 
 def _moved(claim: Mapping[str, Json]) -> bool:

@@ -29,7 +29,9 @@ def arm_views(claim: Mapping[str, Json]) -> list[View]:
     for arm in arms:
         held = recorded.get(arm.get("label")) or {}
         pairs = zip(held.get("ids") or (), held.get("x") or (), strict=False)
-        views.append({**arm, "by_id": {str(i): x for i, v in pairs if (x := finite(v)) is not None}})
+        views.append(
+            {**arm, "span": held.get("span"), "by_id": {str(i): x for i, v in pairs if (x := finite(v)) is not None}}
+        )
     return views
 
 
@@ -62,8 +64,11 @@ def distribution(claim: Mapping[str, Json], arms: Sequence[View]) -> View | None
 def agreement(arms: Sequence[View]) -> list[View]:
     """Of two arms that say 0 or 1 of the same items, how many items are of each kind, with their shares of a bar.
 
-    Nothing for any other arms: a histogram of two values says less.
+    Nothing for any other arms: a histogram of two values says less. Nor for arms of another range, which may be 0 in
+    every item and are no answers.
     """
+    if any(arm.get("span") not in (None, [0, 1]) for arm in arms):
+        return []
     if len(arms) != 2 or not arms[0]["by_id"] or set(arms[0]["by_id"]) != set(arms[1]["by_id"]):
         return []
     pairs = Counter((x, arms[1]["by_id"][i]) for i, x in arms[0]["by_id"].items())
