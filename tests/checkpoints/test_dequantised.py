@@ -242,5 +242,5 @@ def test_numbers_that_are_none_are_found_in_the_files(original, tmp_path, fault)
         held[f"{DOWN}_scale_inv"][0, 0] = float("inf")
     save_file(held, copy / "model.safetensors", metadata={"format": "pt"})
     name = DOWN if fault == "weight" else f"{DOWN}_scale_inv"
-    with pytest.raises(CheckpointError, match=rf"NaN or infinite weights in 1 tensors: {name} \(1 of them\)"):
+    with pytest.raises(CheckpointError, match=rf"NaN or infinite weights in 1 tensor: {name} \(1 of them\)"):
         answers(copy)

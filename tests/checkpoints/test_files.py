@@ -183,7 +183,7 @@ def break_(folder: Path, how: str) -> None:
         ("empty", r"\(0 bytes\) is truncated"),
         ("lfs", "Git LFS pointer.*git lfs pull"),
         ("shard", r"1 are missing: model-00002-of-00002\.safetensors"),
-        ("tensor", r"lists 1 tensors that its files do not hold: lm_head\.weight"),
+        ("tensor", r"lists 1 tensor that its files do not hold: lm_head\.weight"),
         ("index", "has no `weight_map`"),
     ],
 )

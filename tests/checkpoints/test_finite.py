@@ -38,5 +38,5 @@ def test_files_are_read_and_their_bad_tensors_named(tmp_path):
     save_file({"a": torch.ones(3)}, tmp_path / "1.safetensors")
     save_file({"b": torch.tensor([1.0, float("nan")]), "c": torch.ones(2)}, tmp_path / "2.safetensors")
     require_finite_files("X", [tmp_path / "1.safetensors"])
-    with pytest.raises(CheckpointError, match=r"'X' has NaN or infinite weights in 1 tensors: b \(1 of"):
+    with pytest.raises(CheckpointError, match=r"'X' has NaN or infinite weights in 1 tensor: b \(1 of"):
         require_finite_files("X", [tmp_path / "1.safetensors", tmp_path / "2.safetensors"])
