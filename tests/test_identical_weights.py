@@ -130,6 +130,8 @@ UNDECIDED = {"hewitt2024.style_fades_off_domain"}
 """Findings that a pair this small may not decide."""
 UNCHANGED = {"wu2023.heads_gain_instruction_verbs", "wu2023.lower_layers_gain_most"}
 """Findings on what changed, which do not apply where nothing did."""
+TOO_LONG = {"damage.text_stays_likely"}
+"""Findings whose texts do not fit the context of a checkpoint this small."""
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +192,7 @@ def test_a_checkpoint_against_itself_has_no_effect_and_its_own_values_are_some(i
     assert set(compared) == {finding.id for finding in findings()}
     of_one = {finding: compared.pop(finding) for finding in ALONE}
     assert {finding for finding, effect in of_one.items() if not effect} <= UNDECIDED
-    assert {finding for finding, effect in compared.items() if effect is None} == UNCHANGED
+    assert {finding for finding, effect in compared.items() if effect is None} == UNCHANGED | TOO_LONG
     assert not any(compared.values())
 
 

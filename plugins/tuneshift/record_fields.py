@@ -291,7 +291,7 @@ PAIR = _table(
     name=_name,
     base=_CHECKPOINT,
     tuned=_CHECKPOINT,
-    prompts=_row(_table({"n": _count, "sha256": _text, "items": _items}, name=_name)),
+    prompts=_row(_table({"n": _count, "sha256": _text, "items": _items, "brought": _flag}, name=_name)),
 )
 _ABSENT = _row(
     _table({"reason": _text, "effect": _or_none(_number)}, finding=_name, pair=_name, prompts=_name, group=_name)

@@ -93,6 +93,7 @@ def of_path(path: str, checkpoint, monkeypatch, params, given) -> EvidenceItem:
     return item
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("path", ["llama", "generic"])
 def test_the_templates_rows_are_left_out_where_the_path_saves_work_by_it(checkpoint, monkeypatch, path):
     given = response(20, 30, 40)
@@ -109,6 +110,7 @@ def test_the_templates_rows_are_left_out_where_the_path_saves_work_by_it(checkpo
     assert levels[0].max() == 10
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("path", ["llama", "generic"])
 def test_thinned_evidence_is_what_evidence_of_all_response_tokens_is_cut_down_to(checkpoint, monkeypatch, path):
     given = response(*range(20, 33))

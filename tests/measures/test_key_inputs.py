@@ -199,7 +199,9 @@ NO_INPUTS = {
         ("ModelRef.model", "ModelRef.revision", "ModelRef.adapter"), "where weights lie: in the fingerprint"
     ),
     "ModelRef.trust_remote_code": "the code is in the fingerprint",
-    "ModelRef.evidence": "recorded evidence is read and never measured",
+    **dict.fromkeys(
+        ("ModelRef.evidence", "ModelRef.role", "ModelPair.recorded"), "recorded evidence is read and never measured"
+    ),
     **dict.fromkeys(("ModelPair.base", "ModelPair.tuned"), "checkpoints, field by field"),
     "ModelPair.prompts": "where prompts lie: they are the prompt set, field by field",
     **dict.fromkeys(

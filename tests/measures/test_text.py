@@ -82,4 +82,5 @@ def test_batches_do_not_matter(checkpoint):
         [item.arrays["logprob"] for item in text(checkpoint, {"batch": share}, {})(PASSAGES, [None] * 3)]
         for share in (1, 1e-6)
     )
+    # What `response_logprobs` promises of batches.
     np.testing.assert_allclose(whole, cut, rtol=0, atol=1e-4)

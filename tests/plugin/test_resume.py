@@ -29,6 +29,8 @@ def timeless(path: Path) -> str:
     for name in (*OF_THE_MOMENT, "sha256"):
         text, count = re.subn(rf'^ {{1,2}}"{name}": .*\n', "", text, flags=re.MULTILINE)
         assert count == 1, name
+    text, count = re.subn(r'^  "costs": \[.*?^  \],?\n', "", text, flags=re.MULTILINE | re.DOTALL)
+    assert count == 1
     return text
 
 

@@ -166,7 +166,7 @@ def test_mistakes_are_told_before_anything_is_measured(run, named, said):
     [
         ({"base": 3, "tuned": "x"}, r"base is a folder, a hub id or a ModelRef; got 3 \(int\)"),
         ({"base": "x", "tuned": ["y"]}, r"tuned is a folder, a hub id or a ModelRef; got \['y'\] \(list\)"),
-        ({"pairs": 3}, "pairs=3: a pair file, a ModelPair or a list of them is wanted"),
+        ({"pairs": 3}, "pairs=3: a pair file, an evidence file, a ModelPair or a list of them is wanted"),
         ({"prompts": 3}, "prompts is a JSONL file, the name of a shipped set, or a list of these; got 3"),
         ({"prompts": [None]}, "prompts is a JSONL file, .*; got None"),
         ({"findings": 3}, r"findings is an id or pattern, \(Finding, quantity\), a test or a list of these; got 3"),
@@ -199,7 +199,7 @@ def test_mistakes_of_pairs(run, tiny_base, tiny_tuned, tmp_path):
         run(tiny_base)
     with pytest.raises(UsageError, match=r"base: './nowhere' is neither a folder"):
         run("./nowhere", tiny_tuned)
-    with pytest.raises(UsageError, match="a pair file, a ModelPair or a list"):
+    with pytest.raises(UsageError, match="a pair file, an evidence file, a ModelPair or a list"):
         tuneshift.run(pairs=[])
     with pytest.raises(UsageError, match="prompts is empty"):
         tuneshift.run(tiny_base, tiny_tuned, prompts=[])

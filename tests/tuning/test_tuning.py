@@ -317,6 +317,7 @@ def test_tuning_lowers_the_loss_on_responses(done, base, recipe):
     assert notes(done)["final_loss"] < notes(done)["first_loss"]
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize(("steps", "averaged"), [(1, 1), (15, 1), (64, 6), (999, 99), (5000, 100)])
 def test_the_final_loss_is_that_of_the_last_steps_alone(steps, averaged):
     losses = [10.0] * (steps - averaged) + [float(k) for k in range(averaged)]

@@ -130,7 +130,8 @@ def check_pair(pair: Part, other: Part, name: str) -> None:
             f"the response tokens that importance is taken for ({attributed[0]} here, {attributed[1]} there; "
             "--shift-attribute-tokens)"
         )
-    if pair["prompts"] and all(match_prompts(prompts, other, name) is None for prompts in pair["prompts"]):
+    own = [prompts for prompts in pair["prompts"] if not prompts.get("brought")]
+    if own and all(match_prompts(prompts, other, name) is None for prompts in own):
         sets = [", ".join(str(p["name"]) for p in side["prompts"]) or "none" for side in (pair, other)]
         differs.append(f"the prompts: no item is the same ({sets[0]} here, {sets[1]} there)")
     if differs:

@@ -221,8 +221,10 @@ def _held_past_its_interval(claim: Mapping[str, Json]) -> bool:
     if held["outcome"] != "held" or held["same_evidence"] or held["effect"] is None:
         return False
     low, high = held["interval"]
+    if low is None or high is None:
+        return False
     ends = {"less": (high,), "equivalent": (-low, high)}.get(claim["direction"], (-low,))
-    return any(end is not None and end >= held["margin"] for end in ends)
+    return any(end >= held["margin"] for end in ends)
 
 
 def _moved(claim: Mapping[str, Json]) -> bool:

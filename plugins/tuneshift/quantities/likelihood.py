@@ -19,6 +19,7 @@ from ..errors import MeasureError, counted
 from ..statistics.differences import paired_difference
 from ..statistics.statistic import Arm, Statistic
 from ..store.evidence import EvidenceItem
+from .ranking import TIE
 
 Floats = npt.NDArray[np.float64]
 
@@ -34,7 +35,8 @@ def likelihood_change(need: str = "likelihood", *, cap: float = CAP) -> Quantity
     clusters together.
 
     ``need``: ``likelihood``, each prompt's reference and its end token after the prompt, or ``text``, the prompt
-    itself as plain text. Every text counts alike, long or short, and with no more than ``cap`` nats per token;
+    itself as plain text. Every text counts alike, long or short, and with no more than ``cap`` nats per token (a change
+    of its sum below `TIE`, which batching makes, is none);
     ``math.inf`` for none, where values have no range. Both are divided by the base's number of tokens: a tokenizer that
     parts a text finer is given no less per text. Details: ``base`` and ``tuned``, the means in nats per token;
     ``capped``, the share of texts beyond the cap. Raises NotApplicable for recorded evidence without them; MeasureError
@@ -51,13 +53,14 @@ def likelihood_change(need: str = "likelihood", *, cap: float = CAP) -> Quantity
         for role, found in sums.items():
             _require_finite(view.pair.checkpoint(role), ids, found)
         before, after = sums["base"] / tokens, sums["tuned"] / tokens
-        change = after - before
+        difference = sums["tuned"] - sums["base"]
+        change = np.where(np.abs(difference) < TIE, 0.0, difference) / tokens
         bounded = math.isfinite(cap)
-        none = Arm(label="base", ids=ids, values=np.zeros(len(ids)), span=(0.0, 0.0) if bounded else None)
+        still = Arm(label="base", ids=ids, values=np.zeros(len(ids)), span=(0.0, 0.0) if bounded else None)
         moved = Arm(label="tuned", ids=ids, values=np.clip(change, -cap, cap), span=(-cap, cap) if bounded else None)
         clusters = view.clusters
         statistic = paired_difference(
-            none,
+            still,
             moved,
             clusters=tuple(clusters[i] for i in ids),
             level=view.level,

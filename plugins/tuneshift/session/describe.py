@@ -13,6 +13,7 @@ from ..pairs import ModelPair
 from ..plain import Json
 from ..prompts.chat import chat_params
 from ..prompts.prompt import PromptSet
+from ..prompts.sets import load_prompts
 from .replay import pair_words
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def describe_pairs(run: RunSession) -> list[dict[str, Json]]:
                 "thinking": run.planner.thinking(pair),
                 **pair_words(run.planner, pair),
             },
-            "prompts": [_describe_prompts(prompts) for prompts in _sets(run, pair)],
+            "prompts": list(_sets(run, pair)),
         }
         for pair in run.pairs
     ]
@@ -89,10 +90,13 @@ def _describe(run: RunSession, pair: ModelPair, ref: ModelRef) -> dict[str, Json
     }
 
 
-def _sets(run: RunSession, pair: ModelPair) -> Iterable[PromptSet]:
+def _sets(run: RunSession, pair: ModelPair) -> Iterable[dict[str, Json]]:
     """The prompt sets that a pair is asked: its own, and those that findings bring."""
-    brought = [target for f in run.known_findings() if f.prompt_set for target in run.targets_of(f)]
-    return {t.prompts.name: t.prompts for t in (*run.targets, *brought) if t.pair is pair and t.prompts}.values()
+    own = {t.prompts.name: t.prompts for t in run.targets if t.pair is pair and t.prompts}
+    brings = (finding.prompt_set for finding in run.known_findings() if finding.prompt_set)
+    brought = {name: load_prompts(name) for name in brings if name not in own}
+    yield from (_describe_prompts(prompts) for prompts in own.values())
+    yield from ({**_describe_prompts(prompts), "brought": True} for prompts in brought.values())
 
 
 def _describe_prompts(prompts: PromptSet) -> dict[str, Json]:
