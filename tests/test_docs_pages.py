@@ -162,6 +162,7 @@ def test_the_worked_example_decides_on_the_embedded_pair(own_pair, few_prompts, 
     assert (tmp_path / "out" / "report.html").is_file()
 
 
+@pytest.mark.nightly
 def test_the_worked_example_says_what_its_page_shows(own_pair, capsys):
     """Without options, on the embedded pair and all its prompts."""
     page = (ROOT / "docs" / "own-pair.md").read_text(encoding="utf-8")

@@ -101,6 +101,7 @@ def test_the_same_weights_elsewhere_hold(gated, tmp_path):
     assert (held["outcome"], held["effect"], held["n"], code) == ("held", 0.0, 116, 0)
 
 
+@pytest.mark.nightly
 def test_twenty_prompts_are_inconclusive_and_say_how_many_would_decide(gated, tmp_path):
     held, code = gated(perturbed(tmp_path / "slight", noisy(0.2)), 20)
     assert (held["outcome"], held["n"], code) == ("inconclusive", 20, 0)  # yellow: nobody can act on it

@@ -33,7 +33,7 @@ def deciding(made: dict) -> list[dict]:
     ]
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "two"])
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.nightly)], ids=["alone", "two"])
 def test_without_it_the_reading_over_all_tokens_is_not_measured_and_no_verdict_is_another(
     chatting, record, pytester, tmp_path, workers
 ):

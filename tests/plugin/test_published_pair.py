@@ -142,6 +142,7 @@ def shares_are_of_instruction_and_context(claim, shared):
     assert claim["n"] == 69
 
 
+@pytest.mark.nightly
 def test_a_table_of_levels_exports_to_an_evidence_file_of_the_same_claims(claims, pair_file, pytester, tmp_path):
     """What others publish as a table is the same format from then on."""
     file = tmp_path / "llama-vicuna.evidence.zip"

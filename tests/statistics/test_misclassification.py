@@ -190,6 +190,7 @@ def test_without_the_uncertainty_of_the_rates_the_true_shift_is_missed():
     assert held / runs < 0.75
 
 
+@pytest.mark.nightly
 @pytest.mark.numerics
 def test_a_true_shift_is_not_reproduced_as_unchanged_by_an_annotator_of_kappa_028():
     """Sensitivity 3 in 17 without false alarms, as the embedded word space on `writing`: kappa 0.28. A true shift of
