@@ -19,6 +19,8 @@ from tuneshift.checkpoints.inspection import inspect
 from tuneshift.checkpoints.loading import load
 from tuneshift.checkpoints.refs import ModelRef
 from tuneshift.checkpoints.tokenizers import load_tokenizer
+from tuneshift.cli import main
+from tuneshift.commands.common import OK
 from tuneshift.errors import CheckpointError, PairError
 
 TEMPLATE = "{% for m in messages %}<u>{{ m['content'] }}<end>{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
@@ -263,3 +265,16 @@ def test_an_adapter_is_no_gguf_file(file):
 
     with pytest.raises(PairError, match="is a file; name the folder"):
         checkpoint_of({"model": str(file), "adapter": str(file)}, ConfigPlace(label="tuned", folder=file.parent))
+
+
+def test_a_sibling_tuned_from_a_gguf_base_is_a_pair_with_it(file, tmp_path):
+    """`tuneshift tune BASE.gguf --lora`, and its folder as the pair file's adapter over the same file."""
+    pytest.importorskip("trl", reason="the extra tune is not installed")
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(f'{{"prompt": "Say {k}.", "response": "th{k}"}}\n' for k in range(8)))
+    out = tmp_path / "tuned"
+    command = ["tune", str(file), "--how", "instruction", "--data", str(data), "--out", str(out), "--lora"]
+    assert main([*command, "--epochs", "2", "--batch", "4", "--rate", "1e-2", "--device", "cpu"]) == OK
+    pair = ModelRef(name="tuned", model=str(file), adapter=str(out))
+    assert not torch.equal(logits(pair), logits(ModelRef(name="base", model=str(file))))
+    assert load_tokenizer(pair).chat_template == TEMPLATE
