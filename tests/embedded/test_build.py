@@ -167,6 +167,7 @@ build(Path(sys.argv[2]), 3, recipe=pickle.loads(Path(sys.argv[3]).read_bytes()),
 """
 
 
+@pytest.mark.nightly
 def test_a_build_killed_while_it_tunes_goes_on_from_the_last_checkpoint(
     family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +245,7 @@ def test_a_second_build_trains_nothing_again_and_finishes_what_is_missing(family
     assert (family / "family.json").read_text() == cards
 
 
+@pytest.mark.nightly
 def test_the_same_seed_gives_the_same_weights(family: Path, tmp_path: Path) -> None:
     again = build(tmp_path / "again", 3, recipe=small_recipe(), workers=0)
     for name in MEMBERS:

@@ -9,7 +9,9 @@ import pytest
 STRICT = ("-k", "density_rises", "--shift-inconclusive", "fail")
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "two workers"])
+@pytest.mark.parametrize(
+    "workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.nightly)], ids=["alone", "two workers"]
+)
 def test_a_failure_is_told_once_where_ci_is_set(suites, pytester, monkeypatch, workers):
     monkeypatch.setenv("CI", "true")
     result = suites(*STRICT, "--junitxml", "junit.xml", *workers, new_process=True)

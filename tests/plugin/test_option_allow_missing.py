@@ -29,7 +29,7 @@ def with_another_claim(kept: Path, finding: str) -> None:
     path.write_text(json.dumps(data))
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.nightly)])
 def test_what_a_selection_leaves_out_is_named_and_not_red(suites, record, kept, workers):
     if workers:
         pytest.importorskip("xdist", reason="pytest-xdist is not installed")
@@ -73,7 +73,7 @@ def test_a_claim_that_does_not_apply_any_more_is_red_unless_allowed(suites, reco
     result.stdout.fnmatch_lines(["the gate is red: no claim was compared; 2 missing, which is allowed"])
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.nightly)])
 def test_a_claim_whose_test_left_none_is_missing(suites, record, kept, pytester, workers):
     if workers:
         pytest.importorskip("xdist", reason="pytest-xdist is not installed")

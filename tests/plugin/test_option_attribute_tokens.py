@@ -7,7 +7,7 @@ import pytest
 ONE = ("-k", "density_rises")
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "two"])
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.nightly)], ids=["alone", "two"])
 def test_header_plan_record_and_repeat_say_how_many(suites, record, pytester, workers):
     if not workers:
         result = suites(*ONE, "--shift-attribute-tokens=6", "--shift-plan")

@@ -48,7 +48,7 @@ def test_what_held_passes_whatever_its_verdict(suites, record, kept, workers):
     assert record()["run"]["baseline"]["name"] == "good"
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.nightly)])
 def test_a_regression_fails_with_baseline_change_and_margin(suites, record, kept, other_pair, workers):
     if workers:
         pytest.importorskip("xdist", reason="pytest-xdist is not installed")
@@ -181,7 +181,7 @@ def test_looks_are_spent_once_a_run_and_then_the_run_stops_first(suites, kept, o
 
 
 @pytest.mark.numerics
-@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.nightly)])
 def test_a_run_takes_one_look_however_many_claims_and_workers_and_none_without_a_claim(
     suites, kept, other_pair, record, pytester, workers
 ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.nightly)])
 def test_ids_and_patterns_choose_and_the_rest_is_deselected(suites, record, workers):
     if workers:
         pytest.importorskip("xdist", reason="pytest-xdist is not installed")
@@ -32,7 +32,7 @@ def test_tests_without_a_finding_are_left_out(suites, pytester):
     result.stdout.no_fnmatch_line("*test_other*")
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.nightly)])
 def test_an_id_that_no_test_has_stops_the_run(suites, workers):
     if workers:
         pytest.importorskip("xdist", reason="pytest-xdist is not installed")

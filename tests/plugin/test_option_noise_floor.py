@@ -18,7 +18,9 @@ def test_the_plan_lists_the_second_measurements(suites, tmp_path):
 
 
 @pytest.mark.numerics
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one process", "two workers"])
+@pytest.mark.parametrize(
+    "workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.nightly)], ids=["one process", "two workers"]
+)
 def test_the_floor_is_the_distance_to_the_second_effect(suites, record, workers):
     suites("-k", "density_rises", "--shift-noise-floor", *workers)
     claim = record()["claims"][0]

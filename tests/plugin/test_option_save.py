@@ -12,7 +12,7 @@ from tuneshift.gate.baselines import Baselines
 DENSITY = ("-k", "density_rises")
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.nightly)])
 def test_the_run_is_kept_below_the_rootdir_and_the_terminal_says_where(suites, pytester, workers):
     if workers:
         pytest.importorskip("xdist", reason="pytest-xdist is not installed")

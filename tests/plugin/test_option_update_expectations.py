@@ -31,7 +31,9 @@ def known(tmp_path: Path) -> Path:
     return tmp_path / "known" / "expect.toml"
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one process", "two workers"])
+@pytest.mark.parametrize(
+    "workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.nightly)], ids=["one process", "two workers"]
+)
 def test_a_file_that_is_not_there_is_made_and_the_next_run_is_green(suites, pair, tmp_path, workers):
     first = suites("-k", DENSITY, OPTION, *workers, pair=pair())
     assert first.ret == pytest.ExitCode.OK  # inconclusive is skipped

@@ -51,7 +51,7 @@ def with_axe(page: str) -> str:
 
 @needs_chromium
 @needs_axe
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", [pytest.param("light", marks=pytest.mark.nightly), "dark"])
 @pytest.mark.parametrize(
     ("build", "width"),
     [(figures_record, 1280), (compared_record, 390), (many_pairs_record, 1280)],
