@@ -60,7 +60,7 @@ def test_the_environment_holds_the_wheel_and_nothing_of_the_checkout(clean, proj
 def test_every_claim_of_the_catalogue_is_made_or_does_not_apply(saved, project):
     done, record = saved
     assert record["errors"] == [], done.stdout
-    assert len(record["claims"]) == 18
+    assert len(record["claims"]) == 20
     failed = [c["finding"] for c in record["claims"] if c["verdict"] == "contradicted"]
     assert done.returncode == (1 if failed else 0), done.stdout
     silent = {c["finding"] for c in record["claims"] if c["verdict"] == "not_applicable"}
