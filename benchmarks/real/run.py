@@ -8,7 +8,7 @@ bits and with noise of 10 and 30 %. Both come as GGUF files in Python packages, 
 
 Without STAGE: every stage, in this order. Each may be killed and called again: tuning goes on from its last save,
 measuring from what the store has, and a stage that is done takes seconds. After --hours the stage that runs is
-interrupted, as Ctrl-C would, and the same command goes on. All of it takes days of one core; --hours 2 is a sitting.
+ended as a cluster ends a job, and the same command goes on. All of it takes days of one core; --hours 2 is a sitting.
 
 The work folder is kept: checkpoints (4 GB), the evidence store and a run record for each stage.
 """
@@ -20,7 +20,6 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -92,7 +91,7 @@ class Work:
     def call(self, *command: str | Path, accepted: Sequence[int] = (0,)) -> int:
         """Run a command from the checkout; its exit code, which is one of ``accepted``.
 
-        Raises OutOfTimeError once the hours are over: the command is interrupted, and given a minute to save.
+        Raises OutOfTimeError once the hours are over: the command is told to end, and given a minute to save.
         """
         words = [str(word) for word in command]
         print("+", " ".join(words), flush=True)
@@ -100,7 +99,7 @@ class Work:
             try:
                 code = process.wait(max(self.until - time.monotonic(), 1))
             except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGINT)
+                process.terminate()  # SIGINT is ignored by what nohup started; both commands go on after SIGTERM
                 try:
                     process.wait(60)
                 except subprocess.TimeoutExpired:

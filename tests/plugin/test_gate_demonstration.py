@@ -77,6 +77,7 @@ def gated(pytester, prompts, demonstration):
     return run
 
 
+@pytest.mark.nightly
 def test_noise_in_the_weights_regresses(gated, tmp_path):
     held, code = gated(perturbed(tmp_path / "noise", noisy(0.5)), 116)
     assert (held["outcome"], code) == ("regressed", 1)
